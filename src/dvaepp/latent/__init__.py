@@ -1,0 +1,1 @@
+"""The mathematics of binary latents: no networks, no images."""

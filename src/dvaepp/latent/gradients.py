@@ -1,0 +1,14 @@
+"""The one trick behind every estimator here: a value with another expression's gradient."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def replace_gradient(value: Float[Tensor, "*shape"], surrogate: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """value, with d(surrogate) as its gradient: value.detach() + surrogate - surrogate.detach().
+
+    The value is that of `value` up to rounding; no gradient flows into `value`.
+    """
+    return value.detach() + (surrogate - surrogate.detach())

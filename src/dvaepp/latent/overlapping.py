@@ -1,0 +1,125 @@
+"""Pairs of overlapping densities r(zeta | 0), r(zeta | 1) (Sec. 3, Appendix A and B)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import constraints
+
+from dvaepp.errors import InputError
+from dvaepp.latent.smoothing import Overlapping
+
+
+def _check_beta(beta: float | Tensor) -> None:
+    if isinstance(beta, Tensor):
+        if beta.ndim:
+            raise InputError(f"beta must be a number or a 0-d tensor, not a tensor of shape {tuple(beta.shape)}")
+    elif not (math.isfinite(beta) and beta > 0):
+        raise InputError(f"beta must be a positive finite number, not {beta}")
+
+
+@dataclass(frozen=True)
+class OverlappingExponential(Overlapping):
+    """r(zeta | 0) = exp(-beta zeta) / Z_beta, r(zeta | 1) = exp(beta (zeta - 1)) / Z_beta on [0, 1] (Sec. 3).
+
+    Z_beta = (1 - exp(-beta)) / beta. `beta` > 0, a number or a 0-d tensor, is the inverse temperature.
+
+    >>> q = OverlappingExponential(beta=8.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
+    """
+
+    beta: float | Tensor
+    support: ClassVar[constraints.Constraint] = constraints.unit_interval
+
+    def __post_init__(self) -> None:
+        _check_beta(self.beta)
+
+    def log_prob0(self, zeta: Tensor) -> Tensor:
+        """-beta zeta - log Z_beta."""
+        beta = torch.as_tensor(self.beta, dtype=zeta.dtype, device=zeta.device)
+        return torch.log(-beta / torch.expm1(-beta)) - beta * zeta
+
+    def cdf0(self, zeta: Tensor) -> Tensor:
+        """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
+        beta = torch.as_tensor(self.beta, dtype=zeta.dtype, device=zeta.device)
+        return torch.expm1(-beta * zeta.clamp(0, 1)) / torch.expm1(-beta)
+
+    def icdf0(self, rho: Tensor) -> Tensor:
+        """-log(1 - rho (1 - exp(-beta))) / beta."""
+        beta = torch.as_tensor(self.beta, dtype=rho.dtype, device=rho.device)
+        return (-torch.log1p(rho * torch.expm1(-beta)) / beta).clamp(0, 1)
+
+    @property
+    def mean0(self) -> Tensor:
+        """1 / beta - 1 / (exp(beta) - 1)."""
+        beta = torch.as_tensor(self.beta)
+        return 1 / beta - 1 / torch.expm1(beta)
+
+    @property
+    def variance0(self) -> Tensor:
+        """1 / beta^2 - 1 / (2 sinh(beta / 2))^2."""
+        beta = torch.as_tensor(self.beta)
+        return 1 / beta**2 - 1 / (2 * torch.sinh(beta / 2)) ** 2
+
+    def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
+        """-log(m) / beta, where (1 - q) m^2 + B m - q e = 0, e = exp(-beta), B = rho - (1 - q) + e (q - rho) (Eq. 3).
+
+        Eq. 3 divides by 1 - q and cancels; here the root is taken on the side where nothing cancels.
+        """
+        beta = torch.as_tensor(self.beta, dtype=logits.dtype, device=logits.device)
+        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), torch.exp(-beta)
+        b = rho - p + e * (q - rho)
+        root = torch.sqrt(b * b + 4 * p * q * e)
+        m = torch.where(b > 0, 2 * q * e, root - b) / torch.where(b > 0, b + root, 2 * p)
+        return (-torch.log(m) / beta).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class OverlappingLogistic(Overlapping):
+    """r(zeta | z) logistic with mean z and scale 1 / beta, on the real line (Sec. 3, Appendix B)."""
+
+    beta: float | Tensor
+    support: ClassVar[constraints.Constraint] = constraints.real
+
+    def __post_init__(self) -> None:
+        _check_beta(self.beta)
+
+    def log_prob0(self, zeta: Tensor) -> Tensor:
+        """log(beta) - |beta zeta| - 2 log(1 + exp(-|beta zeta|))."""
+        beta = torch.as_tensor(self.beta, dtype=zeta.dtype, device=zeta.device)
+        distance = (beta * zeta).abs()
+        return torch.log(beta) - distance - 2 * F.softplus(-distance)
+
+    def cdf0(self, zeta: Tensor) -> Tensor:
+        """sigmoid(beta zeta)."""
+        return torch.sigmoid(self.beta * zeta)
+
+    def icdf0(self, rho: Tensor) -> Tensor:
+        """logit(rho) / beta."""
+        return torch.logit(rho) / self.beta
+
+    @property
+    def mean0(self) -> Tensor:
+        """0."""
+        return torch.zeros_like(torch.as_tensor(self.beta))
+
+    @property
+    def variance0(self) -> Tensor:
+        """pi^2 / (3 beta^2)."""
+        return math.pi**2 / (3 * torch.as_tensor(self.beta) ** 2)
+
+    def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
+        """-log(m) / beta, where rho m^2 + B m - (1 - rho) a = 0, a = exp(-beta), B = rho - (1 - q) + a (rho - q)."""
+        beta = torch.as_tensor(self.beta, dtype=logits.dtype, device=logits.device)
+        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), torch.exp(-beta)
+        b = rho - p + a * (rho - q)
+        root = torch.sqrt(b * b + 4 * rho * (1 - rho) * a)
+        # For b > 0 the root carries a factor a = exp(-beta), taken out as the 1 that it contributes to zeta.
+        m = torch.where(b > 0, 2 * (1 - rho), root - b) / torch.where(b > 0, b + root, 2 * rho)
+        return (b > 0).to(m.dtype) - torch.log(m) / beta

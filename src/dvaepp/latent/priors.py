@@ -1,0 +1,218 @@
+"""Priors over bits: independent, directed (Sec. 4) and Boltzmann machine (Sec. 5), on one interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.errors import InputError
+from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.gradients import replace_gradient
+from dvaepp.latent.partition import (
+    LogPartition,
+    annealed_importance_sampling,
+    exact_log_partition,
+    exact_log_partition_given,
+)
+from dvaepp.latent.posterior import Posterior, bernoulli_entropy
+from dvaepp.latent.sampling import PersistentChains, exact_sample
+from dvaepp.latent.smoothing import Hard, Overlapping, Smoothing
+
+NORMALISED = LogPartition(0.0, 0.0, None, True, "normalised by construction")
+
+
+class Prior(nn.Module, ABC):
+    """p(z) over all the bits, whose log Z is `log_partition`: None until it has been estimated for the first time."""
+
+    log_partition: LogPartition | None
+
+    @abstractmethod
+    def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch terms"]:
+        """The terms of KL(q(z, zeta | x) || p(z, zeta)), nats, for the draw in q: one a group, or one in all."""
+
+    def kl(self, q: Posterior) -> Float[Tensor, "*batch"]:
+        """KL(q(z, zeta | x) || p(z, zeta)), nats: an estimate from q's one draw, unbiased in value and gradient."""
+        return self.kl_terms(q).sum(-1)
+
+    @abstractmethod
+    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+        """log p(zeta), nats, with z summed out; with `hard`, log p(z)."""
+
+    def has_density(self, smoothing: Smoothing) -> bool:
+        """Whether log_prob can be had for this smoothing."""
+        return True
+
+    @abstractmethod
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Bits drawn from p(z), in the binary limit. Moves no state but the random generator's."""
+
+    def refresh(self) -> None:
+        """Advance what the gradient of log Z is estimated from, if anything: call it once a training step."""
+
+    def estimate_log_partition(self, **settings: Any) -> LogPartition:
+        """Find log Z for the parameters as they are now, and keep it as `log_partition`."""
+        return NORMALISED
+
+
+class _DirectedByLogits(Prior, ABC):
+    """A prior that is normalised by construction, given by the logits of every bit given the zeta of earlier groups."""
+
+    log_partition = NORMALISED
+
+    @abstractmethod
+    def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
+        """log odds of p(z_k = 1 | zeta_<k), for all groups side by side."""
+
+    def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch groups"]:
+        """KL(q(z_k | x, zeta_<k) || p(z_k | zeta_<k)) for every group k of q (Eq. 4)."""
+        logits = self.logits(q.zeta)
+        cross_entropy = F.softplus(logits) - q.mu * logits
+        groups = torch.split(cross_entropy - bernoulli_entropy(q.logits), list(q.sizes), -1)
+        return torch.stack([kl.sum(-1) for kl in groups], -1)
+
+    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+        """sum_k log p(zeta_k | zeta_<k), p(zeta | ...) = sum_z r(zeta | z) p(z | ...) (Eq. 5)."""
+        return smoothing(self.logits(zeta)).log_prob(zeta).sum(-1)
+
+
+class BernoulliPrior(_DirectedByLogits):
+    """p(z) = prod_i Bernoulli(z_i), with learned logits that start at 0."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        if isinstance(bits, bool) or not isinstance(bits, int) or bits < 1:
+            raise InputError(f"bits of a BernoulliPrior must be a positive whole number, not {bits!r}")
+        self.bias = nn.Parameter(torch.zeros(bits))
+
+    def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
+        """The learned logits, whatever zeta is."""
+        _check_bits("a BernoulliPrior", self.bias.numel(), zeta)
+        return self.bias.expand_as(zeta)
+
+    @torch.no_grad()
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Independent bits."""
+        return torch.bernoulli(torch.sigmoid(self.bias).expand(num_samples, -1))
+
+
+class DirectedPrior(_DirectedByLogits):
+    """p(z_1) prod_k p(z_k | zeta_<k) (Fig. 2c).
+
+    `bits` learned logits for z_1; then, for each further group, a network from zeta_<k, side by side, to its logits.
+    """
+
+    def __init__(self, bits: int, *networks: nn.Module) -> None:
+        super().__init__()
+        self.first = BernoulliPrior(bits)
+        self.networks = nn.ModuleList(networks)
+
+    def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
+        """Learned logits of the first group, then each network's of what comes before its group."""
+        logits = self.first.logits(zeta[..., : self.first.bias.numel()])
+        for network in self.networks:
+            logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]])], -1)
+        _check_bits("this DirectedPrior", logits.shape[-1], zeta)
+        return logits
+
+    @torch.no_grad()
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Ancestral, in the binary limit zeta = z."""
+        z = self.first.sample(num_samples)
+        for network in self.networks:
+            z = torch.cat([z, torch.bernoulli(torch.sigmoid(network(z)))], -1)
+        return z
+
+
+class BoltzmannPrior(Prior):
+    """p(z) = exp(-E(z)) / Z, a Boltzmann machine (Sec. 5, Fig. 2g).
+
+    Where at most `exact_bits` bits lie outside the machine's largest block, log Z, its gradient and samples are exact
+    and no chains are needed. Else the gradient of log Z comes from persistent `chains` (call `refresh()` once a step)
+    and its value from `estimate_log_partition()`; until that has been called, `kl` is a loss with the right gradient,
+    and no bound.
+    """
+
+    def __init__(
+        self, machine: BoltzmannMachine, chains: PersistentChains | None = None, *, exact_bits: int = 16
+    ) -> None:
+        super().__init__()
+        self.machine = machine
+        self.exact = machine.enumerated_bits <= exact_bits
+        if not self.exact and chains is None:
+            raise InputError(
+                f"a Boltzmann machine of blocks {machine.blocks} is too large to enumerate: BoltzmannPrior needs "
+                "chains, such as PersistentChains(1000, sweeps=40)"
+            )
+        self.chains = chains
+        self.log_partition = None
+        self.states: Tensor
+        states = machine.bias.new_zeros(0, machine.bits) if self.exact or chains is None else chains.start(machine)
+        self.register_buffer("states", states)
+
+    def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch 1"]:
+        """log Z - H(q) + E_q[E(z)] (Eq. 6, simplified form): one term, since the machine joins all groups."""
+        return (self.log_z() - q.entropy() + self.machine.expected_energy(q))[..., None]
+
+    def log_z(self) -> Float[Tensor, ""]:
+        """log Z: its value exact or as last estimated, its gradient exact or the chains'.
+
+        The chains' gradient is that of mean_l log sum_s exp(-E(s, r_l)), r_l the bits outside the summed-out block s:
+        -E[dE] with that block averaged over analytically (Appendix E).
+        """
+        if self.exact:
+            return exact_log_partition(self.machine)
+        surrogate = self.machine.log_marginal(self.states).mean()
+        if self.log_partition is None:
+            return surrogate
+        return replace_gradient(torch.full_like(surrogate, self.log_partition.value), surrogate)
+
+    def has_density(self, smoothing: Smoothing) -> bool:
+        """True in the binary limit, and for overlapping smoothings where the machine is enumerated."""
+        return isinstance(smoothing, Hard) or (self.exact and isinstance(smoothing, Overlapping))
+
+    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+        """-E(z) - log Z with `hard`; else log sum_z p(z) prod_i r(zeta_i | z_i), by enumeration.
+
+        The sum is the partition function of a machine with biases raised by log r(zeta | 1) - log r(zeta | 0).
+        """
+        if isinstance(smoothing, Hard):
+            return -self.machine.energy(zeta) - self.log_z()
+        if not (self.exact and isinstance(smoothing, Overlapping)):
+            raise InputError(
+                f"p(zeta) under {smoothing} has no tractable density for a Boltzmann machine of blocks "
+                f"{self.machine.blocks}, which is too large to enumerate: use joint_elbo, or smoothing=hard"
+            )
+        _check_bits("this BoltzmannPrior", self.machine.bits, zeta)
+        log_unnormalised = exact_log_partition_given(self.machine, smoothing.log_ratio(zeta))
+        return smoothing.log_prob0(zeta).sum(-1) + log_unnormalised - self.log_z()
+
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Exact where the machine is enumerated; else copies of the chains' states, swept as in a training step."""
+        if self.exact or self.chains is None:
+            return exact_sample(self.machine, num_samples)
+        start = torch.randint(len(self.states), (num_samples,), device=self.states.device)
+        return self.chains.advance(self.machine, self.states[start])
+
+    def refresh(self) -> None:
+        """Advance the persistent chains by their sweeps."""
+        if not self.exact and self.chains is not None:
+            self.states.copy_(self.chains.advance(self.machine, self.states))
+
+    def estimate_log_partition(self, **settings: Any) -> LogPartition:
+        """Exact by enumeration, else annealed importance sampling with `settings`; kept as `log_partition`."""
+        if self.exact:
+            value = float(exact_log_partition(self.machine).detach())
+            self.log_partition = LogPartition(value, 0.0, None, True, "exact, by enumeration")
+        else:
+            self.log_partition = annealed_importance_sampling(self.machine, **settings)
+        return self.log_partition
+
+
+def _check_bits(owner: str, bits: int, zeta: Tensor) -> None:
+    if zeta.shape[-1] != bits:
+        raise InputError(f"{owner} has {bits} bits, but was given a tensor of shape {tuple(zeta.shape)}")

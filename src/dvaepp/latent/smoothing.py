@@ -1,0 +1,272 @@
+"""Smoothing transformations r(zeta | z) and the distributions q(zeta | x) that they make of logits.
+
+A smoothing is a frozen dataclass of plain numbers. Called with logits (the log odds of z = 1) it gives a
+`torch.distributions.Distribution` over zeta. An overlapping pair of densities is a few formulas for z = 0 (see
+overlapping.py); density, CDF, posterior and gradient of the mixture are written once, in `SmoothedBernoulli`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, constraints
+from torch.distributions.utils import clamp_probs
+
+from dvaepp.errors import InputError
+from dvaepp.latent.gradients import replace_gradient
+
+
+class BitDistribution(Distribution, ABC):
+    """q(zeta | x) of independent bits z with the given logits, seen through a smoothing; zeta has their shape."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}
+    logits: Tensor
+
+    def __init__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> None:
+        if not logits.is_floating_point():
+            raise InputError(f"logits must be a floating-point tensor, not {logits.dtype}")
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=validate_args)
+
+    @property
+    def bits(self) -> Bernoulli:
+        """q(z | x), the distribution of the bits themselves."""
+        return Bernoulli(logits=self.logits)
+
+    @property
+    def probs(self) -> Float[Tensor, "*shape"]:
+        """q(z = 1 | x)."""
+        return torch.sigmoid(self.logits)
+
+    @abstractmethod
+    def posterior(self, zeta: Float[Tensor, "*shape"]) -> Bernoulli:
+        """q(z | x, zeta), by Bayes' rule."""
+
+    def relaxed_sample(self) -> Float[Tensor, "*shape"]:
+        """One draw of zeta, reparameterised where that can be."""
+        return self.rsample() if self.has_rsample else self.sample()
+
+
+class Smoothing(ABC):
+    """A map from logits to a distribution over zeta that tends to the bits themselves as it sharpens."""
+
+    @abstractmethod
+    def __call__(self, logits: Float[Tensor, "*shape"]) -> BitDistribution:
+        """The distribution q(zeta | x) of bits with these logits."""
+
+
+class Overlapping(Smoothing):
+    """A pair of densities r(zeta | 0), r(zeta | 1) with the same support (Sec. 3).
+
+    Only r(zeta | 0) need be given; r(zeta | 1) is its mirror image about zeta = 1/2 unless the methods ending in 1 are
+    overridden too. All methods act elementwise on tensors.
+    """
+
+    support: ClassVar[constraints.Constraint]
+
+    @abstractmethod
+    def log_prob0(self, zeta: Tensor) -> Tensor:
+        """log r(zeta | z = 0), nats."""
+
+    @abstractmethod
+    def cdf0(self, zeta: Tensor) -> Tensor:
+        """R(zeta | z = 0), the integral of the density up to zeta."""
+
+    @abstractmethod
+    def icdf0(self, rho: Tensor) -> Tensor:
+        """The zeta at which cdf0 is rho."""
+
+    @property
+    @abstractmethod
+    def mean0(self) -> Tensor:
+        """E[zeta | z = 0]."""
+
+    @property
+    @abstractmethod
+    def variance0(self) -> Tensor:
+        """Var[zeta | z = 0]."""
+
+    @abstractmethod
+    def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
+        """The zeta at which the mixture's CDF is rho (its value; the gradient is SmoothedBernoulli's)."""
+
+    def log_prob1(self, zeta: Tensor) -> Tensor:
+        """log r(zeta | z = 1), nats."""
+        return self.log_prob0(1 - zeta)
+
+    def cdf1(self, zeta: Tensor) -> Tensor:
+        """R(zeta | z = 1)."""
+        return 1 - self.cdf0(1 - zeta)
+
+    def icdf1(self, rho: Tensor) -> Tensor:
+        """The zeta at which cdf1 is rho."""
+        return 1 - self.icdf0(1 - rho)
+
+    @property
+    def mean1(self) -> Tensor:
+        """E[zeta | z = 1]."""
+        return 1 - self.mean0
+
+    @property
+    def variance1(self) -> Tensor:
+        """Var[zeta | z = 1]."""
+        return self.variance0
+
+    def log_ratio(self, zeta: Tensor) -> Tensor:
+        """log r(zeta | 1) - log r(zeta | 0): what seeing zeta adds to the logit of z."""
+        return self.log_prob1(zeta) - self.log_prob0(zeta)
+
+    def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> SmoothedBernoulli:
+        """q(zeta | x) = sum_z q(z | x) r(zeta | z) (Eq. 2)."""
+        return SmoothedBernoulli(self, logits, validate_args)
+
+
+class SmoothedBernoulli(BitDistribution):
+    """q(zeta | x) = sum_z q(z | x) r(zeta | z), elementwise (Eq. 2).
+
+    Draws are ancestral (z, then zeta given z) and carry the implicit gradient
+    d zeta / d logit = q (1 - q) (R(zeta | 0) - R(zeta | 1)) / q(zeta | x),
+    which is that of the inverse CDF of Eq. 3, and finite where its formula is not. No gradient flows to beta.
+    """
+
+    has_rsample = True
+
+    def __init__(
+        self, smoothing: Overlapping, logits: Float[Tensor, "*shape"], validate_args: bool | None = None
+    ) -> None:
+        self.smoothing = smoothing
+        super().__init__(logits, validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where zeta lies: the support that both densities share."""
+        return self.smoothing.support
+
+    @property
+    def mean(self) -> Tensor:
+        """E[zeta] = q m_1 + (1 - q) m_0."""
+        m0, m1 = (m.to(self.logits) for m in (self.smoothing.mean0, self.smoothing.mean1))
+        return m0 + self.probs * (m1 - m0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[zeta] = q v_1 + (1 - q) v_0 + q (1 - q) (m_1 - m_0)^2."""
+        smoothing, q = self.smoothing, self.probs
+        v0, v1 = smoothing.variance0.to(q), smoothing.variance1.to(q)
+        return v0 + q * (v1 - v0) + q * (1 - q) * (smoothing.mean1 - smoothing.mean0).to(q) ** 2
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> SmoothedBernoulli:
+        """The same distribution with a larger batch shape."""
+        return SmoothedBernoulli(self.smoothing, self.logits.expand(torch.Size(batch_shape)), validate_args=False)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad():
+            uniform = torch.rand((2, *shape), dtype=self.logits.dtype, device=self.logits.device)
+            z, rho = uniform[0] < self.probs, clamp_probs(uniform[1])
+            zeta = torch.where(z, self.smoothing.icdf1(rho), self.smoothing.icdf0(rho))
+        return self._reparameterise(zeta)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log q(zeta | x), nats, elementwise."""
+        if self._validate_args:
+            self._validate_sample(value)
+        log_ratio = self.smoothing.log_ratio(value)
+        return self.smoothing.log_prob0(value) + F.softplus(self.logits + log_ratio) - F.softplus(self.logits)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """F(zeta) = (1 - q) R(zeta | 0) + q R(zeta | 1)."""
+        return torch.sigmoid(-self.logits) * self.smoothing.cdf0(value) + self.probs * self.smoothing.cdf1(value)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """zeta with F(zeta) = rho (Eq. 3), differentiable in the logits and in rho."""
+        if self._validate_args and not bool(((value >= 0) & (value <= 1)).all()):
+            raise InputError("icdf takes probabilities rho in [0, 1]")
+        with torch.no_grad():
+            zeta = self.smoothing.icdf(self.logits, value)
+        zeta = self._reparameterise(zeta)
+        if value.requires_grad:
+            zeta = replace_gradient(zeta, zeta + value * torch.exp(-self.log_prob(zeta.detach())).detach())
+        return zeta
+
+    def posterior(self, zeta: Tensor) -> Bernoulli:
+        """q(z | x, zeta): logit + log r(zeta | 1) - log r(zeta | 0) (Sec. 5, nu)."""
+        return Bernoulli(logits=self.logits + self.smoothing.log_ratio(zeta))
+
+    def _reparameterise(self, zeta: Tensor) -> Tensor:
+        if not self.logits.requires_grad:
+            return zeta
+        with torch.no_grad():
+            log_qp = -F.softplus(self.logits) - F.softplus(-self.logits)
+            log_density = self.smoothing.log_prob0(zeta) - F.softplus(self.logits)
+            log_density = log_density + F.softplus(self.logits + self.smoothing.log_ratio(zeta))
+            slope = torch.exp(log_qp - log_density) * (self.smoothing.cdf0(zeta) - self.smoothing.cdf1(zeta))
+        return replace_gradient(zeta, slope * self.logits)
+
+
+@dataclass(frozen=True)
+class Hard(Smoothing):
+    """zeta = z: the limit beta -> infinity of every smoothing, in which likelihoods are measured."""
+
+    def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
+        """q(z | x) itself."""
+        return HardBernoulli(logits, validate_args)
+
+
+class HardBernoulli(BitDistribution):
+    """zeta = z ~ Bernoulli(logits). There is no density over zeta and no reparameterisation."""
+
+    has_rsample = False
+    support = constraints.boolean
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z] = q."""
+        return self.probs
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[z] = q (1 - q)."""
+        return self.probs * (1 - self.probs)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> HardBernoulli:
+        """The same distribution with a larger batch shape."""
+        return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), validate_args=False)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Bits 0 or 1, shape sample_shape + logits.shape."""
+        with torch.no_grad():
+            uniform = torch.rand(
+                self._extended_shape(torch.Size(sample_shape)),
+                dtype=self.logits.dtype,
+                device=self.logits.device,
+            )
+            return (uniform < self.probs).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log q(z | x) = z logit - log(1 + exp(logit)), nats, elementwise."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return value * self.logits - F.softplus(self.logits)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """0 below 0, 1 - q in [0, 1), 1 from 1 on."""
+        return torch.sigmoid(-self.logits) * (value >= 0) + self.probs * (value >= 1)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """1[rho > 1 - q]."""
+        return (value > torch.sigmoid(-self.logits)).to(self.logits.dtype)
+
+    def posterior(self, zeta: Tensor) -> Bernoulli:
+        """q(z | x, zeta) = 1[z = zeta]."""
+        return Bernoulli(probs=zeta)
+
+
+hard = Hard()

@@ -1,0 +1,79 @@
+"""The variational autoencoder of Fig. 2: hierarchical encoder, any prior, feed-forward decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from dvaepp.errors import InputError
+from dvaepp.latent.posterior import Posterior
+from dvaepp.latent.priors import Prior
+from dvaepp.latent.smoothing import BitDistribution, Smoothing
+from dvaepp.models.likelihoods import bernoulli_likelihood
+from dvaepp.models.trace import Trace
+
+
+class HierarchicalEncoder(nn.Module):
+    """q(z_k | x, zeta_<k): level k is a network from [x, zeta_1, ..., zeta_k-1], side by side, to logits (Fig. 2d)."""
+
+    def __init__(self, *levels: nn.Module) -> None:
+        super().__init__()
+        if not levels:
+            raise InputError(
+                "HierarchicalEncoder needs at least one level, a network from x to the first group's logits"
+            )
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, x: Float[Tensor, "*batch pixels"], smoothing: Smoothing) -> Posterior:
+        """A draw of every group's zeta in turn, and the distributions that it came from."""
+        groups: list[BitDistribution] = []
+        zetas: list[Tensor] = []
+        for level in self.levels:
+            groups.append(smoothing(level(torch.cat([x, *zetas], -1))))
+            zetas.append(groups[-1].relaxed_sample())
+        return Posterior(tuple(groups), tuple(zetas))
+
+
+class FeedForwardVAE(nn.Module):
+    """p(x, z, zeta) = p(z) r(zeta | z) p(x | zeta) with q(z, zeta | x) from a hierarchical encoder (Fig. 2).
+
+    `decoder` maps all groups' zeta, side by side, to the parameters that `likelihood` makes a distribution over x of.
+    `smoothing` may be replaced at any time, to anneal beta. x: floats of shape (batch, pixels). While torch validates
+    distribution arguments (its default), x outside the likelihood's support, or NaN, raises ValueError.
+    """
+
+    def __init__(
+        self,
+        encoder: HierarchicalEncoder,
+        prior: Prior,
+        decoder: nn.Module,
+        smoothing: Smoothing,
+        likelihood: Callable[[Tensor], Distribution] = bernoulli_likelihood,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.prior = prior
+        self.decoder = decoder
+        self.smoothing = smoothing
+        self.likelihood = likelihood
+
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
+        """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
+        if x.ndim != 2 or not x.is_floating_point():
+            raise InputError(f"x must be a floating-point tensor (batch, pixels), not {x.dtype} {tuple(x.shape)}")
+        posterior = self.encoder(x, smoothing or self.smoothing)
+        return Trace(posterior, self.decode(posterior.zeta))
+
+    def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
+        """p(x | zeta); give it bits for the model's binary limit."""
+        return self.likelihood(self.decoder(zeta))
+
+    @torch.no_grad()
+    def generate(self, num_samples: int) -> Float[Tensor, "samples pixels"]:
+        """x drawn from p(x | z) p(z), in the binary limit."""
+        sample: Tensor = self.decode(self.prior.sample(num_samples)).sample()
+        return sample

@@ -1,0 +1,1 @@
+"""Objectives: functions of a model and a batch, one number per example."""

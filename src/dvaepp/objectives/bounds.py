@@ -1,0 +1,76 @@
+"""The variational bounds of Sections 4 and 5: one number per example, whose gradient is the estimator's.
+
+With a Boltzmann prior too large to enumerate the value is a bound only after `model.prior.estimate_log_partition()`;
+before it is a loss, with the same gradient.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.errors import InputError
+from dvaepp.latent.smoothing import Smoothing, hard
+from dvaepp.models.trace import Model
+
+
+def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
+    """E_q(zeta|x)[log p(x | zeta)] - kl_weight KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta (Eq. 4; Sec. 5).
+
+    Nats, shape (batch,). For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
+    """
+    trace = model(x)
+    return trace.likelihood.log_prob(x) - kl_weight * model.prior.kl(trace.posterior)
+
+
+def marginal_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
+    """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
+
+    Nats, shape (batch,). Tighter than `joint_elbo`. Raises InputError for a Boltzmann prior too large to enumerate: its
+    p(zeta) has no tractable density.
+    """
+    trace = model(x)
+    kl = trace.posterior.log_prob() - model.prior.log_prob(trace.posterior.zeta, model.smoothing)
+    return trace.likelihood.log_prob(x) - kl_weight * kl
+
+
+def log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
+    """log p(x | zeta) + log p(zeta) - log q(zeta | x) for one draw zeta ~ q(zeta | x) under the smoothing.
+
+    Nats, shape (batch,). With `hard`, zeta = z, and no gradient reaches the encoder: there is no reparameterisation.
+    Where p(zeta) is intractable (a soft smoothing, a large Boltzmann prior) it is the joint weight, without gradient.
+    """
+    if not model.prior.has_density(smoothing):
+        return _joint_log_weight(model, x, smoothing)
+    trace = model(x, smoothing)
+    log_q = trace.posterior.log_prob()
+    if not trace.posterior.reparameterised:
+        log_q = log_q.detach()
+    return trace.likelihood.log_prob(x) + model.prior.log_prob(trace.posterior.zeta, smoothing) - log_q
+
+
+@torch.no_grad()
+def _joint_log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
+    """log p(x | zeta) + log p(z) - log q(z | x, zeta_<), (z, zeta) ~ q(z, zeta | x): r(zeta | z) cancels."""
+    trace = model(x, smoothing)
+    q = trace.posterior
+    z = torch.bernoulli(q.nu)
+    return trace.likelihood.log_prob(x) + model.prior.log_prob(z, hard) - hard(q.logits).log_prob(z).sum(-1)
+
+
+def importance_weighted(
+    model: Model, x: Float[Tensor, "batch pixels"], num_samples: int, smoothing: Smoothing = hard
+) -> Float[Tensor, " batch"]:
+    """E[log (1/K) sum_k w_k], w_k = p(x, zeta_k) / q(zeta_k | x): a bound, tends to log p(x) as K grows.
+
+    Nats, shape (batch,). `hard` gives the likelihood of the binary model, which is what tables report. Its gradient
+    reaches the prior and the decoder; none reaches the encoder through `hard`, which cannot be reparameterised. With
+    an overlapping smoothing the bound is the smoothed model's and its gradient is whole (Burda et al. 2015).
+    """
+    if num_samples < 1:
+        raise InputError(f"num_samples must be at least 1, not {num_samples}")
+    log_weights = log_weight(model, x.repeat_interleave(num_samples, 0), smoothing)
+    return torch.logsumexp(log_weights.view(len(x), num_samples), 1) - math.log(num_samples)
