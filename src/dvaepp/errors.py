@@ -1,8 +1,9 @@
-"""The one exception that means: the input is wrong, and here is what was expected."""
+"""Exceptions whose message is the whole story: the command prints it and shows no traceback."""
 
 
 class InputError(ValueError):
-    """Bad input from the user; its message is one sentence that names the file or argument and what was expected.
+    """Bad input; the message is one sentence that names the file or argument and what was expected. Exit code 2."""
 
-    The command prints the message and exits with code 2; it never shows a traceback for it.
-    """
+
+class TrainingDivergedError(RuntimeError):
+    """Training met NaN or infinity; the message names the step and the last good checkpoint. Exit code 1."""

@@ -1,0 +1,1 @@
+"""Recipes, runs and reports: where strings become models."""

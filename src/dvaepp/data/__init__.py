@@ -1,0 +1,6 @@
+"""Data sets of binary examples: public ones by name, the user's own by path."""
+
+from dvaepp.data.catalogue import NAMES, check, describe, fetch, load
+from dvaepp.data.dataset import Dataset
+
+__all__ = ["NAMES", "Dataset", "check", "describe", "fetch", "load"]

@@ -1,0 +1,77 @@
+"""Data by name or path: load it, describe it, fetch its files, check them."""
+
+import difflib
+from pathlib import Path
+from typing import get_args
+
+from dvaepp.data import named, sources
+from dvaepp.data.dataset import Dataset
+from dvaepp.data.own import Binarise, load_own
+from dvaepp.errors import InputError
+
+_DYNAMIC = "train binarised on every draw"
+_SUMMARIES = {
+    "digits": f"28x28, 4,000/500/500, built-in sample of MNIST, {_DYNAMIC}; CC BY-SA 3.0, comes with the package",
+    "mnist-static": "28x28, 50,000/10,000/10,000, binarised once by Larochelle; CC BY-SA 3.0, downloads 110 MB",
+    "mnist-dynamic": f"28x28, 50,000/10,000/10,000, {_DYNAMIC}; CC BY-SA 3.0, downloads 11 MB",
+    "omniglot": f"28x28, 23,000/1,345/8,070, Burda's file, {_DYNAMIC}; MIT, downloads, needs dvaepp[mat]",
+    "omniglot-lake": f"28x28, 23,000/1,345/8,070, from Lake's originals, {_DYNAMIC}; MIT, no download, "
+    "not comparable with published numbers",
+    "caltech101-silhouettes": "28x28, 4,100/2,264/2,307, binary; no stated licence, downloads 1 MB, needs dvaepp[mat]",
+}
+NAMES = tuple(_SUMMARIES)
+
+
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    binarise: Binarise = "auto",
+    threshold: float = 0.5,
+) -> Dataset:
+    """The data set of a name in NAMES, found or downloaded, or the user's own data at a path.
+
+    A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Binary data stay as they are;
+    `binarise` makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes
+    1[grey > threshold].
+    InputError for everything that is not as expected.
+    """
+    if binarise not in get_args(Binarise):
+        raise InputError(f"binarise is {binarise!r}, expected one of {', '.join(get_args(Binarise))}")
+    if not 0 <= threshold < 1:
+        raise InputError(f"threshold is {threshold}, expected a number in [0, 1)")
+    if name in NAMES:
+        if binarise != "auto":
+            raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
+        return named.LOADERS[name](data_dir)
+    path = Path(name).expanduser()
+    if not name or not path.exists():
+        raise InputError(_unknown(name, "a name or an existing path"))
+    own = path.resolve().name
+    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold)
+
+
+def describe(name: str) -> str:
+    """One line: size, train/valid/test, protocol, licence and availability."""
+    return _SUMMARIES[_known(name)]
+
+
+def fetch(name: str, data_dir: str | Path | None = None) -> list[Path]:
+    """The files of a data set, those missing downloaded; InputError naming file and address when that fails."""
+    return [sources.obtain(file, data_dir) for file in sources.FILES[_known(name)]]
+
+
+def check(name: str, data_dir: str | Path | None = None) -> list[tuple[Path, str]]:
+    """Each file of a data set with 'ok', 'missing' or 'wrong SHA-256: expected .. got ..'."""
+    return [sources.check_file(file, data_dir) for file in sources.FILES[_known(name)]]
+
+
+def _known(name: str) -> str:
+    if name not in NAMES:
+        raise InputError(_unknown(name, "a data set"))
+    return name
+
+
+def _unknown(name: str, kind: str) -> str:
+    near = difflib.get_close_matches(str(name).lower(), NAMES, 1, cutoff=0.4)
+    guess = f"; did you mean {near[0]}?" if near else ""
+    return f"{str(name)!r} is not {kind}, expected one of {', '.join(NAMES)}{guess}"

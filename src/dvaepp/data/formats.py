@@ -1,0 +1,173 @@
+"""One reader a file format: its content as numpy arrays, or InputError naming the file and what was expected."""
+
+import csv
+import gzip
+import io
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dvaepp.errors import InputError
+
+Array = NDArray[Any]
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".ppm")
+_TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file, uncompressed where its name ends in .gz."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.suffix != ".gz":
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: expected a complete gzip file, but {error}") from error
+
+
+def idx(raw: bytes, path: Path) -> Array:
+    """The array of an idx file of unsigned bytes, the format of MNIST."""
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != 8 or len(raw) < 4 + 4 * raw[3]:
+        raise InputError(
+            f"{path}: expected an idx file of unsigned bytes, which begins with the bytes 0 0 8 and dimensions"
+        )
+    start = 4 + 4 * raw[3]
+    shape = tuple(int(size) for size in np.frombuffer(raw[4:start], ">u4"))
+    if len(raw) - start != math.prod(shape):
+        found = f"{len(raw) - start:,} bytes of values"
+        raise InputError(f"{path}: holds {found}, expected {math.prod(shape):,} for the shape {shape} of its header")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def amat(raw: bytes, path: Path) -> Array:
+    """The bits of an .amat text, (lines, columns): on each line 0 or 1, separated by one space."""
+    if not raw:
+        raise InputError(f"{path}: is empty, expected lines of 0 and 1 separated by one space")
+    width = raw.find(b"\n") + 1 or len(raw) + 1
+    raw = raw if raw.endswith(b"\n") else raw + b"\n"
+    text = np.frombuffer(raw, np.uint8)
+    whole = len(text) // width
+    lines = text[: whole * width].reshape(whole, width)
+    bits = lines[:, ::2] ^ ord("0")
+    ends = np.where(np.arange(2, width + 1, 2) == width, ord("\n"), ord(" "))
+    if width % 2 or len(text) % width or bits.max() > 1 or not np.array_equiv(lines[:, 1::2], ends):
+        raise InputError(_first_bad_line(raw, width, path))
+    return bits
+
+
+def _first_bad_line(raw: bytes, width: int, path: Path) -> str:
+    for number, line in enumerate(raw.split(b"\n"), 1):
+        if len(line) + 1 != width:
+            return f"{path}: line {number} has {len(line)} characters, expected {width - 1} as on line 1"
+        if not line or line.replace(b"1", b"0") != b" ".join([b"0"] * (width // 2)):
+            break
+    return f"{path}: line {number} is malformed, expected 0 and 1 separated by one space"
+
+
+def table(raw: bytes, path: Path) -> Array:
+    """The bits of a comma-separated table, (rows, columns); a first line with a cell that is no number is a header."""
+    try:
+        rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
+        lines = [(rows.line_num, row) for row in rows if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected a comma-separated table in UTF-8, but {error}") from error
+    if lines and not all(_is_number(cell) for cell in lines[0][1]):
+        lines = lines[1:]
+    if not lines:
+        raise InputError(f"{path}: is empty, expected rows of 0 and 1 separated by commas")
+    return np.array([_bits_of_row(row, len(lines[0][1]), number, path) for number, row in lines], np.uint8)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell.strip().lower() in ("true", "false", "")
+    return True
+
+
+def _bits_of_row(row: list[str], columns: int, number: int, path: Path) -> list[int]:
+    if len(row) != columns:
+        raise InputError(f"{path}: line {number} has {len(row)} columns, expected {columns} as on the first row")
+    try:
+        return [_TRUTH[cell.strip().lower()] for cell in row]
+    except KeyError as error:
+        raise InputError(f"{path}: line {number} holds {error}, expected only 0 and 1") from error
+
+
+def numpy_arrays(raw: bytes, path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
+    """The named arrays of an .npz file, by default its splits or only one, or that of an .npy file; never unpickles."""
+    try:
+        stored = np.load(io.BytesIO(raw), allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return {"": stored}
+        with stored:
+            return {name: stored[name] for name in names or _splits(stored.files, path)}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{path}: expected a complete {path.suffix} file of plain numbers, but {reason}") from error
+
+
+def _splits(found: list[str], path: Path) -> tuple[str, ...]:
+    """The arrays to read: train and what goes with it, so labels beside them never are, or the only one."""
+    names = tuple(name for name in ("train", "valid", "test") if name in found)
+    if "train" in names and names != ("train", "valid"):
+        return names
+    if len(found) == 1:
+        return tuple(found)
+    held = ", ".join(found) or "none"
+    raise InputError(f"{path}: holds the arrays {held}, expected train, valid and test, or train and test, or only one")
+
+
+def mat(raw: bytes, path: Path, names: tuple[str, ...]) -> list[Array]:
+    """The matrices of a MATLAB file in the order of `names`."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise InputError(f"{path}: reading it needs scipy; install it with pip install 'dvaepp[mat]'") from error
+    try:
+        stored = loadmat(io.BytesIO(raw))
+        return [stored[name] for name in names]
+    except Exception as error:  # scipy lets many kinds escape from a broken file
+        raise InputError(f"{path}: expected a MATLAB 5 file with the matrices {', '.join(names)}") from error
+
+
+def image_folder(folder: Path) -> Array:
+    """Images below a folder in the order of their paths, (n, height, width) uint8 grey; of an animation one frame."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
+    if not paths:
+        raise InputError(f"{folder}: no images found, expected a folder of {', '.join(IMAGES[:6])} files")
+    first = _grey_image(paths[0])
+    images = np.empty((len(paths), *first.shape), np.uint8)
+    for slot, path in zip(images, paths, strict=True):
+        image = _grey_image(path)
+        if image.shape != first.shape:
+            (height, width), (rows, columns) = image.shape, first.shape
+            raise InputError(
+                f"{path}: is {height}x{width}, expected {rows}x{columns} (height x width) as {paths[0].name}"
+            )
+        slot[:] = image
+    return images
+
+
+def _grey_image(path: Path) -> Array:
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"{path}: has pixels of mode {image.mode}, expected 8 bits a channel")
+            return np.array(image.convert("L"))
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: expected a complete image file, but {error}") from error

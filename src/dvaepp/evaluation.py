@@ -1,0 +1,134 @@
+"""Scores in the binary limit: importance-weighted likelihoods with what is known of their uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.errors import InputError
+from dvaepp.latent.partition import LogPartition
+from dvaepp.latent.smoothing import hard
+from dvaepp.models.trace import Model
+from dvaepp.objectives.bounds import log_weight
+
+_ACTIVE_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class ExampleScores:
+    """Scores of n examples, nats, all with z binary.
+
+    log_likelihood (n,): log (1/K) sum_k w_k. elbo (n,): the mean of log w_k. effective_sample_size (n,): (sum w)^2 /
+    sum w^2, of K. distortion (n,): -log p(x | z) at one draw. kl_terms (n, terms): the prior's. mu (n, bits):
+    q(z = 1 | x, z_<k) at that draw.
+    """
+
+    log_likelihood: Float[Tensor, " n"]
+    elbo: Float[Tensor, " n"]
+    effective_sample_size: Float[Tensor, " n"]
+    distortion: Float[Tensor, " n"]
+    kl_terms: Float[Tensor, "n terms"]
+    mu: Float[Tensor, "n bits"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a set of examples; `log_partition` is the log Z they rest on."""
+
+    examples: ExampleScores
+    num_samples: int
+    log_partition: LogPartition
+    group_sizes: tuple[int, ...]
+
+    def numbers(self) -> dict[str, float]:
+        """By name: nats, but for counts and effective sample sizes. The NLL is given at both ends of log Z too."""
+        e, log_z = self.examples, self.log_partition
+        n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
+        low, high = (nll + end - log_z.value for end in log_z.interval)
+        active = (e.mu.var(0) > _ACTIVE_VARIANCE).split(list(self.group_sizes)) if n > 1 else ()
+        return {
+            "nll": nll,
+            "nll_standard_error": float(e.log_likelihood.std()) / math.sqrt(n) if n > 1 else 0.0,
+            "nll_at_low_log_z": low,
+            "nll_at_high_log_z": high,
+            "elbo": float(e.elbo.mean()),
+            "distortion": float(e.distortion.mean()),
+            "kl": float(e.kl_terms.sum(-1).mean()),
+            **{f"kl_{k + 1}": float(term) for k, term in enumerate(e.kl_terms.mean(0))},
+            **{f"active_units_{k + 1}": float(units.sum()) for k, units in enumerate(active)},
+            "effective_sample_size": float(e.effective_sample_size.mean()),
+            "log_z": log_z.value,
+            "log_z_standard_error": log_z.standard_error,
+            "samples": float(self.num_samples),
+            "examples": float(n),
+        }
+
+
+@contextmanager
+def measuring(model: Model, seed: int) -> Iterator[None]:
+    """Without gradients, in evaluation mode, from a random seed of its own; the caller's random state is kept."""
+    module = model
+    assert isinstance(module, nn.Module)
+    training = module.training
+    devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        torch.manual_seed(seed)
+        module.eval()
+        try:
+            yield
+        finally:
+            module.train(training)
+
+
+def score(
+    model: Model,
+    x: Float[Tensor, "n pixels"],
+    num_samples: int,
+    *,
+    seed: int = 0,
+    megabytes: float = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scores:
+    """Score every example with `num_samples` importance samples each, K and examples in pieces of about `megabytes`.
+
+    The prior's `log_partition` must have been estimated. The draws depend on `seed` and `megabytes` alone.
+    """
+    if num_samples < 1:
+        raise InputError(f"samples must be at least 1, not {num_samples}")
+    if model.prior.log_partition is None:
+        raise InputError("a likelihood needs log Z: call model.prior.estimate_log_partition() before score()")
+    rows = max(1, int(megabytes * 2**20 / (4 * 8 * x.shape[1])))
+    with measuring(model, seed):
+        pieces = []
+        for piece in x.split(max(1, rows // num_samples)):
+            pieces.append(_score_piece(model, piece, num_samples, max(1, rows // len(piece))))
+            progress(sum(len(p.elbo) for p in pieces), len(x))
+        sizes = model(x[:1], hard).posterior.sizes
+    joined = (torch.cat([getattr(p, f.name) for p in pieces]).cpu() for f in fields(ExampleScores))
+    return Scores(ExampleScores(*joined), num_samples, model.prior.log_partition, sizes)
+
+
+def _score_piece(model: Model, x: Float[Tensor, "n pixels"], num_samples: int, most: int) -> ExampleScores:
+    """Scores of a few examples, at most `most` importance samples at a time."""
+    first, second, total = (x.new_full((len(x),), start, dtype=torch.float64) for start in (-math.inf, -math.inf, 0))
+    for start in range(0, num_samples, most):
+        count = min(most, num_samples - start)
+        log_w = log_weight(model, x.repeat_interleave(count, 0), hard).view(len(x), count).double()
+        first = torch.logaddexp(first, log_w.logsumexp(1))
+        second = torch.logaddexp(second, (2 * log_w).logsumexp(1))
+        total = total + log_w.sum(1)
+    trace = model(x, hard)
+    return ExampleScores(
+        log_likelihood=first - math.log(num_samples),
+        elbo=total / num_samples,
+        effective_sample_size=torch.exp(2 * first - second),
+        distortion=-trace.likelihood.log_prob(x),
+        kl_terms=model.prior.kl_terms(trace.posterior),
+        mu=trace.posterior.mu,
+    )

@@ -1,0 +1,36 @@
+"""Every recipe by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvaepp.errors import InputError
+from dvaepp.experiments import table_2
+from dvaepp.experiments.recipe import Recipe, nearest, read_recipe
+from dvaepp.experiments.table_2 import Size
+
+QUICK = {"quick/rbm": "rbm", "quick/directed": "joint"}
+"""Starting points for any data: the nonlinear-2 models of Table 2, on the built-in digits unless told otherwise."""
+
+
+def names() -> list[str]:
+    """All recipes' names."""
+    table = [
+        f"table-2/{data}/{network}/{column}"
+        for data in table_2.DATA
+        for network in table_2.NETWORKS
+        for column in table_2.COLUMNS
+    ]
+    return [*QUICK, *table]
+
+
+def find(name: str, size: Size = "paper") -> Recipe:
+    """The recipe of that name at that size, or the one in that JSON file, which has its own."""
+    if name.endswith(".json"):
+        return read_recipe(Path(name))
+    if name not in names():
+        raise InputError(f"no recipe is named {name!r}{nearest(name, names())} (`dvaepp list` names them all)")
+    if name in QUICK:
+        return table_2.recipe(name, "digits", "nonlinear-2", QUICK[name], size)
+    _, data, network, column = name.split("/")
+    return table_2.recipe(name, data, network, column, size)

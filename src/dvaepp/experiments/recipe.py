@@ -1,0 +1,197 @@
+"""A recipe is plain values, JSON both ways, from which data, model and objective are built. Strings end here."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
+
+from dvaepp.data import Dataset, load
+from dvaepp.errors import InputError
+from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
+from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
+from dvaepp.latent.sampling import PersistentChains
+from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
+from dvaepp.networks.dense import centring, dense, output_bias
+from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
+from dvaepp.storage import read_json
+from dvaepp.training import Objective, TrainingSettings
+
+_OBJECTIVES: dict[str, Objective] = {"joint": joint_elbo, "marginal": marginal_elbo}
+_SMOOTHINGS = {"exponential": OverlappingExponential, "logistic": OverlappingLogistic}
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Settings):
+    """A data set by name or path, and how grey levels become bits."""
+
+    name: str = "digits"
+    binarise: Literal["auto", "threshold", "dynamic"] = "auto"
+    threshold: float = Field(0.5, ge=0, le=1)
+
+
+class ModelSettings(_Settings):
+    """The variational autoencoder of Fig. 2."""
+
+    groups: tuple[int, ...] = Field((200, 200), min_length=1)
+    """Bits of each group of the hierarchical posterior."""
+    hidden: tuple[int, ...] = (200, 200)
+    """Hidden tanh layers of every network; none makes it linear."""
+    batch_norm: bool = True
+    prior: Literal["rbm", "directed", "bernoulli"] = "rbm"
+    blocks: tuple[int, ...] | None = None
+    """Blocks of the Boltzmann machine; None cuts all the bits in half."""
+    chains: int = Field(1000, ge=1)
+    sweeps: int = Field(40, ge=1)
+    smoothing: Literal["exponential", "logistic"] = "exponential"
+    beta: float = Field(10.0, gt=0)
+    """The smoothing's inverse temperature, unless training.beta anneals it."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelSettings:
+        if any(size < 1 for size in (*self.groups, *self.hidden, *(self.blocks or ()))):
+            raise ValueError("sizes in groups, hidden and blocks must be at least 1")
+        if self.blocks is not None and sum(self.blocks) != sum(self.groups):
+            raise ValueError(
+                f"blocks {self.blocks} hold {sum(self.blocks)} bits and groups {self.groups} {sum(self.groups)}"
+            )
+        if self.prior == "rbm" and sum(self.groups) < 2:
+            raise ValueError("a restricted Boltzmann machine needs at least 2 bits")
+        return self
+
+
+class EvaluationSettings(_Settings):
+    """How test likelihoods are measured."""
+
+    samples: int = Field(100, ge=1)
+    examples: int | None = Field(None, ge=1)
+    """A random subset of the test data of this size; None takes all of it."""
+    temperatures: int = Field(1000, ge=1)
+    chains: int = Field(1024, ge=1)
+    repeats: int = Field(3, ge=1)
+
+
+class Recipe(_Settings):
+    """Everything that makes a result but the seed and the machine."""
+
+    name: str
+    about: str = ""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    objective: Literal["joint", "marginal"] = "joint"
+    training: TrainingSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if self.objective == "marginal" and self.model.prior == "rbm":
+            raise ValueError(
+                "objective 'marginal' needs a directed or bernoulli prior: with an rbm p(zeta) is intractable"
+            )
+        return self
+
+    def load_data(self, data_dir: str | Path | None = None) -> Dataset:
+        """The data set that the recipe names."""
+        return load(self.data.name, data_dir, self.data.binarise, self.data.threshold)
+
+    def build(self, data: Dataset) -> tuple[FeedForwardVAE, Objective]:
+        """The model for this data, its weights drawn from torch's generator, and the objective."""
+        settings, mean = self.model, data.mean
+        starts = [0, *accumulate(settings.groups)]
+        levels = [
+            nn.Sequential(centring(mean, start), self._network(data.pixels + start, size))
+            for start, size in zip(starts[:-1], settings.groups, strict=True)
+        ]
+        decoder = nn.Sequential(self._network(starts[-1], data.pixels), output_bias(mean))
+        smoothing = _SMOOTHINGS[settings.smoothing](settings.beta)
+        model = FeedForwardVAE(HierarchicalEncoder(*levels), self._prior(), decoder, smoothing)
+        return model, _OBJECTIVES[self.objective]
+
+    def _network(self, inputs: int, outputs: int) -> nn.Sequential:
+        return dense(inputs, outputs, self.model.hidden, self.model.batch_norm)
+
+    def _prior(self) -> Prior:
+        settings = self.model
+        bits, starts = sum(settings.groups), list(accumulate(settings.groups))
+        if settings.prior == "bernoulli":
+            return BernoulliPrior(bits)
+        if settings.prior == "directed":
+            following = zip(starts, settings.groups[1:], strict=False)
+            return DirectedPrior(settings.groups[0], *(self._network(start, size) for start, size in following))
+        blocks = settings.blocks or (bits - bits // 2, bits // 2)
+        return BoltzmannPrior(BoltzmannMachine(*blocks), PersistentChains(settings.chains, settings.sweeps))
+
+
+def recipe_from(values: Any, source: str) -> Recipe:
+    """A recipe from JSON values; InputError naming the wrong setting, and the nearest right name of an unknown one."""
+    if not isinstance(values, dict):
+        raise InputError(f"{source} must hold a recipe, a JSON object, not {type(values).__name__}")
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{source} has an unknown setting {'.'.join(path)!r}{_nearest_setting(path)}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+        raise InputError(f"{source}: setting {'.'.join(path) or 'recipe'!r}: {message}{given}") from None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a JSON file, as `dvaepp show` prints it."""
+    return recipe_from(read_json(path, "a recipe in JSON"), str(path))
+
+
+def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """The recipe with settings `a.b=value` changed; values are JSON, or else taken as text."""
+    values = recipe.model_dump(mode="json")
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set takes name=value, such as training.steps=3000, not {setting!r}")
+        _assign(values, name.strip().split("."), _json_or_text(text.strip()))
+    return recipe_from(values, "--set")
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """'; did you mean ...?' where some name is close."""
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set: {part!r} holds a value, not settings")
+        values = inner
+    values[path[-1]] = value
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _nearest_setting(path: list[str]) -> str:
+    model: type[BaseModel] = Recipe
+    for part in path[:-1]:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        model = annotation
+    close = nearest(path[-1], list(model.model_fields))
+    return close or f"; it may be one of {', '.join(model.model_fields)}"

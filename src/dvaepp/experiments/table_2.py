@@ -1,0 +1,77 @@
+"""Table 2: an RBM prior against directed ones, one or two groups of 200 bits, linear or not (Sec. 7.2, Appendix F)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dvaepp.data import NAMES
+from dvaepp.experiments.recipe import DataSettings, EvaluationSettings, ModelSettings, Recipe
+from dvaepp.training import TrainingSettings
+
+Size = Literal["tiny", "small", "paper"]
+
+SIZES: dict[Size, str] = {
+    "tiny": "a minute's test that everything runs",
+    "small": "3,000 steps, 1000 chains x 5 sweeps: minutes on two cores",
+    "paper": "1,000,000 steps, 1000 chains x 40 sweeps: for a GPU",
+}
+DATA = tuple(name for name in NAMES if name != "digits")
+NETWORKS = {
+    "linear-1": ((200,), ()),
+    "linear-2": ((200, 200), ()),
+    "nonlinear-1": ((200,), (200, 200)),
+    "nonlinear-2": ((200, 200), (200, 200)),
+}
+COLUMNS = ("rbm", "joint", "marginal")
+
+_LEARNING_RATE = ((0.02, 3e-4), (0.60, 3e-3), (0.75, 1e-3), (0.95, 3e-4), (1.0, 9e-5))
+_BETA = {"mnist": {"linear-1": 12.0, "nonlinear-1": 14.0}, "omniglot": {"linear-1": 14.0, "nonlinear-1": 12.0}}
+_TRAINING: dict[Size, TrainingSettings] = {
+    "paper": TrainingSettings(
+        steps=1_000_000,
+        validate_every=20_000,
+        validation_samples=100,
+        validation_examples=10_000,
+        validation_temperatures=1000,
+        validation_chains=1024,
+    ),
+    "small": TrainingSettings(steps=3000, validate_every=500),
+    "tiny": TrainingSettings(
+        steps=40,
+        log_every=10,
+        validate_every=20,
+        validation_samples=2,
+        validation_examples=50,
+        validation_temperatures=10,
+        validation_chains=16,
+    ),
+}
+_EVALUATION: dict[Size, EvaluationSettings] = {
+    "paper": EvaluationSettings(samples=4000, temperatures=10_000),
+    "small": EvaluationSettings(samples=100, examples=1000),
+    "tiny": EvaluationSettings(samples=5, examples=50, temperatures=20, chains=32),
+}
+_CHAINS: dict[Size, tuple[int, int]] = {"paper": (1000, 40), "small": (1000, 5), "tiny": (20, 2)}
+
+
+def recipe(name: str, data: str, network: str, column: str, size: Size) -> Recipe:
+    """One cell of the table; training lasts longer for larger sizes, nothing else but the chains' number changes."""
+    groups, hidden = NETWORKS[network]
+    chains, sweeps = _CHAINS[size]
+    beta = _BETA["omniglot" if data.startswith("omniglot") else "mnist"].get(network, 10.0) if column == "rbm" else 10.0
+    return Recipe(
+        name=name,
+        about=f"Table 2, {network}, {column}, on {data}; size {size}: {SIZES[size]}.",
+        data=DataSettings(name=data),
+        model=ModelSettings(
+            groups=groups,
+            hidden=hidden,
+            prior="rbm" if column == "rbm" else "directed",
+            chains=chains,
+            sweeps=sweeps,
+            beta=beta,
+        ),
+        objective="marginal" if column == "marginal" else "joint",
+        training=_TRAINING[size].model_copy(update={"learning_rate": _LEARNING_RATE, "l2": 1e-4}),
+        evaluation=_EVALUATION[size],
+    )

@@ -1,0 +1,315 @@
+"""Training that can be stopped at any moment and goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from dvaepp.data import Dataset
+from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.evaluation import measuring, score
+from dvaepp.latent.partition import LogPartition
+from dvaepp.models.trace import Model
+from dvaepp.storage import load_tensors, save_tensors
+
+Objective = Callable[[Model, Tensor, float], Tensor]
+Metrics = dict[str, float]
+
+
+class TrainingSettings(BaseModel):
+    """How long and how fast. Schedules run over the fraction of training done, whatever the number of steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1)
+    batch: int = Field(100, ge=1)
+    learning_rate: tuple[tuple[float, float], ...] = ((1.0, 1e-3),)
+    """(until this fraction of training, rate), the last fraction being 1."""
+    epsilon: float = Field(1e-3, gt=0)
+    """Adam's epsilon as TensorFlow defines it, inside the bias correction."""
+    l2: float = Field(0.0, ge=0)
+    """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
+    kl_warmup: float = Field(0.3, ge=0, le=1)
+    """The KL weight rises linearly from 0 to 1 over this fraction of training."""
+    beta: tuple[float, float] | None = None
+    """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
+    log_every: int = Field(100, ge=1)
+    validate_every: int = Field(1000, ge=1)
+    """Steps between validations and between checkpoints."""
+    validation_samples: int = Field(10, ge=1)
+    validation_examples: int = Field(1000, ge=1)
+    validation_temperatures: int = Field(200, ge=1)
+    validation_chains: int = Field(256, ge=1)
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _ordered(cls, stages: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        ends = [end for end, _ in stages]
+        if ends != sorted(ends) or not ends or ends[-1] != 1 or any(rate <= 0 for _, rate in stages):
+            raise ValueError("learning_rate must be pairs (fraction, rate > 0) with rising fractions, the last being 1")
+        return stages
+
+    def learning_rate_at(self, fraction: float) -> float:
+        """The rate at this fraction of training."""
+        return next(rate for end, rate in self.learning_rate if fraction < end or end == 1)
+
+    def kl_weight_at(self, fraction: float) -> float:
+        """The KL weight at this fraction of training."""
+        return min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0
+
+
+class Trainer:
+    """A model, its data and its optimiser in a run folder.
+
+    The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimiser, chains, random state, step: all that
+    the next step depends on) and `best.safetensors` (the weights with the best validation likelihood). `about` is plain
+    JSON kept in both.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        data: Dataset,
+        settings: TrainingSettings,
+        folder: Path,
+        seed: int = 0,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        assert isinstance(model, nn.Module)
+        self.model, self.module = model, model
+        self.objective, self.data, self.settings = objective, data, settings
+        self.folder, self.seed, self.about = folder, seed, about or {}
+        self.device = next(model.parameters()).device
+        self.optimizer = torch.optim.Adam(_parameter_groups(model, settings.l2), fused=True)
+        self.step = 0
+        self.best: Metrics = {}
+        self._metrics_bytes = 0
+        self._order = _BatchOrder(len(data.train), settings.batch, seed)
+        self._clock = time.perf_counter()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the latest state is."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.folder / "metrics.jsonl"
+
+    def fit(self, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
+        """Train up to the last step from wherever the run stands; `report` is given every line of metrics."""
+        settings = self.settings
+        if self.step == 0:
+            self._estimate_log_partition()
+            self.save()
+        losses: list[Tensor] = []
+        self.module.train()
+        with _validation_off():
+            while self.step < settings.steps:
+                loss, x = self.train_step()
+                losses.append(loss)
+                validate = self.step == settings.steps or self.step % settings.validate_every == 0
+                if validate or self.step % settings.log_every == 0:
+                    report(self._log(self._training_metrics(torch.stack(losses), x)))
+                    losses.clear()
+                if validate:
+                    report(self._log(self._validate()))
+                    self.save()
+
+    def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
+        """One step of the optimiser; the loss and the batch it was taken on."""
+        settings, model = self.settings, self.model
+        fraction = self.step / settings.steps
+        self._set_rates(fraction)
+        model.prior.refresh()
+        x = self.data.batch(self._order.indices(self.step)).to(self.device)
+        loss = -self.objective(model, x, settings.kl_weight_at(fraction)).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        return loss.detach(), x
+
+    def _set_rates(self, fraction: float) -> None:
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(fraction)
+            group["eps"] = settings.epsilon / math.sqrt(1 - group["betas"][1] ** (self.step + 1))
+        if settings.beta is not None:
+            start, end = settings.beta
+            self.model.smoothing = replace(self.model.smoothing, beta=start + (end - start) * fraction)  # type: ignore[type-var]
+
+    def _training_metrics(self, losses: Float[Tensor, " steps"], x: Float[Tensor, "batch pixels"]) -> Metrics:
+        """The mean loss since the last log, and its parts on the last batch; stops where a loss is not finite."""
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            self._stop(self.step - len(losses) + 1 + int(bad[0]))
+        with measuring(self.model, self.seed + self.step):
+            trace = self.model(x)
+            distortion, kl = -trace.likelihood.log_prob(x).mean(), self.model.prior.kl(trace.posterior).mean()
+        fraction = (self.step - 1) / self.settings.steps
+        return {
+            "step": self.step,
+            "loss": float(losses.mean()),
+            "distortion": float(distortion),
+            "kl": float(kl),
+            "kl_weight": self.settings.kl_weight_at(fraction),
+            "learning_rate": self.settings.learning_rate_at(fraction),
+        }
+
+    def _validate(self) -> Metrics:
+        """The importance-weighted bound in the binary limit on a fixed random subset of the validation data."""
+        settings, valid = self.settings, self.data.valid
+        if not all(bool(torch.isfinite(p).all()) for p in self.module.parameters()):
+            self._stop(self.step)
+        generator = torch.Generator().manual_seed(self.seed)
+        subset = torch.randperm(len(valid), generator=generator)[: settings.validation_examples]
+        log_z = self._estimate_log_partition()
+        x = valid[subset].float().to(self.device)
+        numbers = score(self.model, x, settings.validation_samples, seed=self.seed + self.step).numbers()
+        metrics = {"step": self.step, **{f"valid_{name}": value for name, value in numbers.items()}}
+        if not self.best or metrics["valid_nll"] < self.best["valid_nll"]:
+            self.best = metrics
+            about = {**self.about, "step": self.step, "log_partition": asdict(log_z), "best": metrics}
+            save_tensors(self.folder / "best.safetensors", self._model_tensors(), about)
+        return metrics
+
+    def _estimate_log_partition(self) -> LogPartition:
+        """log Z of the prior as it is now: what the loss's value rests on until the next validation."""
+        settings = self.settings
+        with measuring(self.model, self.seed + self.step):
+            return self.model.prior.estimate_log_partition(
+                temperatures=settings.validation_temperatures, chains=settings.validation_chains
+            )
+
+    def _stop(self, step: int) -> None:
+        raise TrainingDivergedError(
+            f"training became NaN or infinite at step {step}; the last good checkpoint is {self.checkpoint} "
+            "(a smaller training.learning_rate or model.beta may help)"
+        )
+
+    def _log(self, metrics: Metrics) -> Metrics:
+        """Append a line to metrics.jsonl; `seconds` since the last one is the only field that a repeat would change."""
+        now = time.perf_counter()
+        line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)}) + "\n"
+        self._clock = now
+        with open(self.metrics, "ab") as file:
+            self._metrics_bytes += file.write(line.encode())
+        return metrics
+
+    def _model_tensors(self) -> dict[str, Tensor]:
+        return {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+
+    def save(self) -> None:
+        """Write the checkpoint; the one before it survives if that fails."""
+        tensors = self._model_tensors()
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        log_z = self.model.prior.log_partition
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "metrics_bytes": self._metrics_bytes,
+            "log_partition": log_z and asdict(log_z),
+            "data": self.data.digest(),
+        }
+        save_tensors(self.checkpoint, tensors, {**self.about, **state})
+
+    def restore(self) -> None:
+        """Go back to the checkpoint: metrics written after it are cut off, and training goes on as if never stopped."""
+        tensors, about = load_tensors(self.checkpoint)
+        if about.get("data") != self.data.digest():
+            raise InputError(f"{self.checkpoint} was trained on other data than {self.data.name} as it is now")
+        load_model(self.model, self.checkpoint, tensors, about)
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = _unflatten(tensors, "optimizer.")
+        self.optimizer.load_state_dict(optimizer)
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.step, self.best, self._metrics_bytes = about["step"], about["best"], about["metrics_bytes"]
+        self.metrics.touch()
+        with open(self.metrics, "r+b") as file:
+            file.truncate(self._metrics_bytes)
+
+
+def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Put a checkpoint's weights, chains and log Z into a model of the same recipe; InputError if they do not fit."""
+    assert isinstance(model, nn.Module)
+    weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        here, there = (tuple(d[name].shape) if name in d else None for d in (expected, weights))
+        if here != there:
+            raise InputError(f"{path} does not fit the recipe: {name} has shape {there} there and {here} in the model")
+    model.load_state_dict(weights)
+    log_z = about.get("log_partition")
+    if model.prior.log_partition is None and log_z is not None:
+        model.prior.log_partition = LogPartition(**log_z)
+
+
+class _BatchOrder:
+    """Which examples make the batch of a step: an endless run of seeded shuffles, a function of the step alone."""
+
+    def __init__(self, examples: int, batch: int, seed: int) -> None:
+        self.examples, self.batch, self.seed = examples, batch, seed
+        self._shuffles: dict[int, Tensor] = {}
+
+    def indices(self, step: int) -> Tensor:
+        first, last = step * self.batch, (step + 1) * self.batch - 1
+        epochs = range(first // self.examples, last // self.examples + 1)
+        self._shuffles = {e: self._shuffles[e] if e in self._shuffles else self._shuffle(e) for e in epochs}
+        order = torch.cat([self._shuffles[e] for e in epochs])
+        start = first - epochs[0] * self.examples
+        return order[start : start + self.batch]
+
+    def _shuffle(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.examples, generator=generator)
+
+
+def _parameter_groups(model: nn.Module, l2: float) -> list[dict[str, Any]]:
+    """Adam's weight_decay adds l2 w to the gradient: the L2 term in the loss. Biases have none."""
+    named = list(model.named_parameters())
+    gains = {id(m.weight) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    decayed = [p for _, p in named if p.ndim > 1 or id(p) in gains]
+    others = [p for _, p in named if p.ndim <= 1 and id(p) not in gains]
+    groups = [{"params": decayed, "weight_decay": l2}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _unflatten(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            index, key = name.removeprefix(prefix).split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    return state
+
+
+@contextmanager
+def _validation_off() -> Iterator[None]:
+    """Without torch's checks of distribution arguments: the data has been checked, a step reads no values back."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
