@@ -90,18 +90,12 @@ class SmoothingCase:
     @property
     def ends(self) -> tuple[float, float]:
         """Where all mass but 1e-16 lies."""
-        return (0.0, 1.0) if np.isfinite(self.density0.b) else (self.density0.ppf(1e-17), 1 - self.density0.ppf(1e-17))
-
-    @property
-    def density0_support(self) -> tuple[float, float]:
-        """The support of r(zeta | 0)."""
-        return tuple(self.density0.support())
+        low, high = self.density0.support()
+        return max(low, self.density0.ppf(1e-17)), high if math.isfinite(high) else 1 - self.density0.ppf(1e-17)
 
 
 class _TruncatedExponential:
     """r(zeta | 0) = exp(-beta zeta) / Z_beta on [0, 1], by scipy's truncexpon with a finite survival function."""
-
-    a, b = 0.0, 1.0
 
     def __init__(self, beta: float) -> None:
         self.law = stats.truncexpon(b=beta, scale=1 / beta)
@@ -130,9 +124,7 @@ def exponential(beta: float | Tensor) -> SmoothingCase:
 
 
 def logistic(beta: float | Tensor) -> SmoothingCase:
-    law = stats.logistic(scale=1 / float(beta))
-    law.a, law.b = -math.inf, math.inf
-    return SmoothingCase(OverlappingLogistic(beta), law)
+    return SmoothingCase(OverlappingLogistic(beta), stats.logistic(scale=1 / float(beta)))
 
 
 every_smoothing: dict[str, SmoothingCase] = {
@@ -197,6 +189,14 @@ def log_prior(prior: Prior, z: Tensor, zeta: Tensor) -> Tensor:
         start += logits.shape[-1]
     assert start == z.shape[-1]
     return log_p
+
+
+def prior_bits(prior: Prior) -> int:
+    """How many bits the prior is over."""
+    if isinstance(prior, BoltzmannPrior):
+        return prior.machine.bits
+    with torch.random.fork_rng():
+        return prior.sample(1).shape[-1]
 
 
 def log_bernoulli(logits: Tensor, z: Tensor) -> Tensor:
@@ -309,22 +309,19 @@ def log_pixels(model: FeedForwardVAE, zeta: Tensor, x: Tensor) -> Tensor:
 
 def exact_log_likelihood(model: FeedForwardVAE, x: Tensor) -> Tensor:
     """log p(x) = log sum_z p(z) p(x | z) of the binary model, over all states; (batch,), differentiable."""
-    bits = sum(level[-1].out_features for level in model.encoder.levels)
-    z = all_states(bits)
-    likelihood = log_bernoulli(model.decoder(z).expand(len(x), *[-1] * 2), x[:, None, :])
-    return torch.logsumexp(log_prior(model.prior, z, z) + likelihood, 1)
+    z = all_states(prior_bits(model.prior))
+    return torch.logsumexp(log_prior(model.prior, z, z) + model.decode(z).log_prob(x[:, None, :]), 1)
 
 
 def exact_log_q(model: FeedForwardVAE, x: Tensor) -> Tensor:
     """log q(z | x) of the binary model for every state, (batch, states): each group sees the earlier bits."""
-    sizes = [level[-1].out_features for level in model.encoder.levels]
-    z = all_states(sum(sizes))
-    both = x[:, None, :].expand(-1, len(z), -1), z.expand(len(x), -1, -1)
-    log_q, start = torch.zeros(len(x), len(z), dtype=torch.float64), 0
-    for level, size in zip(model.encoder.levels, sizes, strict=True):
-        logits = level(torch.cat([both[0], both[1][..., :start]], -1))
-        log_q = log_q + log_bernoulli(logits, both[1][..., start : start + size])
-        start += size
+    states = all_states(prior_bits(model.prior))
+    pixels, z = x[:, None, :].expand(-1, len(states), -1), states.expand(len(x), -1, -1)
+    log_q, start = torch.zeros(len(x), len(states), dtype=torch.float64), 0
+    for level in model.encoder.levels:
+        logits = level(torch.cat([pixels, z[..., :start]], -1))
+        log_q = log_q + log_bernoulli(logits, z[..., start : start + logits.shape[-1]])
+        start += logits.shape[-1]
     return log_q
 
 

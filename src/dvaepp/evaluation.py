@@ -51,7 +51,7 @@ class Scores:
         e, log_z = self.examples, self.log_partition
         n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
         low, high = (nll + end - log_z.value for end in log_z.interval)
-        active = (e.mu.var(0) > _ACTIVE_VARIANCE).split(list(self.group_sizes)) if n > 1 else ()
+        active = torch.split(e.mu.var(0) > _ACTIVE_VARIANCE, list(self.group_sizes)) if n > 1 else ()
         return {
             "nll": nll,
             "nll_standard_error": float(e.log_likelihood.std()) / math.sqrt(n) if n > 1 else 0.0,
@@ -106,7 +106,7 @@ def score(
     rows = max(1, int(megabytes * 2**20 / (4 * 8 * x.shape[1])))
     with measuring(model, seed):
         pieces = []
-        for piece in x.split(max(1, rows // num_samples)):
+        for piece in torch.split(x, max(1, rows // num_samples)):
             pieces.append(_score_piece(model, piece, num_samples, max(1, rows // len(piece))))
             progress(sum(len(p.elbo) for p in pieces), len(x))
         sizes = model(x[:1], hard).posterior.sizes

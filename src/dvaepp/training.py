@@ -139,7 +139,7 @@ class Trainer:
         x = self.data.batch(self._order.indices(self.step)).to(self.device)
         loss = -self.objective(model, x, settings.kl_weight_at(fraction)).mean()
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.step += 1
         return loss.detach(), x

@@ -9,8 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from dvaepp.data import Dataset, load
 from dvaepp.errors import InputError
@@ -104,15 +105,15 @@ class Recipe(_Settings):
         """The data set that the recipe names."""
         return load(self.data.name, data_dir, self.data.binarise, self.data.threshold)
 
-    def build(self, data: Dataset) -> tuple[FeedForwardVAE, Objective]:
-        """The model for this data, its weights drawn from torch's generator, and the objective."""
-        settings, mean = self.model, data.mean
+    def build(self, mean: Float[Tensor, " pixels"]) -> tuple[FeedForwardVAE, Objective]:
+        """The model for data with this mean, its weights drawn from torch's generator, and the objective."""
+        settings, pixels = self.model, len(mean)
         starts = [0, *accumulate(settings.groups)]
         levels = [
-            nn.Sequential(centring(mean, start), self._network(data.pixels + start, size))
+            nn.Sequential(centring(mean, start), self._network(pixels + start, size))
             for start, size in zip(starts[:-1], settings.groups, strict=True)
         ]
-        decoder = nn.Sequential(self._network(starts[-1], data.pixels), output_bias(mean))
+        decoder = nn.Sequential(self._network(starts[-1], pixels), output_bias(mean))
         smoothing = _SMOOTHINGS[settings.smoothing](settings.beta)
         model = FeedForwardVAE(HierarchicalEncoder(*levels), self._prior(), decoder, smoothing)
         return model, _OBJECTIVES[self.objective]
