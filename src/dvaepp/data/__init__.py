@@ -2,5 +2,6 @@
 
 from dvaepp.data.catalogue import NAMES, check, describe, fetch, load
 from dvaepp.data.dataset import Dataset
+from dvaepp.data.own import read_examples
 
-__all__ = ["NAMES", "Dataset", "check", "describe", "fetch", "load"]
+__all__ = ["NAMES", "Dataset", "check", "describe", "fetch", "load", "read_examples"]

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dvaepp.data import formats
 from dvaepp.data.binarise import (
     SEED,
     Grey,
+    drawn_bits,
     dynamic_dataset,
+    flat,
     is_binary,
     permuted,
     static_dataset,
@@ -121,3 +125,22 @@ def _split(arrays: dict[str, Grey], path: Path) -> tuple[tuple[Grey, Grey, Grey]
     if len(train) == held:
         raise InputError(f"{path}: train holds {held} example, expected at least 2 since valid is taken from it")
     return (train[:-held], train[-held:], test), f"test as stored, valid the last {held} examples of train"
+
+
+def read_examples(path: Path, binarise: Binarise = "auto", threshold: float = 0.5) -> tuple[Tensor, tuple[int, ...]]:
+    """Every example at a path in the order stored, as bits (n, pixels) uint8, and the shape of one.
+
+    Splits follow each other. Grey becomes bits as in valid and test of `load`: drawn once, or by threshold.
+    """
+    arrays = read(path)
+    for split, array in arrays.items():
+        _validate_split(array, f"{path}: {split}" if split else f"{path}:")
+    if len({array.shape[1:] for array in arrays.values()}) > 1:
+        raise InputError(f"{path}: its splits differ in size, expected one size of example")
+    greys = list(_grey(arrays).values())
+    binary = all(map(is_binary, greys))
+    bits = [
+        threshold_bits(g, 0.5 if binary else threshold) if binary or binarise == "threshold" else drawn_bits(g)
+        for g in greys
+    ]
+    return torch.cat([flat(b) for b in bits]), tuple(greys[0].shape[1:])

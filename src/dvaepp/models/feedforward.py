@@ -37,6 +37,13 @@ class HierarchicalEncoder(nn.Module):
             zetas.append(groups[-1].relaxed_sample())
         return Posterior(tuple(groups), tuple(zetas))
 
+    def code(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch bits"]:
+        """Logits of every group given x and the likelier bits of the groups before it: a code without chance."""
+        groups: list[Tensor] = []
+        for level in self.levels:
+            groups.append(level(torch.cat([x, *((logits > 0).to(x.dtype) for logits in groups)], -1)))
+        return torch.cat(groups, -1)
+
 
 class FeedForwardVAE(nn.Module):
     """p(x, z, zeta) = p(z) r(zeta | z) p(x | zeta) with q(z, zeta | x) from a hierarchical encoder (Fig. 2).

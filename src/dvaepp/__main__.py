@@ -1,0 +1,5 @@
+"""python -m dvaepp."""
+
+from dvaepp.cli import main
+
+raise SystemExit(main())

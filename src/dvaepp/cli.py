@@ -1,0 +1,135 @@
+"""The command `dvaepp`: this file only reads the command line; commands.py does the work, and imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from dvaepp.errors import InputError, TrainingDivergedError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit code 0, 2 for bad input, 1 for a training that diverged, 130 when interrupted."""
+    parsed = parser().parse_args(arguments)
+    try:
+        from dvaepp.commands import COMMANDS
+
+        parsed.command_line = shlex.join(["dvaepp", *(sys.argv[1:] if arguments is None else arguments)])
+        COMMANDS[parsed.command](parsed)
+    except InputError as error:
+        print(f"dvaepp: {error}", file=sys.stderr)
+        return 2
+    except TrainingDivergedError as error:
+        print(f"dvaepp: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("dvaepp: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="dvaepp",
+        description="Variational autoencoders with binary latent variables and Boltzmann-machine priors.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    command("list", "recipes and data sets")
+
+    show = command("show", "a recipe, as JSON that `train` takes back")
+    _recipe(show)
+
+    train = command("train", "train a recipe into a new run folder")
+    _recipe(train)
+    train.add_argument("--seed", type=_whole, default=0, help="of weights, batches and noise (default 0)")
+    train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    train.add_argument("--threads", type=_positive, default=1, help="CPU threads (default 1); kept for resume")
+    train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    train.add_argument("--out", help="the run folder (default: runs/RECIPE-SIZE-seedN)")
+
+    resume = command("resume", "go on with a run that was stopped, bit for bit")
+    _run(resume)
+
+    evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
+    _run(evaluate)
+    _model_choice(evaluate)
+    evaluate.add_argument("--samples", type=_positive, help="importance samples per example (default: the recipe's)")
+    evaluate.add_argument("--examples", type=_positive, help="a random subset of this size (default: the recipe's)")
+    evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
+    evaluate.add_argument("--temperatures", type=_positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--split", choices=["test", "valid"], default="test")
+    evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
+    evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
+    evaluate.add_argument("--results", metavar="FOLDER", help="keep the scores there too, as RECIPE/seedN.json")
+
+    sample = command("sample", "pictures from the prior, a row for each prior sample; .npz for arrays")
+    _run(sample)
+    _model_choice(sample)
+    _output(sample, "grid.png or samples.npz")
+    sample.add_argument("--rows", type=_positive, default=8)
+    sample.add_argument("--columns", type=_positive, default=8)
+
+    encode = command("encode", "codes q(z = 1 | x) of data, group after group, from the likelier bits before")
+    _run(encode)
+    encode.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
+    _model_choice(encode)
+    _output(encode, "codes.npz")
+    encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
+
+    decode = command("decode", "means of p(x | z) of codes that `encode` wrote")
+    _run(decode)
+    decode.add_argument("codes", help="codes.npz; probabilities are rounded to bits")
+    _model_choice(decode)
+    _output(decode, "grid.png or means.npz")
+
+    report = command("report", "one self-contained HTML page about a run")
+    _run(report)
+    report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
+
+    data = command("data", "download data sets, or check the files of one")
+    data.add_argument("action", choices=["fetch", "check"])
+    data.add_argument("name", help="a data set's name (`dvaepp list`)")
+    data.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    return top
+
+
+def _recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="a recipe's name (`dvaepp list`), or a recipe.json")
+    command.add_argument("--size", choices=["tiny", "small", "paper"], default="small", help="default small")
+    command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
+    command.add_argument("--data", help="another data set by name, or your own file or folder of images")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting, such as model.beta=8"
+    )
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="a run folder")
+
+
+def _model_choice(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--last", action="store_true", help="the last model, not the best by validation")
+    command.add_argument("--seed", type=_whole, default=0, help="of the random draws (default 0)")
+
+
+def _output(command: argparse.ArgumentParser, example: str) -> None:
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help=f"such as {example}")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2147483647, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, not {text!r}")
+    return int(text)

@@ -1,0 +1,287 @@
+"""What each command does, given its parsed arguments."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dvaepp import data
+from dvaepp.errors import InputError
+from dvaepp.evaluation import Scores, measuring
+from dvaepp.experiments import catalogue
+from dvaepp.experiments import run as runs
+from dvaepp.experiments.pictures import grid, samples, save_grid
+from dvaepp.experiments.recipe import Recipe, override
+from dvaepp.experiments.report import write_report
+from dvaepp.experiments.run import Run
+from dvaepp.storage import replacing, write_json
+from dvaepp.training import Metrics, Trainer
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def list_(arguments: Namespace) -> None:
+    """Recipes and data sets."""
+    _console.print("[bold]Recipes[/]  train one with `dvaepp train RECIPE --size small`")
+    for name in catalogue.names():
+        _console.print(f"  {name}")
+    _console.print("[bold]Data sets[/]  or your own: --data FILE_OR_FOLDER")
+    for name in data.NAMES:
+        _console.print(f"  {name:24} {data.describe(name)}", markup=False)
+
+
+def show(arguments: Namespace) -> None:
+    """A recipe as JSON."""
+    print(_recipe(arguments).model_dump_json(indent=2))
+
+
+def train(arguments: Namespace) -> None:
+    """Train a recipe into a new run folder."""
+    recipe = _recipe(arguments)
+    default = f"runs/{Path(recipe.name).as_posix().replace('/', '_')}-{arguments.size}-seed{arguments.seed}"
+    run = Run.create(
+        recipe,
+        Path(arguments.out or default),
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        data_dir=arguments.data_dir,
+        command=arguments.command_line,
+    )
+    _fit(run)
+
+
+def resume(arguments: Namespace) -> None:
+    """Go on with a run."""
+    _fit(Run(Path(arguments.run)))
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Score a run; print the scores and keep them."""
+    run = Run(Path(arguments.run))
+    changes = {name: getattr(arguments, name) for name in ("samples", "examples", "temperatures")}
+    settings = run.recipe.evaluation.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    if arguments.all:
+        settings = settings.model_copy(update={"examples": None})
+    torch.set_num_threads(run.record["threads"])
+    with _progress("scoring") as advance:
+        scores, result = runs.evaluate(
+            run,
+            settings,
+            split=arguments.split,
+            seed=arguments.seed,
+            last=arguments.last,
+            command=arguments.command_line,
+            megabytes=arguments.megabytes,
+            progress=advance,
+        )
+    if arguments.per_example:
+        examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
+        _write_npz(Path(arguments.per_example), **examples)
+    write_json(run.folder / "scores.json", result)
+    if arguments.results:
+        write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
+    _print_scores(scores)
+
+
+def sample(arguments: Namespace) -> None:
+    """Pictures or arrays from the prior."""
+    trained = Run(Path(arguments.run)).model(arguments.last)
+    drawn = samples(trained.model, arguments.rows, arguments.columns, arguments.seed).cpu()
+    _write_examples(Path(arguments.output), drawn, trained.shape, "samples")
+
+
+def encode(arguments: Namespace) -> None:
+    """Codes of data."""
+    run = Run(Path(arguments.run))
+    trained, settings = run.model(arguments.last), run.recipe.data
+    if arguments.data in ("train", "valid", "test"):
+        split = getattr(run.data, arguments.data)
+        x = run.data.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
+    else:
+        bits, shape = data.read_examples(_existing(arguments.data), settings.binarise, settings.threshold)
+        if shape != trained.shape:
+            raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model takes {trained.shape}")
+        x = bits.float()
+    with measuring(trained.model, arguments.seed):
+        pieces = [trained.model.encoder.code(piece.to(run.device)).cpu() for piece in torch.split(x, 1000)]
+    logits = torch.cat(pieces)
+    groups = np.array(run.recipe.model.groups)
+    if arguments.hard:
+        _write_npz(Path(arguments.output), codes=(logits > 0).to(torch.uint8).numpy(), groups=groups)
+    else:
+        _write_npz(Path(arguments.output), probabilities=torch.sigmoid(logits).numpy(), groups=groups)
+
+
+def decode(arguments: Namespace) -> None:
+    """Means of p(x | z)."""
+    run = Run(Path(arguments.run))
+    trained = run.model(arguments.last)
+    codes = _read_codes(_existing(arguments.codes), sum(run.recipe.model.groups))
+    with measuring(trained.model, arguments.seed):
+        pieces = [trained.model.decode(piece.to(run.device)).mean.cpu() for piece in torch.split(codes, 1000)]
+    means = torch.cat(pieces)
+    columns = min(len(means), 10)
+    blank = means.new_zeros(-len(means) % columns, means.shape[1])
+    _write_examples(
+        Path(arguments.output), torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape, "means"
+    )
+
+
+def report(arguments: Namespace) -> None:
+    """The HTML page."""
+    run = Run(Path(arguments.run))
+    path = Path(arguments.output) if arguments.output else run.folder / "report.html"
+    write_report(run, path)
+    _console.print(f"wrote {path}")
+
+
+def data_(arguments: Namespace) -> None:
+    """Fetch or check the files of a data set."""
+    if arguments.action == "fetch":
+        for path in data.fetch(arguments.name, arguments.data_dir):
+            print(path)
+        return
+    verdicts = data.check(arguments.name, arguments.data_dir)
+    for path, verdict in verdicts:
+        print(f"{path}: {verdict}")
+    if any(verdict != "ok" for _, verdict in verdicts):
+        raise InputError(f"the files of {arguments.name} are not all right; `dvaepp data fetch` brings missing ones")
+
+
+def _recipe(arguments: Namespace) -> Recipe:
+    changes = [f"training.steps={arguments.steps}"] if arguments.steps else []
+    recipe = catalogue.find(arguments.recipe, arguments.size)
+    if arguments.data is not None:
+        settings = recipe.data.model_copy(update={"name": arguments.data})
+        recipe = recipe.model_copy(update={"data": settings})
+    return override(recipe, [*changes, *arguments.set])
+
+
+def _fit(run: Run) -> None:
+    trainer = run.trainer()
+    _console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}", markup=False)
+    if trainer.step:
+        _console.print(f"goes on after step {trainer.step}")
+    with _progress("training", trainer.settings.steps, trainer.step) as advance:
+        trainer.fit(lambda metrics: _show_metrics(trainer, metrics, advance))
+    _console.print(
+        f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
+        f"next: dvaepp evaluate {run.folder}; dvaepp sample {run.folder} -o samples.png; dvaepp report {run.folder}",
+        markup=False,
+    )
+
+
+def _show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
+    """Move the bar; where there is no terminal, print a line for each validation."""
+    if "valid_nll" in metrics:
+        nll, error = metrics["valid_nll"], metrics["valid_nll_standard_error"]
+        text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
+        _console.print(text)
+    else:
+        loss, distortion, weight, kl = (metrics[name] for name in ("loss", "distortion", "kl_weight", "kl"))
+        parts = f"loss {loss:.2f}: distortion {distortion:.2f} + {weight:.2f} x kl {kl:.2f}"
+        advance(int(metrics["step"]), trainer.settings.steps, parts)
+
+
+def _print_scores(scores: Scores) -> None:
+    numbers, log_z = scores.numbers(), scores.log_partition
+    table = Table("score", "value", box=None)
+    error = f" ± {numbers['nll_standard_error']:.2f}"
+    table.add_row("NLL, nats", f"{numbers['nll']:.3f}{error} ({scores.num_samples} samples)")
+    table.add_row(
+        "NLL at both ends of log Z", f"{numbers['nll_at_low_log_z']:.3f} .. {numbers['nll_at_high_log_z']:.3f}"
+    )
+    table.add_row("log Z", str(log_z))
+    for name, value in numbers.items():
+        if not name.startswith(("nll", "log_z", "samples")):
+            table.add_row(name.replace("_", " "), f"{value:.2f}")
+    _console.print(table)
+    if not log_z.trusted:
+        _console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures", style="bold red")
+
+
+@contextmanager
+def _progress(title: str, total: int | None = None, start: int = 0) -> Iterator[Any]:
+    """A bar with speed and time left; yields advance(done, total, text)."""
+    speed = TextColumn("{task.fields[speed]}")
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        speed,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=_console, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task(title, total=total, completed=start, speed="", text="")
+
+        def advance(done: int, total: int, text: str = "") -> None:
+            rate = progress.tasks[0].finished_speed or progress.tasks[0].speed
+            progress.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
+
+        yield advance
+
+
+def _existing(name: str) -> Path:
+    path = Path(name)
+    if not path.exists():
+        raise InputError(f"{name} does not exist; expected a file or a folder of images")
+    return path
+
+
+def _write_examples(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], name: str) -> None:
+    """(rows, columns, pixels) as a picture, or as an array in .npz."""
+    if path.suffix == ".npz":
+        _write_npz(path, **{name: drawn.flatten(0, 1).reshape(-1, *shape).numpy()})
+    else:
+        save_grid(path, grid(drawn, shape))
+        _console.print(f"wrote {path}")
+
+
+def _write_npz(path: Path, **arrays: NDArray[Any]) -> None:
+    if path.suffix != ".npz":
+        raise InputError(f"{path} must end in .npz")
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    _console.print(f"wrote {path}")
+
+
+def _read_codes(path: Path, bits: int) -> torch.Tensor:
+    """Bits (n, bits) from `codes` or rounded `probabilities` of an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            name = next(name for name in ("codes", "probabilities") if name in arrays)
+            codes = arrays[name]
+    except (OSError, ValueError, StopIteration, AttributeError):
+        raise InputError(f"{path} is not an .npz file with `codes` or `probabilities`, as encode writes") from None
+    in_range = codes.dtype.kind in "buif" and codes.size and bool(((codes >= 0) & (codes <= 1)).all())
+    if codes.ndim != 2 or codes.shape[1] != bits or not in_range:
+        raise InputError(f"{path} holds {codes.dtype} {name} of shape {codes.shape}, expected (n, {bits}) in [0, 1]")
+    return torch.from_numpy(np.asarray(codes, dtype=np.float32)).round()
+
+
+COMMANDS = {
+    "list": list_,
+    "show": show,
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "sample": sample,
+    "encode": encode,
+    "decode": decode,
+    "report": report,
+    "data": data_,
+}
