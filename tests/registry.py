@@ -1,7 +1,7 @@
 """Everything that a contract runs over, one line each, and the exact twins that the tests compare with.
 
-The twins know only definitions: states are enumerated, densities of smoothings come from scipy, energies are summed pair
-by pair. Nothing here calls the function that it stands against.
+The twins know only definitions: states are enumerated, densities of smoothings come from scipy, energies are summed
+pair by pair. Nothing here calls the function that it stands against.
 """
 
 from __future__ import annotations
@@ -350,8 +350,6 @@ def batch_gradients(estimate: Callable[[], Tensor], parameters: Sequence[Tensor]
 
 def flat_gradient(value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """d value / d parameters in one vector; 0 where a parameter does not take part."""
-    gradients = torch.autograd.grad(value, list(parameters), allow_unused=True)
+    gradients = torch.autograd.grad(value, list(parameters), retain_graph=True, allow_unused=True)
     pairs = zip(gradients, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs])
-
-

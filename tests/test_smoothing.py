@@ -144,8 +144,8 @@ def finite_difference(f, at: Tensor, step: float) -> Tensor:
     return (4 * narrow - wide) / 3
 
 
-# Sharper ones are compared through test_rsample_carries...: d zeta / d rho reaches exp(beta / 2) / beta, and differences
-# of the inverse carry no digits there.
+# Of sharper ones the differences carry no digits: d zeta / d rho reaches exp(beta / 2) / beta. Their gradient is
+# compared with the implicit function theorem's below.
 not_too_sharp = {name: case for name, case in every_smoothing.items() if case.smoothing.beta < 15}
 
 
@@ -162,7 +162,7 @@ def test_icdf_gradients_are_finite_differences_of_the_inverse(case: SmoothingCas
 
 
 def implicit_gradient(case: SmoothingCase, logits: Tensor, zeta: Tensor) -> Tensor:
-    """d zeta / d logit = -(dF / d logit) / f at fixed rho, F by scipy in float64, from the tail that does not cancel."""
+    """d zeta / d logit = -(dF / d logit) / f at fixed rho, F by scipy in float64, where nothing cancels."""
     logits = logits.detach().double()
     slope_of_q = torch.sigmoid(logits) * torch.sigmoid(-logits)
     return slope_of_q * case.cdf_gap(zeta) / case.mixture_pdf(logits, zeta)
@@ -195,7 +195,7 @@ def test_the_mean_of_zeta_has_the_gradient_of_its_expectation(case: SmoothingCas
 
 def test_log_prob_differentiates_in_logits_and_zeta(case: SmoothingCase) -> None:
     zeta = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
-    logits = torch.tensor([-3.0, -1.0, -0.2, 0.3, 0.9, 2.0, 3.5], dtype=torch.float64)
+    logits = torch.tensor([-3.0, -1.0, -0.2, 0.3, 0.9, 2.2, 3.5], dtype=torch.float64)
     assert torch.autograd.gradcheck(
         lambda left, right: case.smoothing(left).log_prob(right), (logits.requires_grad_(), zeta.requires_grad_())
     )
@@ -242,7 +242,10 @@ def test_shapes_follow_torch_distributions(case: SmoothingCase) -> None:
 
 
 def test_scalars_and_both_precisions_keep_their_shape_and_dtype(case: SmoothingCase) -> None:
+    beta = case.smoothing.beta
     for dtype, shape in itertools.product((torch.float32, torch.float64), ((), (2,))):
+        if shape == () and isinstance(beta, Tensor) and beta.dtype != dtype:
+            continue  # two scalars of different precision: torch promotes to the wider
         q = case.smoothing(torch.zeros(shape, dtype=dtype))
         zeta = q.rsample()
         results = (zeta, q.log_prob(zeta), q.cdf(zeta), q.icdf(zeta.clamp(0, 1)), q.mean, q.variance)
@@ -393,7 +396,7 @@ any_logit = st.floats(-60, 60, width=32)
 any_beta = st.floats(1, 40, width=32)
 any_rho = st.integers(1, 2**24 - 1).map(lambda k: k * 2.0**-24)
 any_make = st.sampled_from([exponential, logistic])
-float32_search = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+float32_search = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 
 
 def ulp(value: Tensor) -> Tensor:

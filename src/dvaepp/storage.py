@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 
-_FORMAT = "dvaepp-1"
+_KEY = "dvaepp"  # the header's only key: with more, safetensors writes them in random order
 
 
 @contextmanager
@@ -35,7 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
         kept = "; the previous file is unharmed" if path.exists() else ""
         raise InputError(f"could not write {path}: {error}{kept}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,7 +64,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     """One safetensors file: the tensors, and `about` as JSON in its header."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={"format": _FORMAT, "about": json.dumps(about)})
+        save_file(contiguous, temporary, metadata={_KEY: json.dumps(about)})
 
 
 def load_tensors(
@@ -73,9 +74,9 @@ def load_tensors(
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise InputError(f"{path} is not a dvaepp checkpoint (its header says {metadata.get('format')!r})")
-            about: dict[str, Any] = json.loads(metadata["about"])
+            if _KEY not in metadata:
+                raise InputError(f"{path} is not a dvaepp checkpoint, though it holds safetensors")
+            about: dict[str, Any] = json.loads(metadata[_KEY])
             return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}, about  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a dvaepp checkpoint") from None

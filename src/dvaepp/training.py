@@ -22,10 +22,10 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation import measuring, score
 from dvaepp.latent.partition import LogPartition
 from dvaepp.models.trace import Model
-from dvaepp.storage import load_tensors, save_tensors
+from dvaepp.storage import load_tensors, save_tensors, write_text
 
 Objective = Callable[[Model, Tensor, float], Tensor]
-Metrics = dict[str, float]
+Metrics = dict[str, int | float]
 
 
 class TrainingSettings(BaseModel):
@@ -96,7 +96,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(_parameter_groups(model, settings.l2), fused=True)
         self.step = 0
         self.best: Metrics = {}
-        self._metrics_bytes = 0
+        self._metrics_lines = 0
         self._order = _BatchOrder(len(data.train), settings.batch, seed)
         self._clock = time.perf_counter()
 
@@ -208,7 +208,8 @@ class Trainer:
         line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)}) + "\n"
         self._clock = now
         with open(self.metrics, "ab") as file:
-            self._metrics_bytes += file.write(line.encode())
+            file.write(line.encode())
+        self._metrics_lines += 1
         return metrics
 
     def _model_tensors(self) -> dict[str, Tensor]:
@@ -226,7 +227,7 @@ class Trainer:
         state = {
             "step": self.step,
             "best": self.best,
-            "metrics_bytes": self._metrics_bytes,
+            "metrics_lines": self._metrics_lines,
             "log_partition": log_z and asdict(log_z),
             "data": self.data.digest(),
         }
@@ -244,10 +245,9 @@ class Trainer:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        self.step, self.best, self._metrics_bytes = about["step"], about["best"], about["metrics_bytes"]
-        self.metrics.touch()
-        with open(self.metrics, "r+b") as file:
-            file.truncate(self._metrics_bytes)
+        self.step, self.best, self._metrics_lines = about["step"], about["best"], about["metrics_lines"]
+        kept = self.metrics.read_text().splitlines(keepends=True)[: self._metrics_lines] if self._metrics_lines else []
+        write_text(self.metrics, "".join(kept))
 
 
 def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ class Dataset:
     def batch(self, indices: Tensor) -> Float[Tensor, "batch pixels"]:
         """Examples of train at `indices` (batch,), in {0, 1}; dynamic ones drawn from torch's global CPU generator."""
         examples = self.train[indices].float()
-        return torch.bernoulli(examples / 255) if self.dynamic else examples
+        return (255 * torch.rand_like(examples) < examples).float() if self.dynamic else examples
 
     def digest(self) -> str:
         """SHA-256 over the bytes and the shape of the three splits: identifies the data in checkpoints."""

@@ -122,9 +122,10 @@ class Run:
         return TrainedModel(model.to(self.device).eval(), about["step"], shape)
 
     def metrics(self) -> list[Metrics]:
-        """The lines of metrics.jsonl."""
+        """The whole lines of metrics.jsonl; one that is being written, or was when the run was killed, is left out."""
         path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def scores(self) -> dict[str, Any] | None:
         """What `evaluate` wrote last."""

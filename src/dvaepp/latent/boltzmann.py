@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.latent.noise import uniform_filler
 from dvaepp.latent.posterior import Posterior
 
 
@@ -58,7 +59,10 @@ class BoltzmannMachine(nn.Module):
     def energy(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
         """E(z) = -b'z - z'Jz."""
         self._check(z)
-        return -(z @ self.bias) - self._interaction(z, z)
+        energy = -(z @ self.bias)
+        for s, coupling in self._interactions():
+            energy = energy - ((z[..., : s.start] @ coupling) * z[..., s]).sum(-1)
+        return energy
 
     def expected_energy(self, q: Posterior) -> Float[Tensor, "*batch"]:
         """E[E(z)] = -b'mu - sum_ij J_ij m_ij, m_ij = mu_i mu_j within a group, nu_i mu_j across groups (Sec. 5).
@@ -69,9 +73,14 @@ class BoltzmannMachine(nn.Module):
         """
         self._check(q.mu)
         energy = -(q.mu @ self.bias)
+        borders = {0, *accumulate(q.sizes)}
         for s, coupling in self._interactions():
-            same_group = q.group[: s.start, None] == q.group[s]
-            field = q.nu[..., : s.start] @ (coupling * ~same_group) + q.mu[..., : s.start] @ (coupling * same_group)
+            nu, mu = q.nu[..., : s.start], q.mu[..., : s.start]
+            if s.start in borders:  # all pairs lie across groups
+                field = nu @ coupling
+            else:
+                same_group = q.group[: s.start, None] == q.group[s]
+                field = nu @ (coupling * ~same_group) + mu @ (coupling * same_group)
             energy = energy - (field * q.mu[..., s]).sum(-1)
         return energy
 
@@ -79,7 +88,10 @@ class BoltzmannMachine(nn.Module):
         """The log odds of every bit of a block given the bits of the others (the block's own entries are not read)."""
         s = self.slices[block]
         before, after = self._weights(block)
-        return self.bias[s] + z[..., : s.start] @ before + z[..., s.stop :] @ after
+        if not after.shape[0]:
+            return F.linear(z[..., : s.start], before.T, self.bias[s])
+        field = F.linear(z[..., s.stop :], after.T, self.bias[s])
+        return field + z[..., : s.start] @ before if s.start else field
 
     def log_marginal(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
         """log sum_s exp(-E(s, r)) = b'r + r'Jr + sum softplus(field), s the summed-out block, r the other bits."""
@@ -91,8 +103,13 @@ class BoltzmannMachine(nn.Module):
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch _"]]:
         """The energy among the bits outside the summed-out block, and that block's field: linear in the parameters."""
         s = self.slices[self.summed]
-        rest = torch.cat([z[..., : s.start], torch.zeros_like(z[..., s]), z[..., s.stop :]], -1)
-        return -(rest @ self.bias) - self._interaction(rest, rest, skip=s), self.field(rest, self.summed)
+        energy = -(z[..., : s.start] @ self.bias[: s.start]) - z[..., s.stop :] @ self.bias[s.stop :]
+        for t, coupling in self._interactions():
+            rows = (slice(0, min(s.start, t.start)), slice(s.stop, t.start))
+            for row in rows if t != s else ():
+                if row.start < row.stop:
+                    energy = energy - ((z[..., row] @ coupling[row]) * z[..., t]).sum(-1)
+        return energy, self.field(z, self.summed)
 
     @torch.no_grad()
     def gibbs(
@@ -100,17 +117,21 @@ class BoltzmannMachine(nn.Module):
     ) -> Float[Tensor, "*batch bits"]:
         """States after `sweeps` sweeps of block Gibbs sampling of exp(-inverse_temperature E(z)); z is left as it is.
 
-        A sweep redraws the blocks in their order, each given all the others: p(z_i = 1 | rest) = sigmoid(field_i).
+        A sweep redraws the summed-out block, then the others in their order, each given all the rest:
+        p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does not
+        read the summed-out block's old bits.
         """
         self._check(z)
-        states = z.reshape(-1, self.bits).clone()
-        steps = [self._gibbs_step(states, block, inverse_temperature) for block in range(len(self.blocks))]
+        states, fill_uniform = z.reshape(-1, self.bits).clone(), uniform_filler(z)
+        order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
+        steps = [self._gibbs_step(states, block, inverse_temperature) for block in order]
         for _ in range(sweeps):
             for earlier, later, bias, before, after, field, uniform, block in steps:
                 torch.addmm(bias, earlier, before, out=field)
                 if after.shape[0]:
                     field.addmm_(later, after)
-                torch.lt(uniform.uniform_(), field.sigmoid_(), out=block)
+                fill_uniform(uniform)
+                torch.lt(uniform, field.sigmoid_(), out=block)
         return states.view(z.shape)
 
     def _gibbs_step(self, states: Tensor, block: int, inverse_temperature: float) -> tuple[Tensor, ...]:
@@ -133,11 +154,6 @@ class BoltzmannMachine(nn.Module):
 
     def _interactions(self) -> Iterator[tuple[slice, Tensor]]:
         return zip(self.slices[1:], self.couplings, strict=True)
-
-    def _interaction(self, left: Tensor, right: Tensor, skip: slice | None = None) -> Tensor:
-        """left'J right, leaving out the couplings of the block `skip` to the bits before it."""
-        terms = [((left[..., : s.start] @ c) * right[..., s]).sum(-1) for s, c in self._interactions() if s != skip]
-        return torch.stack(terms).sum(0) if terms else left.new_zeros(left.shape[:-1])
 
     def _check(self, z: Tensor) -> None:
         if z.shape[-1:] != (self.bits,):

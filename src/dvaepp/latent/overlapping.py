@@ -23,6 +23,18 @@ def _check_beta(beta: float | Tensor) -> None:
         raise InputError(f"beta must be a positive finite number, not {beta}")
 
 
+def _exp(x: float | Tensor) -> float | Tensor:
+    return torch.exp(x) if isinstance(x, Tensor) else math.exp(x)
+
+
+def _expm1(x: float | Tensor) -> float | Tensor:
+    return torch.expm1(x) if isinstance(x, Tensor) else math.expm1(x)
+
+
+def _log(x: float | Tensor) -> float | Tensor:
+    return torch.log(x) if isinstance(x, Tensor) else math.log(x)
+
+
 @dataclass(frozen=True)
 class OverlappingExponential(Overlapping):
     """r(zeta | 0) = exp(-beta zeta) / Z_beta, r(zeta | 1) = exp(beta (zeta - 1)) / Z_beta on [0, 1] (Sec. 3).
@@ -42,42 +54,40 @@ class OverlappingExponential(Overlapping):
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """-beta zeta - log Z_beta."""
-        beta = torch.as_tensor(self.beta, dtype=zeta.dtype, device=zeta.device)
-        return torch.log(-beta / torch.expm1(-beta)) - beta * zeta
+        return _log(-self.beta / _expm1(-self.beta)) - self.beta * zeta
+
+    def log_ratio(self, zeta: Tensor) -> Tensor:
+        """beta (2 zeta - 1)."""
+        return 2 * self.beta * zeta - self.beta
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
-        beta = torch.as_tensor(self.beta, dtype=zeta.dtype, device=zeta.device)
-        return torch.expm1(-beta * zeta.clamp(0, 1)) / torch.expm1(-beta)
+        return torch.expm1(-self.beta * zeta.clamp(0, 1)) / _expm1(-self.beta)
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """-log(1 - rho (1 - exp(-beta))) / beta."""
-        beta = torch.as_tensor(self.beta, dtype=rho.dtype, device=rho.device)
-        return (-torch.log1p(rho * torch.expm1(-beta)) / beta).clamp(0, 1)
+        return (torch.log1p(rho * _expm1(-self.beta)) / -self.beta).clamp(0, 1)
 
     @property
-    def mean0(self) -> Tensor:
+    def mean0(self) -> float | Tensor:
         """1 / beta - 1 / (exp(beta) - 1)."""
-        beta = torch.as_tensor(self.beta)
-        return 1 / beta - 1 / torch.expm1(beta)
+        return 1 / self.beta + _expm1(-self.beta) ** -1 + 1
 
     @property
-    def variance0(self) -> Tensor:
-        """1 / beta^2 - 1 / (2 sinh(beta / 2))^2."""
-        beta = torch.as_tensor(self.beta)
-        return 1 / beta**2 - 1 / (2 * torch.sinh(beta / 2)) ** 2
+    def variance0(self) -> float | Tensor:
+        """1 / beta^2 - exp(-beta) / (1 - exp(-beta))^2."""
+        return self.beta**-2 - (_expm1(-self.beta) + 1) / _expm1(-self.beta) ** 2
 
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where (1 - q) m^2 + B m - q e = 0, e = exp(-beta), B = rho - (1 - q) + e (q - rho) (Eq. 3).
 
         Eq. 3 divides by 1 - q and cancels; here the root is taken on the side where nothing cancels.
         """
-        beta = torch.as_tensor(self.beta, dtype=logits.dtype, device=logits.device)
-        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), torch.exp(-beta)
+        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), _exp(-self.beta)
         b = rho - p + e * (q - rho)
         root = torch.sqrt(b * b + 4 * p * q * e)
         m = torch.where(b > 0, 2 * q * e, root - b) / torch.where(b > 0, b + root, 2 * p)
-        return (-torch.log(m) / beta).clamp(0, 1)
+        return (torch.log(m) / -self.beta).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -92,34 +102,36 @@ class OverlappingLogistic(Overlapping):
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """log(beta) - |beta zeta| - 2 log(1 + exp(-|beta zeta|))."""
-        beta = torch.as_tensor(self.beta, dtype=zeta.dtype, device=zeta.device)
-        distance = (beta * zeta).abs()
-        return torch.log(beta) - distance - 2 * F.softplus(-distance)
+        distance = (self.beta * zeta).abs()
+        return _log(self.beta) - distance - 2 * F.softplus(-distance)
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """sigmoid(beta zeta)."""
         return torch.sigmoid(self.beta * zeta)
+
+    def cdf_gap(self, zeta: Tensor) -> Tensor:
+        """(1 - exp(-beta)) sigmoid(beta zeta) sigmoid(beta (1 - zeta)), which does not cancel in the tails."""
+        return -_expm1(-self.beta) * torch.sigmoid(self.beta * zeta) * torch.sigmoid(self.beta * (1 - zeta))
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """logit(rho) / beta."""
         return torch.logit(rho) / self.beta
 
     @property
-    def mean0(self) -> Tensor:
+    def mean0(self) -> float:
         """0."""
-        return torch.zeros_like(torch.as_tensor(self.beta))
+        return 0.0
 
     @property
-    def variance0(self) -> Tensor:
+    def variance0(self) -> float | Tensor:
         """pi^2 / (3 beta^2)."""
-        return math.pi**2 / (3 * torch.as_tensor(self.beta) ** 2)
+        return math.pi**2 / 3 * self.beta**-2
 
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where rho m^2 + B m - (1 - rho) a = 0, a = exp(-beta), B = rho - (1 - q) + a (rho - q)."""
-        beta = torch.as_tensor(self.beta, dtype=logits.dtype, device=logits.device)
-        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), torch.exp(-beta)
+        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), _exp(-self.beta)
         b = rho - p + a * (rho - q)
         root = torch.sqrt(b * b + 4 * rho * (1 - rho) * a)
         # For b > 0 the root carries a factor a = exp(-beta), taken out as the 1 that it contributes to zeta.
         m = torch.where(b > 0, 2 * (1 - rho), root - b) / torch.where(b > 0, b + root, 2 * rho)
-        return (b > 0).to(m.dtype) - torch.log(m) / beta
+        return (b > 0).to(m.dtype) - torch.log(m) / self.beta

@@ -84,12 +84,12 @@ class Overlapping(Smoothing):
 
     @property
     @abstractmethod
-    def mean0(self) -> Tensor:
+    def mean0(self) -> float | Tensor:
         """E[zeta | z = 0]."""
 
     @property
     @abstractmethod
-    def variance0(self) -> Tensor:
+    def variance0(self) -> float | Tensor:
         """Var[zeta | z = 0]."""
 
     @abstractmethod
@@ -109,18 +109,22 @@ class Overlapping(Smoothing):
         return 1 - self.icdf0(1 - rho)
 
     @property
-    def mean1(self) -> Tensor:
+    def mean1(self) -> float | Tensor:
         """E[zeta | z = 1]."""
         return 1 - self.mean0
 
     @property
-    def variance1(self) -> Tensor:
+    def variance1(self) -> float | Tensor:
         """Var[zeta | z = 1]."""
         return self.variance0
 
     def log_ratio(self, zeta: Tensor) -> Tensor:
         """log r(zeta | 1) - log r(zeta | 0): what seeing zeta adds to the logit of z."""
         return self.log_prob1(zeta) - self.log_prob0(zeta)
+
+    def cdf_gap(self, zeta: Tensor) -> Tensor:
+        """R(zeta | 0) - R(zeta | 1): how the mixture's CDF falls as q rises."""
+        return self.cdf0(zeta) - self.cdf1(zeta)
 
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> SmoothedBernoulli:
         """q(zeta | x) = sum_z q(z | x) r(zeta | z) (Eq. 2)."""
@@ -151,15 +155,14 @@ class SmoothedBernoulli(BitDistribution):
     @property
     def mean(self) -> Tensor:
         """E[zeta] = q m_1 + (1 - q) m_0."""
-        m0, m1 = (m.to(self.logits) for m in (self.smoothing.mean0, self.smoothing.mean1))
+        m0, m1 = self.smoothing.mean0, self.smoothing.mean1
         return m0 + self.probs * (m1 - m0)
 
     @property
     def variance(self) -> Tensor:
         """Var[zeta] = q v_1 + (1 - q) v_0 + q (1 - q) (m_1 - m_0)^2."""
-        smoothing, q = self.smoothing, self.probs
-        v0, v1 = smoothing.variance0.to(q), smoothing.variance1.to(q)
-        return v0 + q * (v1 - v0) + q * (1 - q) * (smoothing.mean1 - smoothing.mean0).to(q) ** 2
+        r, q = self.smoothing, self.probs
+        return r.variance0 + q * (r.variance1 - r.variance0) + q * (1 - q) * (r.mean1 - r.mean0) ** 2
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SmoothedBernoulli:
         """The same distribution with a larger batch shape."""
@@ -204,10 +207,9 @@ class SmoothedBernoulli(BitDistribution):
         if not self.logits.requires_grad:
             return zeta
         with torch.no_grad():
-            log_qp = -F.softplus(self.logits) - F.softplus(-self.logits)
-            log_density = self.smoothing.log_prob0(zeta) - F.softplus(self.logits)
-            log_density = log_density + F.softplus(self.logits + self.smoothing.log_ratio(zeta))
-            slope = torch.exp(log_qp - log_density) * (self.smoothing.cdf0(zeta) - self.smoothing.cdf1(zeta))
+            # q (1 - q) / density, in logarithms: both underflow at large logits, their ratio does not
+            log_ratio = -F.softplus(-self.logits) - F.softplus(self.logits + self.smoothing.log_ratio(zeta))
+            slope = self.smoothing.cdf_gap(zeta) * torch.exp(log_ratio - self.smoothing.log_prob0(zeta))
         return replace_gradient(zeta, slope * self.logits)
 
 

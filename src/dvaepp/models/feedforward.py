@@ -33,7 +33,7 @@ class HierarchicalEncoder(nn.Module):
         groups: list[BitDistribution] = []
         zetas: list[Tensor] = []
         for level in self.levels:
-            groups.append(smoothing(level(torch.cat([x, *zetas], -1))))
+            groups.append(smoothing(level(torch.cat([x, *zetas], -1) if zetas else x)))
             zetas.append(groups[-1].relaxed_sample())
         return Posterior(tuple(groups), tuple(zetas))
 

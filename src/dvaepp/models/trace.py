@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +22,7 @@ class Trace:
     likelihood: Distribution
 
 
+@runtime_checkable
 class Model(Protocol):
     """What objectives and evaluation ask of a variational autoencoder."""
 

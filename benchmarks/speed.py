@@ -1,0 +1,165 @@
+"""Speed of dvaepp against its own floor and against a peer, as ratios measured in one run, on one thread.
+
+The floor of a piece of work is its own matrix products and random draws, recorded from a real step and replayed with
+nothing in between::
+
+    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON]
+
+`--peer` names the interpreter of the environment that benchmarks/peer.py describes; the peer's step and ours are then
+timed in turn on the same job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import dvaepp
+from dvaepp.experiments import catalogue
+from dvaepp.experiments.recipe import Recipe, override
+from dvaepp.latent import boltzmann, noise
+from dvaepp.training import Trainer
+
+Work = Callable[[], Any]
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps every matrix product and random draw that runs inside it, as a closure that does it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.floor: list[Work] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        name = str(function)
+        if name.startswith(("aten.mm", "aten.addmm")):
+            a, b = args[-2:] if name.startswith("aten.mm") else args[1:3]
+            a, b, out = self._like(a), self._like(b), torch.empty(a.shape[0], b.shape[1])
+            self.floor.append(lambda: torch.mm(a, b, out=out))
+        elif name.startswith(("aten.rand", "aten.uniform")) and result.is_floating_point():
+            drawn = torch.empty_like(result)
+            self.floor.append(drawn.uniform_)
+        return result
+
+    @staticmethod
+    def _like(matrix: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(matrix.shape, matrix.stride()).normal_()
+
+    def filler(self, like: torch.Tensor) -> Callable[[torch.Tensor], object]:
+        fill = noise.uniform_filler(like)
+
+        def recording(tensor: torch.Tensor) -> None:
+            fill(tensor)
+            again = torch.empty_like(tensor)
+            self.floor.append(lambda: fill(again))
+
+        return recording
+
+
+def record(work: Work) -> list[Work]:
+    """The products and draws of one run of the work."""
+    recorder = Recorder()
+    with recorder, mock.patch.object(boltzmann, "uniform_filler", recorder.filler):
+        work()
+    return recorder.floor
+
+
+def milliseconds(*works: Work, repeats: int) -> list[float]:
+    """Medians; the works take turns, so that whatever else the machine does falls on all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for repeat in range(repeats + 3):
+        for work, taken in zip(works, times, strict=True):
+            start = time.perf_counter()
+            work()
+            if repeat >= 3:
+                taken.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(taken) for taken in times]
+
+
+def against_floor(work: Work, repeats: int) -> dict[str, float]:
+    """Time of the work, of its floor, and their ratio."""
+    pieces = record(work)
+
+    def floor() -> None:
+        for piece in pieces:
+            piece()
+
+    taken, least = milliseconds(work, floor, repeats=repeats)
+    return {"ms": round(taken, 3), "floor_ms": round(least, 3), "ratio": round(taken / least, 3)}
+
+
+def trainer(recipe: Recipe, folder: Path) -> Trainer:
+    """A trainer on the built-in digits, binarised once, that has taken a few steps."""
+    torch.manual_seed(0)
+    data = recipe.load_data()
+    data = replace(data, train=(data.train > 127).to(torch.uint8), dynamic=False)
+    model, objective = recipe.build(data.mean)
+    torch.distributions.Distribution.set_default_validate_args(False)
+    built = Trainer(model.train(), objective, data, recipe.training, folder)
+    for _ in range(5):
+        built.train_step()
+    return built
+
+
+def two_group_step(folder: Path) -> Work:
+    """Two groups of 100, networks of 2 x 200 tanh, RBM 100+100, batch 100, 100 chains x 40 sweeps."""
+    changes = ["model.groups=[100,100]", "model.chains=100", "model.sweeps=40"]
+    return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
+
+
+def gibbs() -> Work:
+    """One sweep of 1000 chains of a 200+200 machine, ten times."""
+    machine = dvaepp.BoltzmannMachine(200, 200)
+    torch.nn.init.normal_(machine.couplings[0], std=0.1)
+    z = dvaepp.PersistentChains(1000, 10).start(machine)
+    return lambda: machine.gibbs(z, 10)
+
+
+def peer_job(folder: Path) -> Work:
+    """What benchmarks/peer.py does: linear 784-200-784, RBM 100+100, batch 100, 1000 chains x 10 sweeps."""
+    changes = ["model.groups=[200]", "model.hidden=[]", "model.chains=1000", "model.sweeps=10"]
+    return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
+
+
+def against_peer(python: str, folder: Path) -> dict[str, Any]:
+    """Our step before and after the peer's run, and the peer's."""
+    step = peer_job(folder)
+    (before,) = milliseconds(step, repeats=50)
+    script = str(Path(__file__).with_name("peer.py"))
+    peer = json.loads(subprocess.run([python, script], check=True, capture_output=True, text=True).stdout)
+    (after,) = milliseconds(step, repeats=50)
+    ours = max(before, after)
+    return {"ms": round(ours, 3), **peer, "times_faster": round(peer["peer_ms"] / ours, 1)}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--peer", help="python of the peer's environment")
+    peer = arguments.parse_args().peer
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        result: dict[str, Any] = {
+            "two_group_step": against_floor(two_group_step(Path(folder)), 100),
+            "gibbs_1000_chains_200_200_10_sweeps": against_floor(gibbs(), 30),
+            "peer_job_step": against_floor(peer_job(Path(folder)), 50),
+        }
+        if peer:
+            result["peer"] = against_peer(peer, Path(folder))
+    print(json.dumps({**result, "torch": torch.__version__, "threads": torch.get_num_threads()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Dense networks start as Tucker et al. (2017) start theirs, and see what they should see."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dvaepp.networks.dense import Affine, centring, dense, output_bias
+
+
+def linears(network: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+
+
+@pytest.mark.parametrize("inputs", [50, 400])
+def test_weights_are_truncated_normal_of_variance_two_over_fan_in(inputs: int) -> None:
+    weight = dense(inputs, 2000)[-1].weight.detach().double().flatten()
+    n, variance = len(weight), float(weight.var())
+    # A normal cut at two of its sd keeps 1 - 4 phi(2) / (2 Phi(2) - 1) = .7737 of its variance; TensorFlow takes
+    # 1 / 1.3 = .7692 for it, hence the .6 %.
+    assert variance == pytest.approx(2 / inputs, rel=0.006 + 5 * math.sqrt(2 / n))
+    assert abs(float(weight.mean())) < 5 * math.sqrt(variance / n)
+    cut = 2 * math.sqrt(2.6 / inputs)
+    assert float(weight.abs().max()) <= cut * (1 + 1e-6)
+    assert float(weight.abs().max()) > 0.99 * cut
+    assert float((weight.abs() > 0.5 * cut).double().mean()) == pytest.approx((0.9545 - 0.6827) / 0.9545, abs=0.01)
+
+
+def test_biases_start_at_zero() -> None:
+    for layer in linears(dense(5, 3, (4, 4))):
+        assert layer.bias.count_nonzero() == 0
+
+
+def test_each_layer_has_its_own_fan_in() -> None:
+    narrow, wide = linears(dense(8, 4000, (2000,)))
+    assert narrow.weight.var().item() == pytest.approx(2 / 8, rel=0.05)
+    assert wide.weight.var().item() == pytest.approx(2 / 2000, rel=0.02)
+
+
+def test_no_hidden_layer_is_linear_and_hidden_layers_are_tanh() -> None:
+    x = torch.randn(6, 5)
+    linear = dense(5, 3)
+    torch.testing.assert_close(linear(x) + linear(-x), torch.zeros(6, 3), rtol=0, atol=1e-6)
+    network = dense(5, 3, (7,))
+    first, last = linears(network)
+    torch.testing.assert_close(network(x), torch.tanh(x @ first.weight.T) @ last.weight.T)
+    assert [type(layer) for layer in dense(5, 3, (7, 8))] == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+
+
+def test_batch_norm_comes_before_tanh_and_not_at_the_end() -> None:
+    network = dense(5, 3, (7,), batch_norm=True)
+    assert [type(layer) for layer in network] == [nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Linear]
+    assert network[0].bias is None  # batch norm would cancel it
+    assert network[-1].bias is not None
+    x = torch.randn(64, 5)
+    field = (x @ network[0].weight.T).detach()
+    normal = (field - field.mean(0)) / (field.var(0, unbiased=False) + 1e-2).sqrt()
+    torch.testing.assert_close(network[:2](x).detach(), normal, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network[1].running_mean, 0.2 * field.mean(0))
+
+
+def test_affine_scales_then_shifts() -> None:
+    assert Affine(torch.tensor([-1.0, -1.0]), 2.0)(torch.tensor([[0.0, 1.0]])).tolist() == [[-1.0, 1.0]]
+
+
+def test_centring_takes_the_mean_from_pixels_and_leaves_latents() -> None:
+    layer = centring(torch.tensor([0.2, 0.9]), 3)
+    seen = layer(torch.tensor([[1.0, 0.0, 0.1, 0.5, 1.0]]))
+    torch.testing.assert_close(seen, torch.tensor([[0.8, -0.9, 0.1, 0.5, 1.0]]))
+    assert layer(torch.zeros(2, 3, 5)).shape == (2, 3, 5)
+
+
+def test_an_untrained_output_predicts_the_clipped_mean_image() -> None:
+    mean = torch.tensor([0.0, 0.0005, 0.3, 0.9995, 1.0])
+    predicted = torch.sigmoid(output_bias(mean)(torch.zeros(2, 5)))
+    torch.testing.assert_close(predicted, torch.tensor([0.001, 0.001, 0.3, 0.999, 0.999]).expand(2, 5))
+
+
+def test_fixed_constants_are_saved_and_not_trained() -> None:
+    layer = output_bias(torch.full((4,), 0.3))
+    assert list(layer.parameters()) == []
+    assert list(layer.state_dict()) == ["shift"]

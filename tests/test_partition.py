@@ -1,0 +1,244 @@
+"""log Z against sums over every state, an independent library, and unbiasedness of annealed weights."""
+
+import math
+
+import dimod
+import pytest
+import torch
+from dwave.samplers import TreeDecompositionSampler
+from registry import all_states, errors_off, log_boltzmann, machine, pair_by_pair_energy
+from torch import Tensor
+
+from dvaepp.errors import InputError
+from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.partition import (
+    LogPartition,
+    annealed_importance_sampling,
+    enumerated_log_marginals,
+    enumerated_states,
+    exact_log_partition,
+    exact_log_partition_given,
+)
+
+every_shape = [(3, 2), (2, 3), (2, 3, 2), (3, 2, 2), (2, 2, 3), (1, 1, 1, 1, 1), (5,), (1,), (4, 4)]
+shapes = pytest.mark.parametrize("blocks", every_shape, ids=str)
+
+
+def brute_force_log_z(m: BoltzmannMachine) -> Tensor:
+    return torch.logsumexp(-pair_by_pair_energy(m, all_states(m.bits)), 0)
+
+
+def log_z_by_tree_decomposition(m: BoltzmannMachine) -> float:
+    """log Z by dwave-samplers, which knows nothing of blocks."""
+    couplings = m.coupling_matrix().detach()
+    linear = {i: -b for i, b in enumerate(m.bias.tolist())}
+    quadratic = {(int(i), int(j)): -float(couplings[i, j]) for i, j in couplings.nonzero()}
+    model = dimod.BinaryQuadraticModel(linear, quadratic, 0.0, "BINARY")
+    found = TreeDecompositionSampler().sample(model, num_reads=1, beta=1.0, marginals=False)
+    return float(found.info["log_partition_function"])
+
+
+# --- exact ---
+
+
+@shapes
+@pytest.mark.parametrize("sd", [0.0, 0.8, 5.0])
+def test_exact_log_z_is_the_sum_over_all_states(blocks: tuple[int, ...], sd: float) -> None:
+    m = machine(*blocks, sd=sd)
+    log_z = exact_log_partition(m)
+    assert log_z.shape == ()
+    # torch's softplus is linear beyond 20: up to 2e-9 a bit.
+    torch.testing.assert_close(log_z, brute_force_log_z(m), rtol=1e-12, atol=1e-8)
+
+
+@shapes
+def test_the_gradient_of_log_z_is_the_expected_statistics(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks)
+    z, p = all_states(m.bits), log_boltzmann(m).detach().exp()
+    moments = torch.einsum("n,ni,nj->ij", p, z, z)
+    log_z = exact_log_partition(m)
+    by_bias, *by_couplings = torch.autograd.grad(log_z, list(m.parameters()))
+    torch.testing.assert_close(by_bias, moments.diagonal(), rtol=1e-9, atol=1e-9)
+    for s, gradient in zip(m.slices[1:], by_couplings, strict=True):
+        torch.testing.assert_close(gradient, moments[: s.start, s], rtol=1e-9, atol=1e-9)
+
+
+def test_a_free_machine_has_n_log_2() -> None:
+    assert exact_log_partition(BoltzmannMachine(7, 9)).item() == pytest.approx(16 * math.log(2), rel=1e-6)
+
+
+def test_independent_bits_have_the_sum_of_softplus() -> None:
+    m = machine(17, 2, sd=1.0)
+    with torch.no_grad():
+        m.couplings[0].zero_()
+    expected = sum(math.log1p(math.exp(b)) for b in m.bias.tolist())
+    assert exact_log_partition(m).item() == pytest.approx(expected, abs=1e-8)
+
+
+def test_more_than_sixteen_enumerated_bits_are_summed_in_chunks() -> None:
+    m = machine(*[1] * 18, sd=0.4)
+    assert m.enumerated_bits == 17
+    log_z = exact_log_partition(m)
+    assert log_z.item() == pytest.approx(log_z_by_tree_decomposition(m), abs=1e-9)
+    by_bias = torch.autograd.grad(log_z, m.bias)[0]
+    with torch.no_grad():
+        step = torch.zeros_like(m.bias)
+        step[[0, 17]] = 1e-4
+        m.bias.add_(step)
+        up = exact_log_partition(m)
+        m.bias.sub_(2 * step)
+        down = exact_log_partition(m)
+    assert float(by_bias[[0, 17]].sum()) == pytest.approx(float(up - down) / 2e-4, rel=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [(17, 2), (2, 17), (9, 2, 8)], ids=str)
+def test_wide_machines_need_few_states(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks, sd=0.5)
+    assert exact_log_partition(m).item() == pytest.approx(log_z_by_tree_decomposition(m), abs=1e-8)
+
+
+@pytest.mark.parametrize("sd", [0.1, 0.5, 1.0, 2.0])
+def test_an_rbm_of_twelve_by_twelve_agrees_with_tree_decomposition(sd: float) -> None:
+    m = machine(12, 12, sd=sd, seed=3)
+    assert exact_log_partition(m).item() == pytest.approx(log_z_by_tree_decomposition(m), abs=1e-7)
+
+
+def test_float32_agrees_with_float64() -> None:
+    m = machine(8, 8, sd=1.0)
+    wide = exact_log_partition(m).item()
+    assert exact_log_partition(m.float()).item() == pytest.approx(wide, rel=1e-5)
+
+
+def test_too_many_bits_are_refused_before_any_work() -> None:
+    for blocks in ((26, 26), (30, 40), tuple([1] * 27)):
+        with pytest.raises(InputError, match="annealed_importance_sampling"):
+            exact_log_partition(BoltzmannMachine(*blocks))
+
+
+@shapes
+def test_enumerated_states_are_all_different_and_leave_the_summed_block_empty(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks)
+    z = enumerated_states(m)
+    assert len(z.unique(dim=0)) == len(z) == 2 ** (sum(blocks) - max(blocks))
+    assert float(z[:, m.slices[m.summed]].abs().sum()) == 0
+    torch.testing.assert_close(torch.logsumexp(enumerated_log_marginals(m), 0), brute_force_log_z(m))
+
+
+@shapes
+def test_log_z_given_extra_biases_is_that_of_the_machine_so_biased(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks)
+    extra = torch.randn(2, 3, m.bits, dtype=torch.float64)
+    found = exact_log_partition_given(m, extra)
+    assert found.shape == (2, 3)
+    for i, j in ((0, 0), (1, 2)):
+        biased = machine(*blocks)
+        with torch.no_grad():
+            biased.bias.add_(extra[i, j])
+        torch.testing.assert_close(found[i, j], brute_force_log_z(biased))
+
+
+# --- annealed importance sampling ---
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (12, 12)], ids=str)
+@pytest.mark.parametrize("sd", [0.5, 1.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_annealing_agrees_with_enumeration_within_its_error(sides: tuple[int, int], sd: float, seed: int) -> None:
+    m = machine(*sides, sd=sd, seed=seed)
+    found = annealed_importance_sampling(m, temperatures=150, chains=256, repeats=3)
+    assert found.trusted
+    assert 0 < found.standard_error < 0.2
+    assert found.effective_sample_size is not None
+    assert 100 <= found.effective_sample_size <= 768
+    assert abs(found.value - exact_log_partition(m).item()) < 5 * found.standard_error
+
+
+@pytest.mark.parametrize("blocks", [(5, 3), (2, 4, 2), (1, 1, 1, 1, 1), (5,), (2, 2, 3)], ids=str)
+def test_annealing_serves_every_structure(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks, sd=1.0)
+    found = annealed_importance_sampling(m, temperatures=60, chains=400, repeats=3)
+    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error + 1e-9
+
+
+@pytest.mark.parametrize("blocks", [(2, 2), (3, 2), (2, 3), (2, 1, 2), (1, 2, 1), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("temperatures", [1, 2, 3])
+def test_annealed_weights_average_to_z_however_few_the_temperatures(blocks: tuple[int, ...], temperatures: int) -> None:
+    m = machine(*blocks, sd=1.5, seed=4)
+    found = annealed_importance_sampling(m, temperatures=temperatures, chains=100_000, repeats=3)
+    # Over 300,000 chains log mean w is as good as normal about log Z, if E[w] = Z.
+    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error
+
+
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_more_sweeps_a_temperature_estimate_the_same(sweeps: int) -> None:
+    m = machine(4, 4, sd=1.0)
+    found = annealed_importance_sampling(m, temperatures=30, chains=2000, repeats=3, sweeps=sweeps)
+    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error
+
+
+def test_the_standard_error_is_the_spread_of_repeated_estimates() -> None:
+    m = machine(6, 6, sd=1.0)
+    found = [annealed_importance_sampling(m, temperatures=20, chains=500, repeats=2) for _ in range(60)]
+    values = torch.tensor([f.value for f in found])
+    stated = torch.tensor([f.standard_error for f in found]).square().mean().sqrt()
+    assert 0.6 < float(values.std() / stated) < 1.4
+    assert float(errors_off(values, exact_log_partition(m).item())) < 5
+
+
+def test_few_temperatures_on_strong_couplings_are_not_trusted() -> None:
+    m = machine(12, 12, sd=4.0)
+    found = annealed_importance_sampling(m, temperatures=3, chains=512, repeats=3)
+    assert found.effective_sample_size is not None
+    assert found.effective_sample_size < 100
+    assert not found.trusted
+    assert "not to be trusted" in str(found)
+
+
+def test_a_single_chain_is_never_trusted() -> None:
+    found = annealed_importance_sampling(machine(2, 2), temperatures=5, chains=1, repeats=1)
+    assert not found.trusted
+    assert math.isfinite(found.value)
+
+
+def test_estimating_touches_nothing_but_the_random_generator() -> None:
+    m = machine(4, 3)
+    before = [p.detach().clone() for p in m.parameters()]
+    generator = torch.get_rng_state()
+    exact_log_partition(m)
+    assert torch.equal(generator, torch.get_rng_state())
+    first = annealed_importance_sampling(m, temperatures=10, chains=50)
+    torch.set_rng_state(generator)
+    assert annealed_importance_sampling(m, temperatures=10, chains=50) == first
+    assert all(torch.equal(p, b) for p, b in zip(m.parameters(), before, strict=True))
+    assert all(p.grad is None for p in m.parameters())
+
+
+def test_log_z_does_not_depend_on_mode_grad_or_default_dtype() -> None:
+    m = machine(4, 3)
+    value = exact_log_partition(m).item()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.no_grad():
+            assert float(exact_log_partition(m.eval())) == value
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("setting", ["temperatures", "chains", "repeats", "sweeps"])
+def test_settings_below_one_are_refused_by_name(setting: str) -> None:
+    with pytest.raises(InputError, match=setting):
+        annealed_importance_sampling(machine(2, 2), **{setting: 0})
+
+
+# --- the result ---
+
+
+def test_the_interval_is_two_standard_errors_either_side() -> None:
+    found = LogPartition(10.0, 0.25, 300.0, True, "some method")
+    assert found.interval == (9.5, 10.5)
+    assert "10.000" in str(found)
+    assert "0.250" in str(found)
+    assert "some method" in str(found)
+    exact = LogPartition(10.0, 0.0, None, True, "exact")
+    assert exact.interval == (10.0, 10.0)
+    assert "±" not in str(exact)

@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dvaepp.errors import InputError
+from dvaepp.experiments import catalogue
+from dvaepp.experiments.recipe import Recipe, override, read_recipe
+
+
+def test_every_recipe_builds_at_every_size() -> None:
+    mean = torch.rand(784)
+    for name in catalogue.names():
+        for size in ("tiny", "small", "paper"):
+            recipe = override(catalogue.find(name, size), ["model.chains=2"])
+            model, _ = recipe.build(mean)
+            assert model(torch.zeros(3, 784)).likelihood.log_prob(torch.zeros(3, 784)).shape == (3,)
+
+
+def test_a_recipe_is_json_both_ways(tmp_path: Path) -> None:
+    recipe = catalogue.find("table-2/mnist-static/nonlinear-2/rbm", "small")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    (tmp_path / "r.json").write_text(recipe.model_dump_json())
+    assert read_recipe(tmp_path / "r.json") == recipe
+
+
+def test_table_2_is_the_papers() -> None:
+    recipe = catalogue.find("table-2/mnist-static/linear-1/rbm", "paper")
+    assert (recipe.model.groups, recipe.model.hidden, recipe.model.beta) == ((200,), (), 12.0)
+    model, _ = recipe.build(torch.rand(784))
+    assert model.prior.machine.blocks == (100, 100)
+    assert (recipe.training.steps, recipe.model.chains, recipe.model.sweeps) == (1_000_000, 1000, 40)
+    two = catalogue.find("table-2/omniglot/nonlinear-2/marginal", "small")
+    model, _ = two.build(torch.rand(784))
+    assert [network[0].in_features for network in model.prior.networks] == [200]
+
+
+def test_overrides_are_json_or_text() -> None:
+    recipe = override(catalogue.find("quick/rbm", "tiny"), ["model.hidden=[32]", "data.name=mnist-static", "training.l2=0"])
+    assert (recipe.model.hidden, recipe.data.name, recipe.training.l2) == ((32,), "mnist-static", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.stps=3", "unknown setting 'training.stps'; did you mean 'steps'"),
+        ("model.hiden=[3]", "unknown setting 'model.hiden'; did you mean 'hidden'"),
+        ("mdoel.hidden=[3]", "unknown setting 'mdoel'; did you mean 'model'"),
+        ("model.xyzzy=1", "unknown setting 'model.xyzzy'; it may be one of groups, "),
+        ("training.steps=0", "setting 'training.steps'.*greater than or equal to 1, not 0"),
+        ("training.steps=ten", "setting 'training.steps'.*not 'ten'"),
+        ("model.beta=-1", "setting 'model.beta'"),
+        ("model.groups=[]", "setting 'model.groups'"),
+        ("model.groups=[0]", "sizes in groups, hidden and blocks must be at least 1"),
+        ("model.blocks=[3,4]", "blocks .* hold 7 bits and groups .* 400"),
+        ("model.prior=ising", "setting 'model.prior'.*'rbm', 'directed' or 'bernoulli'"),
+        ("objective=marginal", "'marginal' needs a directed or bernoulli prior"),
+        ("training.learning_rate=[[0.5,1e-3]]", "rising fractions, the last being 1"),
+        ("training.steps", "takes name=value"),
+        ("name.a=1", "'name' holds a value"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        override(catalogue.find("quick/rbm", "tiny"), [setting])
+
+
+def test_unknown_recipes_name_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'table-2/mnist-static/linear-2/rbm'"):
+        catalogue.find("table-2/mnist-static/liner-2/rbm")
+
+
+def test_a_recipe_file_with_a_typo_is_named(tmp_path: Path) -> None:
+    values = json.loads(catalogue.find("quick/rbm", "tiny").model_dump_json())
+    values["model"]["sweps"] = 3
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"mine\.json has an unknown setting 'model\.sweps'; did you mean 'sweeps'"):
+        read_recipe(path)
+    path.write_text("[1]")
+    with pytest.raises(InputError, match="must hold a recipe, a JSON object, not list"):
+        read_recipe(path)

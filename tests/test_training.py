@@ -1,0 +1,211 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.experiments import catalogue
+from dvaepp.experiments.recipe import Recipe, override
+from dvaepp.experiments.run import Run
+from dvaepp.training import TrainingSettings
+
+SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]
+
+
+def recipe(*settings: str) -> Recipe:
+    """A small recipe on the built-in digits."""
+    return override(catalogue.find("quick/rbm", "tiny"), [*SMALL, *settings])
+
+
+def start(tmp_path: Path, *settings: str, name: str = "run", seed: int = 0) -> Run:
+    return Run.create(
+        recipe(*settings), tmp_path / name, seed=seed, device="cpu", threads=1, data_dir=None, command="test"
+    )
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    settings = ["model.groups=[20,20]", "training.steps=30", "training.validate_every=10", "training.log_every=7"]
+    whole = start(tmp_path, *settings, name="whole")
+    whole.trainer().fit()
+    broken = start(tmp_path, *settings, name="broken")
+
+    def stop(metrics: dict[str, Any]) -> None:
+        if metrics["step"] == 21:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.trainer().fit(stop)
+    torch.manual_seed(99)
+    again = Run(broken.folder).trainer()
+    assert again.step == 20
+    again.fit()
+    assert (whole.folder / "checkpoint.safetensors").read_bytes() == (broken.folder / "checkpoint.safetensors").read_bytes()
+    assert (whole.folder / "best.safetensors").read_bytes() == (broken.folder / "best.safetensors").read_bytes()
+    assert lines(whole) == lines(broken)
+
+
+def test_a_run_killed_at_random_moments_ends_as_if_never_killed(tmp_path: Path) -> None:
+    arguments = ["train", "quick/rbm", "--size", "tiny", "--seed", "3"]
+    for setting in (*SMALL, "model.groups=[20,20]", "training.steps=200", "training.validate_every=25"):
+        arguments += ["--set", setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(*arguments: str) -> subprocess.Popen[bytes]:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([sys.executable, "-m", "dvaepp", *arguments], env=environment, **quiet)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert command(*arguments, "--out", str(whole)).wait() == 0
+    process, chance = command(*arguments, "--out", str(killed)), random.Random(5)
+    for done in (3, 12, 20):
+        while len(Run(killed).metrics()) < done:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.1))
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process = command("resume", str(killed))
+    assert process.wait() == 0
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+    assert lines(Run(whole)) == lines(Run(killed))
+
+
+def test_other_seeds_give_other_runs_and_the_same_seed_the_same(tmp_path: Path) -> None:
+    runs = [start(tmp_path, "training.steps=5", name=str(k), seed=seed) for k, seed in enumerate((0, 0, 1))]
+    for run in runs:
+        run.trainer().fit()
+    assert lines(runs[0]) == lines(runs[1]) != lines(runs[2])
+
+
+def test_training_lowers_the_loss_and_the_validation_nll(tmp_path: Path) -> None:
+    run = start(tmp_path, "training.steps=200", "training.validate_every=50")
+    run.trainer().fit()
+    losses = [line["loss"] for line in run.metrics() if "loss" in line]
+    nlls = [line["valid_nll"] for line in run.metrics() if "valid_nll" in line]
+    assert losses[-1] < losses[0] - 20
+    assert nlls[-1] < nlls[0] - 5
+    assert run.model().step == max(run.metrics(), key=lambda line: -line.get("valid_nll", 1e9))["step"]
+
+
+def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run = start(tmp_path, "training.steps=40", "training.validate_every=10", "training.log_every=10")
+    trainer = run.trainer()
+    objective = trainer.objective
+
+    def spoiled(model: Any, x: torch.Tensor, kl_weight: float) -> torch.Tensor:
+        bound = objective(model, x, kl_weight)
+        return bound * float("nan") if trainer.step + 1 == 24 else bound
+
+    trainer.objective = spoiled
+    with pytest.raises(TrainingDivergedError, match=r"at step 24; the last good checkpoint is .*checkpoint\.safetensors"):
+        trainer.fit()
+    again = Run(run.folder).trainer()
+    assert again.step == 20
+    assert all(bool(p.isfinite().all()) for p in again.module.parameters())
+
+
+def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "training.steps=10", "training.validate_every=5").trainer()
+    step = trainer.optimizer.step
+
+    def poisoned(*arguments: Any) -> None:
+        step(*arguments)
+        if trainer.step + 1 == 5:
+            with torch.no_grad():
+                next(iter(trainer.module.parameters())).fill_(float("nan"))
+
+    trainer.optimizer.step = poisoned
+    with pytest.raises(TrainingDivergedError, match="at step 5"):
+        trainer.fit()
+    assert Run(trainer.folder).trainer().step == 0
+
+
+def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(tmp_path: Path) -> None:
+    small, large = start(tmp_path, "training.steps=2"), start(tmp_path, "model.hidden=[9]", "training.steps=2", name="b")
+    for run in (small, large):
+        run.trainer().fit()
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        (small.folder / name).write_bytes((large.folder / name).read_bytes())
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors does not fit the recipe: .* has shape"):
+        small.trainer()
+    with pytest.raises(InputError, match=r"best\.safetensors does not fit the recipe"):
+        small.model()
+
+
+def test_changed_data_are_refused(tmp_path: Path) -> None:
+    def write(value: int) -> None:
+        rows = [[(i * j) % 2 for j in range(8)] for i in range(40)]
+        rows[0][0] = value
+        (tmp_path / "t.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+
+    write(0)
+    run = start(tmp_path, f"data.name={tmp_path / 't.csv'}", "training.steps=2")
+    run.trainer().fit()
+    write(1)
+    with pytest.raises(InputError, match="was trained on other data than t.csv"):
+        Run(run.folder).trainer()
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
+    start(tmp_path)
+    with pytest.raises(InputError, match="already holds a run"):
+        start(tmp_path)
+
+
+def test_schedules_run_over_the_fraction_of_training() -> None:
+    stages = ((0.02, 3e-4), (0.6, 3e-3), (1.0, 9e-5))
+    settings = TrainingSettings(steps=10, learning_rate=stages, kl_warmup=0.3)
+    assert [settings.learning_rate_at(f) for f in (0.0, 0.0199, 0.02, 0.59, 0.6, 1.0)] == [3e-4, 3e-4, 3e-3, 3e-3, 9e-5, 9e-5]
+    assert [settings.kl_weight_at(f) for f in (0.0, 0.15, 0.3, 0.9)] == [0, 0.5, 1, 1]
+    assert TrainingSettings(steps=10, kl_warmup=0).kl_weight_at(0.0) == 1
+
+
+def test_beta_is_annealed_and_epsilon_is_tensorflows(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "training.steps=10", "training.beta=[5,15]").trainer()
+    seen = []
+    for _ in range(10):
+        trainer.train_step()
+        seen.append(trainer.model.smoothing.beta)
+    assert seen == pytest.approx([5 + k for k in range(10)])
+    assert trainer.optimizer.param_groups[0]["eps"] == pytest.approx(1e-3 / (1 - 0.999**10) ** 0.5)
+
+
+def test_l2_decays_matrices_and_gains_but_no_biases(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "training.l2=0.1").trainer()
+    decayed = {id(p) for p in trainer.optimizer.param_groups[0]["params"]}
+    for name, parameter in trainer.module.named_parameters():
+        gain = name.endswith("1.1.weight") or name.endswith("0.1.weight")
+        assert (id(parameter) in decayed) == (parameter.ndim > 1 or gain), name
+
+
+def test_every_example_is_seen_once_an_epoch(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "training.batch=7").trainer()
+    count = len(trainer.data.train)
+    steps = -(-2 * count // 7)
+    seen = torch.cat([trainer._order.indices(step) for step in range(steps)])[: 2 * count]
+    assert torch.equal(seen[:count].sort()[0], torch.arange(count))
+    assert torch.equal(seen[count:].sort()[0], torch.arange(count))
+    assert not torch.equal(seen[:count], seen[count:])
+
+
+def test_metrics_are_json_lines_and_the_loss_is_never_called_a_bound(tmp_path: Path) -> None:
+    run = start(tmp_path, "training.steps=4", "training.validate_every=2")
+    run.trainer().fit()
+    text = (run.folder / "metrics.jsonl").read_text()
+    for line in text.splitlines():
+        assert "seconds" in json.loads(line)
+    assert "bound" not in text
+    assert "valid_log_z_standard_error" in text
