@@ -37,7 +37,9 @@ def test_table_2_is_the_papers() -> None:
 
 
 def test_overrides_are_json_or_text() -> None:
-    recipe = override(catalogue.find("quick/rbm", "tiny"), ["model.hidden=[32]", "data.name=mnist-static", "training.l2=0"])
+    recipe = override(
+        catalogue.find("quick/rbm", "tiny"), ["model.hidden=[32]", "data.name=mnist-static", "training.l2=0"]
+    )
     assert (recipe.model.hidden, recipe.data.name, recipe.training.l2) == ((32,), "mnist-static", 0.0)
 
 

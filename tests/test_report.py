@@ -186,7 +186,7 @@ def test_a_run_without_scores_says_which_command_makes_them(directed: Run) -> No
     assert "Not evaluated yet" in read.text
     assert f"dvaepp evaluate '{directed.folder}'" in read.text
     assert f"{best:.2f} nats" in read.text
-    assert "p(z = 1) of the 20 bits of the first group" in read.text
+    assert "The 20 bits of the first group" in read.text
 
 
 def test_scores_of_another_step_are_said_to_be(table: Run, copied: Callable[[Run], Run]) -> None:
@@ -235,7 +235,7 @@ def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (["model.prior=bernoulli"], "p(z = 1) of the 40 bits"),
+        (["model.prior=bernoulli"], "The 40 bits"),
         (["model.blocks=[40]"], "The 40 biases b"),
         (["model.blocks=[10,10,20]"], "Couplings J between 20 bits (down) and 30 (across)"),
     ],

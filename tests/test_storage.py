@@ -83,6 +83,6 @@ def test_json_that_is_none_is_named(tmp_path: Path) -> None:
 def test_json_is_written_whole_and_without_nan(tmp_path: Path) -> None:
     storage.write_json(tmp_path / "s.json", {"nll": 1.5})
     assert json.loads((tmp_path / "s.json").read_text()) == {"nll": 1.5}
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(InputError, match="was not written: .*not JSON compliant"):
         storage.write_json(tmp_path / "s.json", {"nll": float("nan")})
     assert json.loads((tmp_path / "s.json").read_text()) == {"nll": 1.5}

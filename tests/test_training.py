@@ -51,7 +51,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
     again = Run(broken.folder).trainer()
     assert again.step == 20
     again.fit()
-    assert (whole.folder / "checkpoint.safetensors").read_bytes() == (broken.folder / "checkpoint.safetensors").read_bytes()
+    assert (whole.folder / "checkpoint.safetensors").read_bytes() == (
+        broken.folder / "checkpoint.safetensors"
+    ).read_bytes()
     assert (whole.folder / "best.safetensors").read_bytes() == (broken.folder / "best.safetensors").read_bytes()
     assert lines(whole) == lines(broken)
 
@@ -110,7 +112,9 @@ def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_
         return bound * float("nan") if trainer.step + 1 == 24 else bound
 
     trainer.objective = spoiled
-    with pytest.raises(TrainingDivergedError, match=r"at step 24; the last good checkpoint is .*checkpoint\.safetensors"):
+    with pytest.raises(
+        TrainingDivergedError, match=r"at step 24; the last good checkpoint is .*checkpoint\.safetensors"
+    ):
         trainer.fit()
     again = Run(run.folder).trainer()
     assert again.step == 20
@@ -134,7 +138,10 @@ def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(tmp_path: Path) -> None:
-    small, large = start(tmp_path, "training.steps=2"), start(tmp_path, "model.hidden=[9]", "training.steps=2", name="b")
+    small, large = (
+        start(tmp_path, "training.steps=2"),
+        start(tmp_path, "model.hidden=[9]", "training.steps=2", name="b"),
+    )
     for run in (small, large):
         run.trainer().fit()
     for name in ("checkpoint.safetensors", "best.safetensors"):
@@ -168,7 +175,14 @@ def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
 def test_schedules_run_over_the_fraction_of_training() -> None:
     stages = ((0.02, 3e-4), (0.6, 3e-3), (1.0, 9e-5))
     settings = TrainingSettings(steps=10, learning_rate=stages, kl_warmup=0.3)
-    assert [settings.learning_rate_at(f) for f in (0.0, 0.0199, 0.02, 0.59, 0.6, 1.0)] == [3e-4, 3e-4, 3e-3, 3e-3, 9e-5, 9e-5]
+    assert [settings.learning_rate_at(f) for f in (0.0, 0.0199, 0.02, 0.59, 0.6, 1.0)] == [
+        3e-4,
+        3e-4,
+        3e-3,
+        3e-3,
+        9e-5,
+        9e-5,
+    ]
     assert [settings.kl_weight_at(f) for f in (0.0, 0.15, 0.3, 0.9)] == [0, 0.5, 1, 1]
     assert TrainingSettings(steps=10, kl_warmup=0).kl_weight_at(0.0) == 1
 

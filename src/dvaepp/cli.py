@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--examples", type=_positive, help="a random subset of this size (default: the recipe's)")
     evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
     evaluate.add_argument("--temperatures", type=_positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--chains", type=_positive, help="of annealed importance sampling of log Z")
     evaluate.add_argument("--split", choices=["test", "valid"], default="test")
     evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
     evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
@@ -117,6 +118,7 @@ def _run(command: argparse.ArgumentParser) -> None:
 def _model_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument("--last", action="store_true", help="the last model, not the best by validation")
     command.add_argument("--seed", type=_whole, default=0, help="of the random draws (default 0)")
+    command.add_argument("--device", help="cpu, cuda, ... (default: where the run was trained)")
 
 
 def _output(command: argparse.ArgumentParser, example: str) -> None:

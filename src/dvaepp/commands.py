@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -71,7 +71,7 @@ def resume(arguments: Namespace) -> None:
 def evaluate(arguments: Namespace) -> None:
     """Score a run; print the scores and keep them."""
     run = Run(Path(arguments.run))
-    changes = {name: getattr(arguments, name) for name in ("samples", "examples", "temperatures")}
+    changes = {name: getattr(arguments, name) for name in ("samples", "examples", "temperatures", "chains")}
     settings = run.recipe.evaluation.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if arguments.all:
         settings = settings.model_copy(update={"examples": None})
@@ -83,6 +83,7 @@ def evaluate(arguments: Namespace) -> None:
             split=arguments.split,
             seed=arguments.seed,
             last=arguments.last,
+            device=arguments.device,
             command=arguments.command_line,
             megabytes=arguments.megabytes,
             progress=advance,
@@ -98,15 +99,26 @@ def evaluate(arguments: Namespace) -> None:
 
 def sample(arguments: Namespace) -> None:
     """Pictures or arrays from the prior."""
-    trained = Run(Path(arguments.run)).model(arguments.last)
-    drawn = samples(trained.model, arguments.rows, arguments.columns, arguments.seed).cpu()
-    _write_examples(Path(arguments.output), drawn, trained.shape, "samples")
+    trained = Run(Path(arguments.run)).model(arguments.last, arguments.device)
+    path, drawn = (
+        Path(arguments.output),
+        samples(trained.model, arguments.rows, arguments.columns, arguments.seed).cpu(),
+    )
+    if path.suffix == ".npz":
+        means, draws = drawn[:, 0], drawn[:, 1:]
+        _write_npz(
+            path,
+            means=means.reshape(-1, *trained.shape).numpy(),
+            samples=draws.reshape(*draws.shape[:2], *trained.shape).numpy(),
+        )
+    else:
+        _write_picture(path, drawn, trained.shape)
 
 
 def encode(arguments: Namespace) -> None:
     """Codes of data."""
     run = Run(Path(arguments.run))
-    trained, settings = run.model(arguments.last), run.recipe.data
+    trained, settings = run.model(arguments.last, arguments.device), run.recipe.data
     if arguments.data in ("train", "valid", "test"):
         split = getattr(run.data, arguments.data)
         x = run.data.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
@@ -116,7 +128,7 @@ def encode(arguments: Namespace) -> None:
             raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model takes {trained.shape}")
         x = bits.float()
     with measuring(trained.model, arguments.seed):
-        pieces = [trained.model.encoder.code(piece.to(run.device)).cpu() for piece in torch.split(x, 1000)]
+        pieces = [trained.model.encoder.code(piece.to(trained.device)).cpu() for piece in torch.split(x, 1000)]
     logits = torch.cat(pieces)
     groups = np.array(run.recipe.model.groups)
     if arguments.hard:
@@ -128,16 +140,18 @@ def encode(arguments: Namespace) -> None:
 def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
     run = Run(Path(arguments.run))
-    trained = run.model(arguments.last)
+    trained = run.model(arguments.last, arguments.device)
     codes = _read_codes(_existing(arguments.codes), sum(run.recipe.model.groups))
     with measuring(trained.model, arguments.seed):
-        pieces = [trained.model.decode(piece.to(run.device)).mean.cpu() for piece in torch.split(codes, 1000)]
+        pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
     means = torch.cat(pieces)
-    columns = min(len(means), 10)
-    blank = means.new_zeros(-len(means) % columns, means.shape[1])
-    _write_examples(
-        Path(arguments.output), torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape, "means"
-    )
+    path = Path(arguments.output)
+    if path.suffix == ".npz":
+        _write_npz(path, means=means.reshape(-1, *trained.shape).numpy())
+    else:
+        columns = min(len(means), 10)
+        blank = means.new_zeros(-len(means) % columns, means.shape[1])
+        _write_picture(path, torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape)
 
 
 def report(arguments: Namespace) -> None:
@@ -177,9 +191,10 @@ def _fit(run: Run) -> None:
         _console.print(f"goes on after step {trainer.step}")
     with _progress("training", trainer.settings.steps, trainer.step) as advance:
         trainer.fit(lambda metrics: _show_metrics(trainer, metrics, advance))
+    folder = shlex.quote(str(run.folder))
     _console.print(
         f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
-        f"next: dvaepp evaluate {run.folder}; dvaepp sample {run.folder} -o samples.png; dvaepp report {run.folder}",
+        f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o samples.png; dvaepp report {folder}",
         markup=False,
     )
 
@@ -210,7 +225,9 @@ def _print_scores(scores: Scores) -> None:
             table.add_row(name.replace("_", " "), f"{value:.2f}")
     _console.print(table)
     if not log_z.trusted:
-        _console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures", style="bold red")
+        _console.print(
+            "log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red"
+        )
 
 
 @contextmanager
@@ -242,20 +259,17 @@ def _existing(name: str) -> Path:
     return path
 
 
-def _write_examples(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], name: str) -> None:
-    """(rows, columns, pixels) as a picture, or as an array in .npz."""
-    if path.suffix == ".npz":
-        _write_npz(path, **{name: drawn.flatten(0, 1).reshape(-1, *shape).numpy()})
-    else:
-        save_grid(path, grid(drawn, shape))
-        _console.print(f"wrote {path}")
+def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """(rows, columns, pixels) as a grid of images."""
+    save_grid(path, grid(drawn, shape))
+    _console.print(f"wrote {path}", markup=False)
 
 
-def _write_npz(path: Path, **arrays: NDArray[Any]) -> None:
+def _write_npz(path: Path, **arrays: Any) -> None:
     if path.suffix != ".npz":
         raise InputError(f"{path} must end in .npz")
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
     _console.print(f"wrote {path}")
 
 

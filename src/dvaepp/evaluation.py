@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
@@ -17,16 +17,17 @@ from dvaepp.latent.smoothing import hard
 from dvaepp.models.trace import Model
 from dvaepp.objectives.bounds import log_weight
 
-_ACTIVE_VARIANCE = 0.01
+ACTIVE_VARIANCE = 0.01
+"""A bit is active when the variance over x of E[q(z = 1 | x)] is above this (Burda et al. 2015)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExampleScores:
     """Scores of n examples, nats, all with z binary.
 
     log_likelihood (n,): log (1/K) sum_k w_k. elbo (n,): the mean of log w_k. effective_sample_size (n,): (sum w)^2 /
-    sum w^2, of K. distortion (n,): -log p(x | z) at one draw. kl_terms (n, terms): the prior's. mu (n, bits):
-    q(z = 1 | x, z_<k) at that draw.
+    sum w^2, of K. distortion (n,): -log p(x | z) at one draw. kl_terms (n, terms): the prior's, at that draw. mu
+    (n, 2, bits): q(z = 1 | x, z_<k) at two independent draws.
     """
 
     log_likelihood: Float[Tensor, " n"]
@@ -34,7 +35,7 @@ class ExampleScores:
     effective_sample_size: Float[Tensor, " n"]
     distortion: Float[Tensor, " n"]
     kl_terms: Float[Tensor, "n terms"]
-    mu: Float[Tensor, "n bits"]
+    mu: Float[Tensor, "n 2 bits"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Scores:
         e, log_z = self.examples, self.log_partition
         n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
         low, high = (nll + end - log_z.value for end in log_z.interval)
-        active = torch.split(e.mu.var(0) > _ACTIVE_VARIANCE, list(self.group_sizes)) if n > 1 else ()
+        active = torch.split(active_units(e.mu), list(self.group_sizes))
         return {
             "nll": nll,
             "nll_standard_error": float(e.log_likelihood.std()) / math.sqrt(n) if n > 1 else 0.0,
@@ -68,6 +69,16 @@ class Scores:
             "samples": float(self.num_samples),
             "examples": float(n),
         }
+
+
+def active_units(mu: Float[Tensor, "n 2 bits"]) -> Bool[Tensor, " bits"]:
+    """Whether Var_x(E[mu]) > ACTIVE_VARIANCE, the expectation being over the earlier groups' draws.
+
+    The covariance over x of two independent draws is an unbiased estimate of that variance; one draw's own variance
+    would count the draws' noise as activity.
+    """
+    first, second = (mu - mu.mean(0)).unbind(1)
+    return (first * second).sum(0) / max(len(mu) - 1, 1) > ACTIVE_VARIANCE
 
 
 @contextmanager
@@ -123,12 +134,12 @@ def _score_piece(model: Model, x: Float[Tensor, "n pixels"], num_samples: int, m
         first = torch.logaddexp(first, log_w.logsumexp(1))
         second = torch.logaddexp(second, (2 * log_w).logsumexp(1))
         total = total + log_w.sum(1)
-    trace = model(x, hard)
+    trace, again = model(x, hard), model(x, hard)
     return ExampleScores(
         log_likelihood=first - math.log(num_samples),
         elbo=total / num_samples,
         effective_sample_size=torch.exp(2 * first - second),
         distortion=-trace.likelihood.log_prob(x),
         kl_terms=model.prior.kl_terms(trace.posterior),
-        mu=trace.posterior.mu,
+        mu=torch.stack([trace.posterior.mu, again.posterior.mu], 1),
     )

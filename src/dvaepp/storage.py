@@ -46,8 +46,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Replace `path` by `value` as indented JSON; InputError where it holds NaN or infinity, which JSON does not have."""
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"{path} was not written: {error}") from None
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path, what: str) -> Any:

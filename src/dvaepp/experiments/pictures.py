@@ -159,11 +159,14 @@ def curves(label: str, *series: Curve) -> str:
 
 
 def histogram(label: str, values: Float[Tensor, " n"], limits: tuple[float, float] | None = None) -> str:
-    """How often values occur."""
+    """How often values occur; the label names them below the axis too."""
 
     def draw(axes: Any) -> None:
         axes.hist(values.tolist(), bins=30, range=limits, histtype="stepfilled", color=_SERIES[0])
         axes.set_xlim(limits)
+        axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="y", integer=True)
         axes.grid(visible=False, axis="x")
 
     return _svg(label, draw)

@@ -150,7 +150,7 @@ def _numbers(subject: _Subject) -> str:
         (
             "NLL",
             _estimate(s, "nll"),
-            "−log p(x) by importance sampling, z binary: too high on average, less for larger K.",
+            "−log p(x), z binary, by importance sampling: too high on average, less with more samples.",
         ),
         ("ELBO", _number(s["elbo"]), "The mean of log w: a lower bound on log p(x), as a single sample gives it."),
         ("Distortion", _number(s["distortion"]), "−log p(x | z): what x costs once z is known."),
@@ -232,13 +232,13 @@ def _prior(subject: _Subject) -> str:
         raise InputError(f"there is no picture of a {type(prior).__name__}")
     probabilities = torch.sigmoid(first.bias.detach()).cpu()
     which = "bits" if first is prior else "bits of the first group, on which the others depend"
-    bars = pictures.histogram("Prior probabilities", probabilities, (0.0, 1.0))
-    return page.columns(page.figure(bars, f"p(z = 1) of the {len(probabilities)} {which}"))
+    bars = pictures.histogram("p(z = 1)", probabilities, (0.0, 1.0))
+    return page.columns(page.figure(bars, f"The {len(probabilities)} {which}"))
 
 
 def _machine(machine: BoltzmannMachine) -> str:
     """Couplings as an image, without the blocks that are zero by construction, and histograms."""
-    biases = page.figure(pictures.histogram("Biases", machine.bias.detach().cpu()), f"The {machine.bits:,} biases b")
+    biases = page.figure(pictures.histogram("b", machine.bias.detach().cpu()), f"The {machine.bits:,} biases b")
     if len(machine.blocks) == 1:
         return page.columns(biases)
     matrix = machine.coupling_matrix().detach().cpu()[: -machine.blocks[-1], machine.blocks[0] :]
@@ -247,7 +247,7 @@ def _machine(machine: BoltzmannMachine) -> str:
     image = page.picture(pictures.signed(matrix, scale), "Couplings")
     ends = page.key(f"≤ −{scale:.2f}", f"≥ {scale:.2f}", (pictures.NEGATIVE, pictures.POSITIVE))
     text = f"Couplings J between {matrix.shape[0]} bits (down) and {matrix.shape[1]} (across)"
-    bars = page.figure(pictures.histogram("Couplings", weights), f"The {len(weights):,} couplings J")
+    bars = page.figure(pictures.histogram("J", weights), f"The {len(weights):,} couplings J")
     return page.columns(page.figure(image, text, ends), bars + biases)
 
 

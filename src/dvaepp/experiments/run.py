@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import dvaepp
-from dvaepp.data import Dataset
+from dvaepp.data import NAMES, Dataset
 from dvaepp.errors import InputError
 from dvaepp.evaluation import Scores, score
 from dvaepp.experiments.recipe import EvaluationSettings, Recipe, recipe_from
@@ -29,6 +29,7 @@ class TrainedModel:
     model: FeedForwardVAE
     step: int
     shape: tuple[int, ...]
+    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Run:
     def create(
         recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
     ) -> Run:
-        """A new run in an empty or new folder; a path to data is made absolute."""
+        """A new run in an empty or new folder; a path to data is made absolute. Nothing is written for bad input."""
         if (folder / _RECORD).exists():
             raise InputError(
                 f"{folder} already holds a run: `dvaepp resume {folder}` goes on with it, --out names another"
             )
-        if Path(recipe.data.name).exists():
+        recipe.load_data(data_dir)
+        _device(device)
+        if recipe.data.name not in NAMES:
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
             recipe = recipe.model_copy(update={"data": data})
         record = {
@@ -90,11 +93,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the run computes; InputError where this machine has no such device."""
-        try:
-            return torch.empty(0, device=self.record["device"]).device
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"device {self.record['device']!r} cannot be used here: {reason}") from None
+        return _device(self.record["device"])
 
     def trainer(self) -> Trainer:
         """The trainer, at the run's latest checkpoint, or at its start where there is none yet."""
@@ -110,8 +109,9 @@ class Run:
             trainer.metrics.unlink(missing_ok=True)
         return trainer
 
-    def model(self, last: bool = False) -> TrainedModel:
-        """The model with the best validation likelihood, or the last one; needs no data."""
+    def model(self, last: bool = False, device: str | None = None) -> TrainedModel:
+        """The model with the best validation likelihood, or the last one; needs no data. On the run's device or another."""
+        where = _device(device) if device else self.device
         path = self.folder / ("checkpoint.safetensors" if last else "best.safetensors")
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
@@ -119,7 +119,7 @@ class Run:
         shape = tuple(about["shape"])
         model, _ = self.recipe.build(torch.zeros(int(torch.tensor(shape).prod())))
         load_model(model, path, tensors, about)
-        return TrainedModel(model.to(self.device).eval(), about["step"], shape)
+        return TrainedModel(model.to(where).eval(), about["step"], shape, where)
 
     def metrics(self) -> list[Metrics]:
         """The whole lines of metrics.jsonl; one that is being written, or was when the run was killed, is left out."""
@@ -133,11 +133,26 @@ class Run:
         return read_json(path, "scores of a run") if path.exists() else None
 
 
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
 def evaluate(
-    run: Run, settings: EvaluationSettings, *, split: str, seed: int, last: bool, command: str, **progress: Any
+    run: Run,
+    settings: EvaluationSettings,
+    *,
+    split: str,
+    seed: int,
+    last: bool,
+    device: str | None,
+    command: str,
+    **progress: Any,
 ) -> tuple[Scores, dict[str, Any]]:
     """Score a run's model on a split, with a fresh log Z; also as the JSON object that `results/` keeps."""
-    trained, examples = run.model(last), getattr(run.data, split)
+    trained, examples = run.model(last, device), getattr(run.data, split)
     if settings.examples is not None and settings.examples < len(examples):
         generator = torch.Generator().manual_seed(seed)
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
@@ -145,7 +160,7 @@ def evaluate(
     log_z = trained.model.prior.estimate_log_partition(
         temperatures=settings.temperatures, chains=settings.chains, repeats=settings.repeats
     )
-    scores = score(trained.model, examples.float().to(run.device), settings.samples, seed=seed, **progress)
+    scores = score(trained.model, examples.float().to(trained.device), settings.samples, seed=seed, **progress)
     result = {
         "recipe": run.recipe.name,
         "seed": run.seed,

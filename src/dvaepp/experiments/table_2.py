@@ -49,7 +49,7 @@ _TRAINING: dict[Size, TrainingSettings] = {
 _EVALUATION: dict[Size, EvaluationSettings] = {
     "paper": EvaluationSettings(samples=4000, temperatures=10_000),
     "small": EvaluationSettings(samples=100, examples=1000),
-    "tiny": EvaluationSettings(samples=5, examples=50, temperatures=20, chains=32),
+    "tiny": EvaluationSettings(samples=5, examples=50, temperatures=20, chains=128),
 }
 _CHAINS: dict[Size, tuple[int, int]] = {"paper": (1000, 40), "small": (1000, 5), "tiny": (20, 2)}
 

@@ -118,8 +118,8 @@ class BoltzmannMachine(nn.Module):
         """States after `sweeps` sweeps of block Gibbs sampling of exp(-inverse_temperature E(z)); z is left as it is.
 
         A sweep redraws the summed-out block, then the others in their order, each given all the rest:
-        p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does not
-        read the summed-out block's old bits.
+        p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does
+        not read the summed-out block's old bits.
         """
         self._check(z)
         states, fill_uniform = z.reshape(-1, self.bits).clone(), uniform_filler(z)

@@ -12,10 +12,10 @@ from torch import Tensor
 def uniform_filler(like: Tensor) -> Callable[[Tensor], object]:
     """A function that fills tensors on this one's device with uniform numbers in [0, 1).
 
-    On the CPU they are u = (i + v) / 2^16: i of 16 random bits each, v in {0, 1/256, ..., 255/256} drawn once a call. So
-    each number is uniform to 24 bits, as torch's are; two of a call share what lies below 2^-16, which changes the
-    probability of any pair of outcomes by at most 2^-32. They take a fifth of the time. The bits come from numpy's SFC64
-    seeded by torch's generator, whose state therefore decides them all.
+    On the CPU they are u = (i + v) / 2^16: i of 16 random bits each, v in {0, 1/256, ..., 255/256} drawn once a call.
+    So each number is uniform to 24 bits, as torch's are; two of a call share what lies below 2^-16, which changes the
+    probability of any pair of outcomes by at most 2^-32. They take a fifth of the time. The bits come from numpy's
+    SFC64 seeded by torch's generator, whose state therefore decides them all.
     """
     if like.device.type != "cpu":
         return lambda tensor: tensor.uniform_()

@@ -1,0 +1,79 @@
+"""The package as a user meets it: README, the map of the paper, the wheel."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dvaepp
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_public_name_is_there() -> None:
+    for name in dvaepp.__all__:
+        assert getattr(dvaepp, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = dvaepp.nothing
+
+
+def rows() -> list[list[str]]:
+    lines = (ROOT / "docs/paper.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in cells if not set("".join(row)) <= set("-: ")][1:]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_every_row_of_the_map_leads_to_a_function_and_a_test(row: list[str]) -> None:
+    _, functions, tests = row[0], row[1], row[2]
+    for path in re.findall(r"`([\w.]+)`", functions):
+        module, *names = path.split(".")
+        found = importlib.import_module(f"dvaepp.{module}")
+        for name in names:
+            try:
+                found = getattr(found, name)
+            except AttributeError:
+                found = importlib.import_module(f"{found.__name__}.{name}")
+    assert re.findall(r"`([\w.]+)`", functions)
+    for file, name in re.findall(r"`(\w+)::(\w+)`", tests):
+        assert re.search(rf"^def {name}\(", (ROOT / "tests" / f"{file}.py").read_text(), re.M), name
+    assert re.findall(r"`(\w+)::(\w+)`", tests)
+
+
+def test_the_readmes_program_runs(tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    program = re.sub(r"range\(\d+\)", "range(2)", program)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "log p(x)" in done.stdout
+
+
+def test_the_wheel_runs_alone(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
+    (wheel,) = tmp_path.glob("*.whl")
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
+    assert (tmp_path / "site/dvaepp/py.typed").exists()
+    program = (
+        "import sys; sys.path.insert(0, 'site')\n"
+        "import dvaepp, dvaepp.cli\n"
+        "assert dvaepp.__file__.endswith('site/dvaepp/__init__.py'), dvaepp.__file__\n"
+        "raise SystemExit(dvaepp.cli.main(['train', 'quick/rbm', '--size', 'tiny', '--steps', '2', '--out', 'run',"
+        " '--set', 'model.hidden=[4]']))\n"
+    )
+    assert "best validation NLL" in run("-c", program)
+
+
+def test_help_needs_no_torch() -> None:
+    program = (
+        "import sys, dvaepp.cli as c\n"
+        "try:\n    c.main(['--help'])\nexcept SystemExit:\n    assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
