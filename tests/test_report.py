@@ -98,7 +98,7 @@ def report_of(folder: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def rbm(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(tmp_path_factory.mktemp("rbm"), "quick/rbm")
+    return train(tmp_path_factory.mktemp("rbm"), "quick/rbm", "evaluation.chains=8")
 
 
 @pytest.fixture(scope="module")

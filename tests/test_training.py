@@ -118,7 +118,7 @@ def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_
         trainer.fit()
     again = Run(run.folder).trainer()
     assert again.step == 20
-    assert all(bool(p.isfinite().all()) for p in again.module.parameters())
+    assert all(bool(p.isfinite().all()) for p in again.model.parameters())
 
 
 def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
         step(*arguments)
         if trainer.step + 1 == 5:
             with torch.no_grad():
-                next(iter(trainer.module.parameters())).fill_(float("nan"))
+                next(iter(trainer.model.parameters())).fill_(float("nan"))
 
     trainer.optimizer.step = poisoned
     with pytest.raises(TrainingDivergedError, match="at step 5"):
@@ -200,7 +200,7 @@ def test_beta_is_annealed_and_epsilon_is_tensorflows(tmp_path: Path) -> None:
 def test_l2_decays_matrices_and_gains_but_no_biases(tmp_path: Path) -> None:
     trainer = start(tmp_path, "training.l2=0.1").trainer()
     decayed = {id(p) for p in trainer.optimizer.param_groups[0]["params"]}
-    for name, parameter in trainer.module.named_parameters():
+    for name, parameter in trainer.model.named_parameters():
         gain = name.endswith("1.1.weight") or name.endswith("0.1.weight")
         assert (id(parameter) in decayed) == (parameter.ndim > 1 or gain), name
 

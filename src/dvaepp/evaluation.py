@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.partition import LogPartition
@@ -52,7 +52,7 @@ class Scores:
         e, log_z = self.examples, self.log_partition
         n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
         low, high = (nll + end - log_z.value for end in log_z.interval)
-        active = torch.split(active_units(e.mu), list(self.group_sizes))
+        active = torch.split(unit_variances(e.mu) > ACTIVE_VARIANCE, list(self.group_sizes))
         return {
             "nll": nll,
             "nll_standard_error": float(e.log_likelihood.std()) / math.sqrt(n) if n > 1 else 0.0,
@@ -71,30 +71,28 @@ class Scores:
         }
 
 
-def active_units(mu: Float[Tensor, "n 2 bits"]) -> Bool[Tensor, " bits"]:
-    """Whether Var_x(E[mu]) > ACTIVE_VARIANCE, the expectation being over the earlier groups' draws.
+def unit_variances(mu: Float[Tensor, "n 2 bits"]) -> Float[Tensor, " bits"]:
+    """Var_x(E[q(z = 1 | x, z_<k)]), the expectation being over the earlier groups' draws, from two draws for every x.
 
     The covariance over x of two independent draws is an unbiased estimate of that variance; one draw's own variance
-    would count the draws' noise as activity.
+    would count the draws' noise too.
     """
     first, second = (mu - mu.mean(0)).unbind(1)
-    return (first * second).sum(0) / max(len(mu) - 1, 1) > ACTIVE_VARIANCE
+    return (first * second).sum(0) / max(len(mu) - 1, 1)
 
 
 @contextmanager
 def measuring(model: Model, seed: int) -> Iterator[None]:
     """Without gradients, in evaluation mode, from a random seed of its own; the caller's random state is kept."""
-    module = model
-    assert isinstance(module, nn.Module)
-    training = module.training
-    devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+    training = model.training
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
         torch.manual_seed(seed)
-        module.eval()
+        model.eval()
         try:
             yield
         finally:
-            module.train(training)
+            model.train(training)
 
 
 def score(

@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON; InputError where it holds NaN or infinity, which JSON does not have."""
+    """Replace `path` by `value` as indented JSON; InputError where it holds NaN or infinity, which JSON has not."""
     try:
         text = json.dumps(value, indent=2, allow_nan=False)
     except ValueError as error:

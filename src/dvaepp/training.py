@@ -88,8 +88,7 @@ class Trainer:
         seed: int = 0,
         about: dict[str, Any] | None = None,
     ) -> None:
-        assert isinstance(model, nn.Module)
-        self.model, self.module = model, model
+        self.model = model
         self.objective, self.data, self.settings = objective, data, settings
         self.folder, self.seed, self.about = folder, seed, about or {}
         self.device = next(model.parameters()).device
@@ -117,7 +116,7 @@ class Trainer:
             self._estimate_log_partition()
             self.save()
         losses: list[Tensor] = []
-        self.module.train()
+        self.model.train()
         with _validation_off():
             while self.step < settings.steps:
                 loss, x = self.train_step()
@@ -174,7 +173,7 @@ class Trainer:
     def _validate(self) -> Metrics:
         """The importance-weighted bound in the binary limit on a fixed random subset of the validation data."""
         settings, valid = self.settings, self.data.valid
-        if not all(bool(torch.isfinite(p).all()) for p in self.module.parameters()):
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self._stop(self.step)
         generator = torch.Generator().manual_seed(self.seed)
         subset = torch.randperm(len(valid), generator=generator)[: settings.validation_examples]
@@ -213,7 +212,7 @@ class Trainer:
         return metrics
 
     def _model_tensors(self) -> dict[str, Tensor]:
-        return {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
 
     def save(self) -> None:
         """Write the checkpoint; the one before it survives if that fails."""
@@ -252,7 +251,6 @@ class Trainer:
 
 def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Put a checkpoint's weights, chains and log Z into a model of the same recipe; InputError if they do not fit."""
-    assert isinstance(model, nn.Module)
     weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):

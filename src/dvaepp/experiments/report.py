@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.evaluation import measuring
+from dvaepp.evaluation import measuring, unit_variances
 from dvaepp.experiments import page, pictures
 from dvaepp.experiments.pictures import Curve
 from dvaepp.experiments.run import Run, TrainedModel
@@ -256,9 +256,10 @@ def _units(subject: _Subject) -> str:
     if len(x) < 2:
         raise InputError("a single validation example has no variance")
     with measuring(model, 0):
-        posterior = model(x, hard).posterior
-        variances = torch.split(posterior.mu.var(0).cpu(), list(posterior.sizes))
-    over = f"variance of q(z = 1 | x) over {len(x)} validation examples"
+        draws = [model(x, hard).posterior for _ in range(2)]
+    mu = torch.stack([posterior.mu for posterior in draws], 1)
+    variances = torch.split(unit_variances(mu).cpu(), list(draws[0].sizes))
+    over = f"variance of E[z | x] over {len(x)} validation examples"
     named = {f"Group {k}: {over}": values for k, values in enumerate(variances, 1)}
     return page.columns(*(page.figure(pictures.ranked(text, values), text) for text, values in named.items()))
 

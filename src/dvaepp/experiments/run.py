@@ -110,7 +110,7 @@ class Run:
         return trainer
 
     def model(self, last: bool = False, device: str | None = None) -> TrainedModel:
-        """The model with the best validation likelihood, or the last one; needs no data. On the run's device or another."""
+        """The model with the best validation likelihood, or the last one, on any device; needs no data."""
         where = _device(device) if device else self.device
         path = self.folder / ("checkpoint.safetensors" if last else "best.safetensors")
         if not last and not path.exists():
@@ -147,7 +147,7 @@ def evaluate(
     split: str,
     seed: int,
     last: bool,
-    device: str | None,
+    device: str | None = None,
     command: str,
     **progress: Any,
 ) -> tuple[Scores, dict[str, Any]]:

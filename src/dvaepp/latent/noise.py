@@ -17,7 +17,7 @@ def uniform_filler(like: Tensor) -> Callable[[Tensor], object]:
     probability of any pair of outcomes by at most 2^-32. They take a fifth of the time. The bits come from numpy's
     SFC64 seeded by torch's generator, whose state therefore decides them all.
     """
-    if like.device.type != "cpu":
+    if like.device.type != "cpu" or torch.finfo(like.dtype).bits < 32:
         return lambda tensor: tensor.uniform_()
     bits = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
 

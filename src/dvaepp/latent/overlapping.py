@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
+from torch.distributions.utils import clamp_probs
 
 from dvaepp.errors import InputError
 from dvaepp.latent.smoothing import Overlapping
 
 
 def _check_beta(beta: float | Tensor) -> None:
-    if isinstance(beta, Tensor):
+    if isinstance(beta, Tensor) and (beta.ndim or beta.device.type != "cpu"):
         if beta.ndim:
             raise InputError(f"beta must be a number or a 0-d tensor, not a tensor of shape {tuple(beta.shape)}")
     elif not (math.isfinite(beta) and beta > 0):
@@ -63,6 +64,10 @@ class OverlappingExponential(Overlapping):
     def cdf0(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
         return torch.expm1(-self.beta * zeta.clamp(0, 1)) / _expm1(-self.beta)
+
+    def cdf_gap(self, zeta: Tensor) -> Tensor:
+        """(1 - exp(-beta zeta)) (1 - exp(-beta (1 - zeta))) / (1 - exp(-beta)), which does not cancel at the ends."""
+        return torch.expm1(-self.beta * zeta) * torch.expm1(self.beta * (zeta - 1)) / -_expm1(-self.beta)
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """-log(1 - rho (1 - exp(-beta))) / beta."""
@@ -129,6 +134,7 @@ class OverlappingLogistic(Overlapping):
 
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where rho m^2 + B m - (1 - rho) a = 0, a = exp(-beta), B = rho - (1 - q) + a (rho - q)."""
+        rho = clamp_probs(rho)  # zeta is finite at rho = 0 and 1 too
         q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), _exp(-self.beta)
         b = rho - p + a * (rho - q)
         root = torch.sqrt(b * b + 4 * rho * (1 - rho) * a)

@@ -23,6 +23,9 @@ from dvaepp.latent.posterior import Posterior, bernoulli_entropy
 from dvaepp.latent.sampling import PersistentChains, exact_sample
 from dvaepp.latent.smoothing import Hard, Overlapping, Smoothing
 
+MOST_BITS_PER_EXAMPLE = 10
+"""p(zeta) of a Boltzmann machine sums 2^bits states for every example: tractable up to this many."""
+
 NORMALISED = LogPartition(0.0, 0.0, None, True, "normalised by construction")
 
 
@@ -172,8 +175,9 @@ class BoltzmannPrior(Prior):
         return replace_gradient(torch.full_like(surrogate, self.log_partition.value), surrogate)
 
     def has_density(self, smoothing: Smoothing) -> bool:
-        """True in the binary limit, and for overlapping smoothings where the machine is enumerated."""
-        return isinstance(smoothing, Hard) or (self.exact and isinstance(smoothing, Overlapping))
+        """True in the binary limit, and for overlapping smoothings of machines small enough to sum for each example."""
+        few = self.exact and self.machine.enumerated_bits <= MOST_BITS_PER_EXAMPLE
+        return isinstance(smoothing, Hard) or (few and isinstance(smoothing, Overlapping))
 
     def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """-E(z) - log Z with `hard`; else log sum_z p(z) prod_i r(zeta_i | z_i), by enumeration.
@@ -182,7 +186,7 @@ class BoltzmannPrior(Prior):
         """
         if isinstance(smoothing, Hard):
             return -self.machine.energy(zeta) - self.log_z()
-        if not (self.exact and isinstance(smoothing, Overlapping)):
+        if not (self.has_density(smoothing) and isinstance(smoothing, Overlapping)):
             raise InputError(
                 f"p(zeta) under {smoothing} has no tractable density for a Boltzmann machine of blocks "
                 f"{self.machine.blocks}, which is too large to enumerate: use joint_elbo, or smoothing=hard"

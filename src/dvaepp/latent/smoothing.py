@@ -48,6 +48,10 @@ class BitDistribution(Distribution, ABC):
     def posterior(self, zeta: Float[Tensor, "*shape"]) -> Bernoulli:
         """q(z | x, zeta), by Bayes' rule."""
 
+    def _validate_probability(self, rho: Tensor) -> None:
+        if self._validate_args and not bool(((rho >= 0) & (rho <= 1)).all()):
+            raise InputError("icdf takes probabilities rho in [0, 1]")
+
     def relaxed_sample(self) -> Float[Tensor, "*shape"]:
         """One draw of zeta, reparameterised where that can be."""
         return self.rsample() if self.has_rsample else self.sample()
@@ -166,7 +170,7 @@ class SmoothedBernoulli(BitDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SmoothedBernoulli:
         """The same distribution with a larger batch shape."""
-        return SmoothedBernoulli(self.smoothing, self.logits.expand(torch.Size(batch_shape)), validate_args=False)
+        return SmoothedBernoulli(self.smoothing, self.logits.expand(torch.Size(batch_shape)), self._validate_args)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits."""
@@ -190,8 +194,7 @@ class SmoothedBernoulli(BitDistribution):
 
     def icdf(self, value: Tensor) -> Tensor:
         """zeta with F(zeta) = rho (Eq. 3), differentiable in the logits and in rho."""
-        if self._validate_args and not bool(((value >= 0) & (value <= 1)).all()):
-            raise InputError("icdf takes probabilities rho in [0, 1]")
+        self._validate_probability(value)
         with torch.no_grad():
             zeta = self.smoothing.icdf(self.logits, value)
         zeta = self._reparameterise(zeta)
@@ -208,8 +211,8 @@ class SmoothedBernoulli(BitDistribution):
             return zeta
         with torch.no_grad():
             # q (1 - q) / density, in logarithms: both underflow at large logits, their ratio does not
-            log_ratio = -F.softplus(-self.logits) - F.softplus(self.logits + self.smoothing.log_ratio(zeta))
-            slope = self.smoothing.cdf_gap(zeta) * torch.exp(log_ratio - self.smoothing.log_prob0(zeta))
+            log_weight = -F.softplus(-self.logits) - F.softplus(self.logits + self.smoothing.log_ratio(zeta))
+            slope = self.smoothing.cdf_gap(zeta) * torch.exp(log_weight - self.smoothing.log_prob0(zeta))
         return replace_gradient(zeta, slope * self.logits)
 
 
@@ -240,7 +243,7 @@ class HardBernoulli(BitDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> HardBernoulli:
         """The same distribution with a larger batch shape."""
-        return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), validate_args=False)
+        return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), self._validate_args)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Bits 0 or 1, shape sample_shape + logits.shape."""
@@ -264,6 +267,7 @@ class HardBernoulli(BitDistribution):
 
     def icdf(self, value: Tensor) -> Tensor:
         """1[rho > 1 - q]."""
+        self._validate_probability(value)
         return (value > torch.sigmoid(-self.logits)).to(self.logits.dtype)
 
     def posterior(self, zeta: Tensor) -> Bernoulli:

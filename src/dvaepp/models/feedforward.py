@@ -14,7 +14,7 @@ from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import Prior
 from dvaepp.latent.smoothing import BitDistribution, Smoothing
 from dvaepp.models.likelihoods import bernoulli_likelihood
-from dvaepp.models.trace import Trace
+from dvaepp.models.trace import Model, Trace
 
 
 class HierarchicalEncoder(nn.Module):
@@ -45,7 +45,7 @@ class HierarchicalEncoder(nn.Module):
         return torch.cat(groups, -1)
 
 
-class FeedForwardVAE(nn.Module):
+class FeedForwardVAE(Model):
     """p(x, z, zeta) = p(z) r(zeta | z) p(x | zeta) with q(z, zeta | x) from a hierarchical encoder (Fig. 2).
 
     `decoder` maps all groups' zeta, side by side, to the parameters that `likelihood` makes a distribution over x of.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from dvaepp.latent.posterior import Posterior
@@ -22,17 +23,17 @@ class Trace:
     likelihood: Distribution
 
 
-@runtime_checkable
-class Model(Protocol):
-    """What objectives and evaluation ask of a variational autoencoder."""
+class Model(nn.Module, ABC):
+    """A variational autoencoder, as objectives, training and evaluation see it."""
 
     prior: Prior
     smoothing: Smoothing
+    __call__: Callable[..., Trace]
 
-    def __call__(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
         """One pass: draw zeta given x under the smoothing (the model's own by default), decode it."""
-        ...
 
+    @abstractmethod
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
         """p(x | zeta)."""
-        ...

@@ -37,7 +37,7 @@ def output_bias(mean: Float[Tensor, " pixels"]) -> Affine:
 def dense(inputs: int, outputs: int, hidden: Sequence[int] = (), batch_norm: bool = False) -> nn.Sequential:
     """Tanh layers of the given hidden sizes, batch-normalised before tanh if asked, then a linear one.
 
-    Weights are truncated normal (2 sd) of variance 2 / fan-in after truncation, biases 0 (Tucker et al. 2017). Batch
+    Weights are normal, cut at 2 sd, of variance about 2 / fan-in after the cut, biases 0 (Tucker et al. 2017). Batch
     norm has momentum .2 and eps 1e-2.
     """
     layers: list[nn.Module] = []
@@ -52,7 +52,7 @@ def dense(inputs: int, outputs: int, hidden: Sequence[int] = (), batch_norm: boo
 
 def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     layer = nn.Linear(inputs, outputs, bias=bias)
-    sd = math.sqrt(2.6 / inputs)  # a normal cut at 2 sd keeps 1 / 1.3 of its variance
+    sd = math.sqrt(2.6 / inputs)  # a normal cut at 2 sd keeps about 1 / 1.3 of its variance
     nn.init.trunc_normal_(layer.weight, std=sd, a=-2 * sd, b=2 * sd)
     if bias:
         nn.init.zeros_(layer.bias)

@@ -66,9 +66,10 @@ def importance_weighted(
 ) -> Float[Tensor, " batch"]:
     """E[log (1/K) sum_k w_k], w_k = p(x, zeta_k) / q(zeta_k | x): a bound, tends to log p(x) as K grows.
 
-    Nats, shape (batch,). `hard` gives the likelihood of the binary model, which is what tables report. Its gradient
-    reaches the prior and the decoder; none reaches the encoder through `hard`, which cannot be reparameterised. With
-    an overlapping smoothing the bound is the smoothed model's and its gradient is whole (Burda et al. 2015).
+    Nats, shape (batch,); a loss before log Z has been estimated. `hard` gives the likelihood of the binary model,
+    which is what tables report. Its gradient reaches the prior and the decoder; none reaches the encoder through
+    `hard`, which cannot be reparameterised. With an overlapping smoothing the bound is the smoothed model's and its
+    gradient is whole (Burda et al. 2015).
     """
     if num_samples < 1:
         raise InputError(f"num_samples must be at least 1, not {num_samples}")
