@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     _run(report)
     report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
 
+    table = command("table", "results at hand beside the paper's, as Markdown")
+    table.add_argument("number", choices=["2"], help="of the paper's table")
+    table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
+    table.add_argument("-o", "--output", metavar="FILE", help="write it there")
+
     data = command("data", "download data sets, or check the files of one")
     data.add_argument("action", choices=["fetch", "check"])
     data.add_argument("name", help="a data set's name (`dvaepp list`)")

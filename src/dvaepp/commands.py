@@ -20,13 +20,13 @@ from rich.table import Table
 from dvaepp import data
 from dvaepp.errors import InputError
 from dvaepp.evaluation import Scores, measuring
-from dvaepp.experiments import catalogue
+from dvaepp.experiments import catalogue, results
 from dvaepp.experiments import run as runs
 from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.storage import replacing, write_json
+from dvaepp.storage import replacing, write_json, write_text
 from dvaepp.training import Metrics, Trainer
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -162,6 +162,15 @@ def report(arguments: Namespace) -> None:
     _console.print(f"wrote {path}")
 
 
+def table(arguments: Namespace) -> None:
+    """The table of results."""
+    text = results.table(Path(arguments.results))
+    if arguments.output:
+        write_text(Path(arguments.output), text)
+    else:
+        print(text, end="")
+
+
 def data_(arguments: Namespace) -> None:
     """Fetch or check the files of a data set."""
     if arguments.action == "fetch":
@@ -213,17 +222,17 @@ def _show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
 
 def _print_scores(scores: Scores) -> None:
     numbers, log_z = scores.numbers(), scores.log_partition
-    table = Table("score", "value", box=None)
+    shown = Table("score", "value", box=None)
     error = f" ± {numbers['nll_standard_error']:.2f}"
-    table.add_row("NLL, nats", f"{numbers['nll']:.3f}{error} ({scores.num_samples} samples)")
-    table.add_row(
+    shown.add_row("NLL, nats", f"{numbers['nll']:.3f}{error} ({scores.num_samples} samples)")
+    shown.add_row(
         "NLL at both ends of log Z", f"{numbers['nll_at_low_log_z']:.3f} .. {numbers['nll_at_high_log_z']:.3f}"
     )
-    table.add_row("log Z", str(log_z))
+    shown.add_row("log Z", str(log_z))
     for name, value in numbers.items():
         if not name.startswith(("nll", "log_z", "samples")):
-            table.add_row(name.replace("_", " "), f"{value:.2f}")
-    _console.print(table)
+            shown.add_row(name.replace("_", " "), f"{value:.2f}")
+    _console.print(shown)
     if not log_z.trusted:
         _console.print(
             "log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red"
@@ -297,5 +306,6 @@ COMMANDS = {
     "encode": encode,
     "decode": decode,
     "report": report,
+    "table": table,
     "data": data_,
 }

@@ -113,7 +113,6 @@ class Trainer:
         """Train up to the last step from wherever the run stands; `report` is given every line of metrics."""
         settings = self.settings
         if self.step == 0:
-            self._estimate_log_partition()
             self.save()
         losses: list[Tensor] = []
         self.model.train()
@@ -123,7 +122,8 @@ class Trainer:
                 losses.append(loss)
                 validate = self.step == settings.steps or self.step % settings.validate_every == 0
                 if validate or self.step % settings.log_every == 0:
-                    report(self._log(self._training_metrics(torch.stack(losses), x)))
+                    self._stop_unless_finite(torch.stack(losses))
+                    report(self._log(self._training_metrics(x)))
                     losses.clear()
                 if validate:
                     report(self._log(self._validate()))
@@ -152,23 +152,28 @@ class Trainer:
             start, end = settings.beta
             self.model.smoothing = replace(self.model.smoothing, beta=start + (end - start) * fraction)  # type: ignore[type-var]
 
-    def _training_metrics(self, losses: Float[Tensor, " steps"], x: Float[Tensor, "batch pixels"]) -> Metrics:
-        """The mean loss since the last log, and its parts on the last batch; stops where a loss is not finite."""
+    def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
+        """The loss on the latest batch and its parts, with log Z as it is now."""
+        self._estimate_log_partition(temperatures=100, chains=100, repeats=1)
+        with measuring(self.model, self.seed + self.step):
+            trace = self.model(x)
+            distortion = -float(trace.likelihood.log_prob(x).mean())
+            kl = float(self.model.prior.kl(trace.posterior).mean())
+        fraction = (self.step - 1) / self.settings.steps
+        kl_weight = self.settings.kl_weight_at(fraction)
+        return {
+            "step": self.step,
+            "loss": distortion + kl_weight * kl,
+            "distortion": distortion,
+            "kl": kl,
+            "kl_weight": kl_weight,
+            "learning_rate": self.settings.learning_rate_at(fraction),
+        }
+
+    def _stop_unless_finite(self, losses: Float[Tensor, " steps"]) -> None:
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             self._stop(self.step - len(losses) + 1 + int(bad[0]))
-        with measuring(self.model, self.seed + self.step):
-            trace = self.model(x)
-            distortion, kl = -trace.likelihood.log_prob(x).mean(), self.model.prior.kl(trace.posterior).mean()
-        fraction = (self.step - 1) / self.settings.steps
-        return {
-            "step": self.step,
-            "loss": float(losses.mean()),
-            "distortion": float(distortion),
-            "kl": float(kl),
-            "kl_weight": self.settings.kl_weight_at(fraction),
-            "learning_rate": self.settings.learning_rate_at(fraction),
-        }
 
     def _validate(self) -> Metrics:
         """The importance-weighted bound in the binary limit on a fixed random subset of the validation data."""
@@ -177,7 +182,9 @@ class Trainer:
             self._stop(self.step)
         generator = torch.Generator().manual_seed(self.seed)
         subset = torch.randperm(len(valid), generator=generator)[: settings.validation_examples]
-        log_z = self._estimate_log_partition()
+        log_z = self._estimate_log_partition(
+            temperatures=settings.validation_temperatures, chains=settings.validation_chains
+        )
         x = valid[subset].float().to(self.device)
         numbers = score(self.model, x, settings.validation_samples, seed=self.seed + self.step).numbers()
         metrics = {"step": self.step, **{f"valid_{name}": value for name, value in numbers.items()}}
@@ -187,13 +194,10 @@ class Trainer:
             save_tensors(self.folder / "best.safetensors", self._model_tensors(), about)
         return metrics
 
-    def _estimate_log_partition(self) -> LogPartition:
-        """log Z of the prior as it is now: what the loss's value rests on until the next validation."""
-        settings = self.settings
+    def _estimate_log_partition(self, **settings: int) -> LogPartition:
+        """log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
         with measuring(self.model, self.seed + self.step):
-            return self.model.prior.estimate_log_partition(
-                temperatures=settings.validation_temperatures, chains=settings.validation_chains
-            )
+            return self.model.prior.estimate_log_partition(**settings)
 
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(

@@ -179,7 +179,7 @@ def _training(subject: _Subject) -> str:
     parts = pictures.curves("Distortion and KL", subject.curve("distortion"), subject.curve("kl"))
     names = '<span class="one">Distortion</span> and <span class="two">KL</span> of the latest training batch'
     figures = [
-        page.figure(pictures.curves("Training loss", loss), "Loss of training batches, its KL weighted as scheduled"),
+        page.figure(pictures.curves("Training loss", loss), "Loss on the latest batch, its KL weighted as scheduled"),
         page.figure(parts, "", names),
     ]
     if valid.values:
@@ -189,7 +189,7 @@ def _training(subject: _Subject) -> str:
     note = "Vertical axes in nats."
     if any(log_z.errors):
         figures.append(page.figure(pictures.curves("log Z", log_z), "log Z ± standard error at each validation"))
-        note += " Between validations loss and KL rest on the last log Z, and drift with the prior: they are no bounds."
+        note += " Loss and KL rest on a quick estimate of log Z at each point: they are no bounds."
     return page.columns(*figures) + page.paragraph(note, "note")
 
 
