@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import dvaepp
 from dvaepp.experiments import catalogue
 from dvaepp.experiments.recipe import Recipe, override
-from dvaepp.latent import boltzmann, noise
+from dvaepp.latent import boltzmann, kernels
 from dvaepp.training import Trainer
 
 Work = Callable[[], Any]
@@ -49,6 +49,8 @@ class Recorder(TorchDispatchMode):
             a, b = args[-2:] if name.startswith("aten.mm") else args[1:3]
             a, b, out = self._like(a), self._like(b), torch.empty(a.shape[0], b.shape[1])
             self.floor.append(lambda: torch.mm(a, b, out=out))
+        elif name.startswith("mkldnn._linear_pointwise"):
+            self.floor.append(lambda: function(*args, **(kwargs or {})))
         elif name.startswith(("aten.rand", "aten.uniform")) and result.is_floating_point():
             drawn = torch.empty_like(result)
             self.floor.append(drawn.uniform_)
@@ -59,7 +61,7 @@ class Recorder(TorchDispatchMode):
         return torch.empty_strided(matrix.shape, matrix.stride()).normal_()
 
     def filler(self, like: torch.Tensor) -> Callable[[torch.Tensor], object]:
-        fill = noise.uniform_filler(like)
+        fill = kernels.uniform_filler(like)
 
         def recording(tensor: torch.Tensor) -> None:
             fill(tensor)

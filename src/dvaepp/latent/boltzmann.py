@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
-from dvaepp.latent.noise import uniform_filler
+from dvaepp.latent.kernels import linear, uniform_filler
 from dvaepp.latent.posterior import Posterior
 
 
@@ -73,15 +73,14 @@ class BoltzmannMachine(nn.Module):
         """
         self._check(q.mu)
         energy = -(q.mu @ self.bias)
-        borders = {0, *accumulate(q.sizes)}
         for s, coupling in self._interactions():
-            nu, mu = q.nu[..., : s.start], q.mu[..., : s.start]
-            if s.start in borders:  # all pairs lie across groups
-                field = nu @ coupling
-            else:
-                same_group = q.group[: s.start, None] == q.group[s]
-                field = nu @ (coupling * ~same_group) + mu @ (coupling * same_group)
-            energy = energy - (field * q.mu[..., s]).sum(-1)
+            for group in q.slices:
+                start, stop = max(group.start, s.start), min(group.stop, s.stop)
+                if start < stop:
+                    border = min(group.start, s.start)
+                    before = torch.cat([q.nu[..., :border], q.mu[..., border : s.start]], -1)
+                    field = before @ coupling[:, start - s.start : stop - s.start]
+                    energy = energy - (field * q.mu[..., start:stop]).sum(-1)
         return energy
 
     def field(self, z: Float[Tensor, "*batch bits"], block: int) -> Float[Tensor, "*batch _"]:
@@ -126,24 +125,26 @@ class BoltzmannMachine(nn.Module):
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
         steps = [self._gibbs_step(states, block, inverse_temperature) for block in order]
         for _ in range(sweeps):
-            for earlier, later, bias, before, after, field, uniform, block in steps:
-                torch.addmm(bias, earlier, before, out=field)
-                if after.shape[0]:
+            for field_given, later, after, uniform, bits in steps:
+                field = field_given()
+                if later.shape[1]:
                     field.addmm_(later, after)
                 fill_uniform(uniform)
-                torch.lt(uniform, field.sigmoid_(), out=block)
+                torch.lt(uniform, field.sigmoid_(), out=bits)
         return states.view(z.shape)
 
-    def _gibbs_step(self, states: Tensor, block: int, inverse_temperature: float) -> tuple[Tensor, ...]:
-        """Views of the states, scaled weights and buffers of one block's redraw."""
+    def _gibbs_step(
+        self, states: Tensor, block: int, inverse_temperature: float
+    ) -> tuple[Callable[[], Tensor], Tensor, Tensor, Tensor, Tensor]:
+        """One block's redraw: its field given the bits on one side, bits and weights of the other, a buffer, bits."""
         s = self.slices[block]
-        before, after = self._weights(block)
+        before, after = (inverse_temperature * weight for weight in self._weights(block))
         earlier, later = states[:, : s.start], states[:, s.stop :]
-        if not before.shape[0]:
+        if not s.start:
             earlier, before, later, after = later, after, earlier, before
-        field = states.new_empty(len(states), s.stop - s.start)
-        scaled = [inverse_temperature * parameter for parameter in (self.bias[s], before, after)]
-        return (earlier, later, *scaled, field, torch.empty_like(field), states[:, s])
+        field_given = linear(earlier, before, inverse_temperature * self.bias[s])
+        bits = states[:, s]
+        return field_given, later, after, torch.empty_like(bits, memory_format=torch.contiguous_format), bits
 
     def _weights(self, block: int) -> tuple[Tensor, Tensor]:
         """Couplings of a block to the bits before it, (before, size), and to those after it, (after, size)."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.latent.smoothing import BitDistribution
@@ -35,6 +36,12 @@ class Posterior:
         return tuple(q.logits.shape[-1] for q in self.groups)
 
     @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each group's bits lie."""
+        ends = accumulate(self.sizes)
+        return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True))
+
+    @property
     def reparameterised(self) -> bool:
         """Whether gradients flow from zeta to the encoder."""
         return all(q.has_rsample for q in self.groups)
@@ -59,12 +66,6 @@ class Posterior:
         """nu_k = q(z_k = 1 | x, zeta_<=k) (Sec. 5)."""
         posteriors = (q.posterior(zeta) for q, zeta in zip(self.groups, self.zetas, strict=True))
         return torch.cat([p.probs for p in posteriors], -1)
-
-    @cached_property
-    def group(self) -> Int[Tensor, " bits"]:
-        """The group that each bit belongs to."""
-        index = torch.arange(len(self.groups), device=self.logits.device)
-        return index.repeat_interleave(torch.tensor(self.sizes, device=index.device), output_size=sum(self.sizes))
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """sum_k H(q(z_k | x, zeta_<k)), nats: a one-draw estimate of the entropy terms of Eq. 6."""

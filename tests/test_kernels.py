@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from dvaepp.latent.noise import uniform_filler
+from dvaepp.latent.kernels import linear, uniform_filler
 
 
 def test_numbers_are_uniform_at_coarse_and_at_fine_scales() -> None:
@@ -48,3 +49,15 @@ def test_torchs_seed_decides_them_and_any_shape_is_filled() -> None:
     first, second = draw(), draw()
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[1][:7])
+
+
+@pytest.mark.parametrize("rows", [3, 2000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear_is_the_product_of_what_x_holds_when_called(rows: int, dtype: torch.dtype) -> None:
+    states = torch.randint(0, 2, (rows, 70)).to(dtype)
+    x, weight, bias = states[:, 5:65], torch.randn(60, 40, dtype=dtype), torch.randn(40, dtype=dtype)
+    product = linear(x, weight, bias)
+    for _ in range(2):
+        exact = x.double() @ weight.double() + bias.double()
+        assert float((product().double() - exact).abs().max()) < (1e-4 if dtype == torch.float32 else 1e-12)
+        states.copy_(torch.randint(0, 2, states.shape))
