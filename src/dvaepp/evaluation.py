@@ -101,7 +101,7 @@ def score(
     num_samples: int,
     *,
     seed: int = 0,
-    megabytes: float = 64,
+    megabytes: int | float = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
     """Score every example with `num_samples` importance samples each, K and examples in pieces of about `megabytes`.

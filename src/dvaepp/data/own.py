@@ -31,7 +31,9 @@ _READERS: dict[str, Callable[[bytes, Path], Grey]] = {".csv": formats.table, ".a
 def load_own(path: Path, name: str, binarise: Binarise, threshold: float) -> Dataset:
     """The data at a path, split and binarised; InputError naming the file unless it holds examples of bits or grey."""
     arrays = _read(path)
-    _validate(arrays, path)
+    count = sum(map(len, arrays.values()))
+    if count < _FEWEST:
+        raise InputError(f"{path}: holds {count} examples, expected at least {_FEWEST}")
     splits, how = _split(_grey(arrays), path)
     binary = all(map(is_binary, splits))
     if not binary and binarise != "threshold":
@@ -46,9 +48,11 @@ def _read(path: Path) -> dict[str, Grey]:
     arrays = _read_folder(path) if path.is_dir() else _read_file(path)
     if len(arrays) == 1:
         arrays = {"": next(iter(arrays.values()))}
-    return {
+    arrays = {
         split: array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array for split, array in arrays.items()
     }
+    _validate(arrays, path)
+    return arrays
 
 
 def _read_folder(path: Path) -> dict[str, Grey]:
@@ -79,9 +83,6 @@ def _validate(arrays: dict[str, Grey], path: Path) -> None:
     if len({array.shape[1:] for array in arrays.values()}) > 1:
         sizes = ", ".join(f"{split} {array.shape[1:]}" for split, array in arrays.items())
         raise InputError(f"{path}: its splits differ in size ({sizes}), expected one size of example")
-    count = sum(map(len, arrays.values()))
-    if count < _FEWEST:
-        raise InputError(f"{path}: holds {count} examples, expected at least {_FEWEST}")
 
 
 def _validate_split(array: Grey, where: str) -> None:
@@ -132,11 +133,7 @@ def read_examples(path: Path, binarise: Binarise = "auto", threshold: float = 0.
 
     Splits follow each other. Grey becomes bits as in valid and test of `load`: drawn once, or by threshold.
     """
-    arrays = read(path)
-    for split, array in arrays.items():
-        _validate_split(array, f"{path}: {split}" if split else f"{path}:")
-    if len({array.shape[1:] for array in arrays.values()}) > 1:
-        raise InputError(f"{path}: its splits differ in size, expected one size of example")
+    arrays = _read(path)
     greys = list(_grey(arrays).values())
     binary = all(map(is_binary, greys))
     bits = [

@@ -1,0 +1,216 @@
+"""The command as a user types it: what it writes, and how it ends when something is wrong."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dvaepp.cli import main
+
+QUICK = [
+    "--size", "tiny", "--steps", "4", "--set", "training.validate_every=2", "--set", "model.hidden=[8]",
+    "--set", "model.groups=[5,5]", "--set", "evaluation.examples=10",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "a run"
+    assert main(["train", "quick/rbm", *QUICK, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must end with exit code 2 and one line; the line."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("dvaepp: ")
+        assert error.count("\n") == 1, error
+        return error
+
+    return run
+
+
+def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "table-2/mnist-static/nonlinear-2/rbm" in listed
+    assert "caltech101-silhouettes" in listed
+    assert main(["show", "quick/directed", "--size", "tiny", "--set", "model.beta=7"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["beta"] == 7
+
+
+def test_a_shown_recipe_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "quick/directed", *QUICK]) == 0
+    (tmp_path / "mine.json").write_text(capsys.readouterr().out)
+    assert main(["train", str(tmp_path / "mine.json"), "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_evaluate_writes_scores_results_and_examples(trained: Path, tmp_path: Path) -> None:
+    examples = tmp_path / "scores.npz"
+    arguments = ["--samples", "7", "--per-example", str(examples), "--results", str(tmp_path / "results")]
+    assert main(["evaluate", str(trained), *arguments]) == 0
+    result = json.loads((trained / "scores.json").read_text())
+    assert result == json.loads((tmp_path / "results/quick/rbm/seed0.json").read_text())
+    assert (result["recipe"], result["seed"]) == ("quick/rbm", 0)
+    assert result["steps"] in (2, 4)
+    with np.load(examples) as arrays:
+        assert arrays["log_likelihood"].shape == (10,)
+        assert result["scores"]["nll"] == pytest.approx(-arrays["log_likelihood"].mean())
+    assert result["scores"]["samples"] == 7
+
+
+def test_sample_draws_pictures_and_arrays(trained: Path, tmp_path: Path) -> None:
+    assert main(["sample", str(trained), "-o", str(tmp_path / "s.png"), "--rows", "2", "--columns", "3"]) == 0
+    with Image.open(tmp_path / "s.png") as image:
+        assert image.width > image.height > 56
+    assert main(["sample", str(trained), "-o", str(tmp_path / "s.npz"), "--rows", "2", "--columns", "3"]) == 0
+    with np.load(tmp_path / "s.npz") as arrays:
+        assert arrays["means"].shape == (2, 28, 28)
+        assert arrays["samples"].shape == (2, 2, 28, 28)
+        assert set(np.unique(arrays["samples"])) <= {0, 1}
+
+
+def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
+    images = np.random.RandomState(0).randint(0, 2, (13, 28, 28)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    hard, soft = str(tmp_path / "hard.npz"), str(tmp_path / "soft.npz")
+    assert main(["encode", str(trained), str(tmp_path / "x.npy"), "-o", hard, "--hard"]) == 0
+    assert main(["encode", str(trained), str(tmp_path / "x.npy"), "-o", soft]) == 0
+    with np.load(hard) as bits, np.load(soft) as probabilities:
+        assert bits["codes"].shape == (13, 10)
+        assert bits["codes"].dtype == np.uint8
+        assert (bits["codes"] == (probabilities["probabilities"] > 0.5)).all()
+        assert bits["groups"].tolist() == [5, 5]
+    for codes in (hard, soft):
+        assert main(["decode", str(trained), codes, "-o", str(tmp_path / "d.npz")]) == 0
+        with np.load(tmp_path / "d.npz") as decoded:
+            assert decoded["means"].shape == (13, 28, 28)
+    assert main(["decode", str(trained), hard, "-o", str(tmp_path / "d.png")]) == 0
+    assert main(["encode", str(trained), "test", "-o", hard]) == 0
+
+
+def test_your_own_images_of_any_size_train_and_sample(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for k in range(30):
+        Image.fromarray(np.random.RandomState(k).randint(0, 256, (6, 9), dtype=np.uint8)).save(
+            tmp_path / f"photos/{k}.png"
+        )
+    run = str(tmp_path / "run")
+    assert main(["train", "quick/rbm", *QUICK, "--data", str(tmp_path / "photos"), "--out", run]) == 0
+    assert main(["sample", run, "-o", str(tmp_path / "s.npz"), "--rows", "2", "--columns", "2"]) == 0
+    with np.load(tmp_path / "s.npz") as arrays:
+        assert arrays["means"].shape == (2, 6, 9)
+    assert main(["encode", run, str(tmp_path / "photos"), "-o", str(tmp_path / "c.npz")]) == 0
+
+
+def test_resuming_a_finished_run_changes_nothing(copied: Path) -> None:
+    before = (copied / "metrics.jsonl").read_bytes()
+    assert main(["resume", str(copied)]) == 0
+    assert (copied / "metrics.jsonl").read_bytes() == before
+
+
+def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "results/table-2/mnist-static/linear-1/rbm"
+    folder.mkdir(parents=True)
+    for seed, nll in ((0, 91.0), (1, 92.0)):
+        scores = {
+            "nll": nll,
+            "nll_standard_error": 0.5,
+            "samples": 100,
+            "examples": 1000,
+            "log_z": 10.0,
+            "log_z_standard_error": 0.1,
+        }
+        (folder / f"seed{seed}.json").write_text(json.dumps({"seed": seed, "steps": 3000, "scores": scores}))
+    assert main(["table", "2", "--results", str(tmp_path / "results")]) == 0
+    assert "| 91.50 ± 0.71 (1,000 examples) | 3,000, 100 | 0, 1 |" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_named(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    for command in (["resume"], ["evaluate"], ["report"], ["sample", "-o", "x.png"]):
+        assert "nowhere/run.json does not exist" in fails(*command, missing)
+    assert "nothing.npy" in fails("encode", trained, "nothing.npy", "-o", "c.npz")
+    assert "is not a name or an existing path" in fails("train", "quick/rbm", "--data", "no.npy", "--out", missing)
+    assert "no recipe is named 'quick/rmb'; did you mean 'quick/rbm'" in fails("train", "quick/rmb")
+    assert "did you mean mnist-static" in fails("data", "check", "mnist-statc")
+    assert not missing.exists()
+
+
+def test_bad_input_leaves_no_run_behind(fails: Callable[..., str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert "device 'cuda:77' cannot be used here" in fails("train", "quick/rbm", "--device", "cuda:77", "--out", out)
+    assert "device 'gpu' cannot be used here" in fails("train", "quick/rbm", "--device", "gpu", "--out", out)
+    assert "did you mean 'steps'" in fails("train", "quick/rbm", "--set", "training.step=3", "--out", out)
+    assert not out.exists()
+
+
+def test_a_run_is_not_trained_over(fails: Callable[..., str], trained: Path) -> None:
+    assert "already holds a run" in fails("train", "quick/rbm", *QUICK, "--out", trained)
+
+
+def test_damaged_runs_are_named(fails: Callable[..., str], copied: Path) -> None:
+    best = copied / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:-9])
+    assert "best.safetensors is not a whole dvaepp checkpoint" in fails("evaluate", copied)
+    best.unlink()
+    assert "has no validated model yet" in fails("sample", copied, "-o", copied / "s.png")
+    (copied / "run.json").write_text("{")
+    assert "run.json is not the record of a run" in fails("evaluate", copied)
+    (copied / "run.json").write_text("{}")
+    assert "run.json is not the record of a run: it lacks command, data_dir" in fails("evaluate", copied)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        ({"codes": np.zeros((3, 9))}, "expected (n, 10)"),
+        ({"codes": np.full((3, 10), 2.0)}, "in [0, 1]"),
+        ({"codes": np.full((3, 10), np.nan)}, "in [0, 1]"),
+        ({"code": np.zeros((3, 10))}, "is not an .npz file with `codes` or `probabilities`"),
+        ({"codes": np.array([[None] * 10])}, "is not an .npz file with"),
+    ],
+)
+def test_codes_that_do_not_fit_are_refused(
+    fails: Callable[..., str], trained: Path, tmp_path: Path, arrays: dict[str, np.ndarray], expected: str
+) -> None:
+    np.savez(tmp_path / "c.npz", **arrays)
+    assert expected in fails("decode", trained, tmp_path / "c.npz", "-o", tmp_path / "d.png")
+
+
+def test_outputs_of_unknown_kind_are_refused(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
+    assert "must end in .npz" in fails("encode", trained, "test", "-o", tmp_path / "codes.csv")
+    assert "s.xyz" in fails("sample", trained, "-o", tmp_path / "s.xyz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_examples_of_another_shape_are_refused(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((12, 5, 5), np.uint8))
+    assert "holds examples of shape (5, 5), the run's model takes (28, 28)" in fails(
+        "encode", trained, tmp_path / "x.npy", "-o", tmp_path / "c.npz"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["trian"], ["train"], ["train", "quick/rbm", "--steps", "0"], ["table", "9"]]
+)
+def test_words_that_make_no_command_end_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
