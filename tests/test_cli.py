@@ -160,6 +160,14 @@ def test_bad_input_leaves_no_run_behind(fails: Callable[..., str], tmp_path: Pat
     assert not out.exists()
 
 
+def test_tensorboard_has_the_metrics(trained: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(trained / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    expected = [(line["step"], line["valid_nll"]) for line in lines if "valid_nll" in line]
+    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("valid_nll")] == expected
+
+
 def test_a_run_is_not_trained_over(fails: Callable[..., str], trained: Path) -> None:
     assert "already holds a run" in fails("train", "quick/rbm", *QUICK, "--out", trained)
 

@@ -15,7 +15,7 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.experiments import catalogue
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.run import Run
-from dvaepp.training import TrainingSettings
+from dvaepp.schedule import TrainingSettings
 
 SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]
 

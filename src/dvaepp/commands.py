@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from dvaepp import data
+from dvaepp.console import console, print_scores, progress, show_metrics, tensorboard
 from dvaepp.errors import InputError
-from dvaepp.evaluation import Scores, measuring
+from dvaepp.evaluation import measuring
 from dvaepp.experiments import catalogue, results
 from dvaepp.experiments import run as runs
 from dvaepp.experiments.pictures import grid, samples, save_grid
@@ -27,19 +22,17 @@ from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
 from dvaepp.storage import replacing, write_json, write_text
-from dvaepp.training import Metrics, Trainer
-
-_console = Console(highlight=False, soft_wrap=True)
+from dvaepp.training import Metrics
 
 
 def list_(arguments: Namespace) -> None:
     """Recipes and data sets."""
-    _console.print("[bold]Recipes[/]  train one with `dvaepp train RECIPE --size small`")
+    console.print("[bold]Recipes[/]  train one with `dvaepp train RECIPE --size small`")
     for name in catalogue.names():
-        _console.print(f"  {name}")
-    _console.print("[bold]Data sets[/]  or your own: --data FILE_OR_FOLDER")
+        console.print(f"  {name}")
+    console.print("[bold]Data sets[/]  or your own: --data FILE_OR_FOLDER")
     for name in data.NAMES:
-        _console.print(f"  {name:24} {data.describe(name)}", markup=False)
+        console.print(f"  {name:24} {data.describe(name)}", markup=False)
 
 
 def show(arguments: Namespace) -> None:
@@ -76,7 +69,7 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.all:
         settings = settings.model_copy(update={"examples": None})
     torch.set_num_threads(run.record["threads"])
-    with _progress("scoring") as advance:
+    with progress("scoring") as advance:
         scores, result = runs.evaluate(
             run,
             settings,
@@ -94,7 +87,7 @@ def evaluate(arguments: Namespace) -> None:
     write_json(run.folder / "scores.json", result)
     if arguments.results:
         write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
-    _print_scores(scores)
+    print_scores(scores)
 
 
 def sample(arguments: Namespace) -> None:
@@ -159,7 +152,7 @@ def report(arguments: Namespace) -> None:
     run = Run(Path(arguments.run))
     path = Path(arguments.output) if arguments.output else run.folder / "report.html"
     write_report(run, path)
-    _console.print(f"wrote {path}")
+    console.print(f"wrote {path}")
 
 
 def table(arguments: Namespace) -> None:
@@ -195,70 +188,25 @@ def _recipe(arguments: Namespace) -> Recipe:
 
 def _fit(run: Run) -> None:
     trainer = run.trainer()
-    _console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}", markup=False)
+    console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}", markup=False)
     if trainer.step:
-        _console.print(f"goes on after step {trainer.step}")
-    with _progress("training", trainer.settings.steps, trainer.step) as advance:
-        trainer.fit(lambda metrics: _show_metrics(trainer, metrics, advance))
+        console.print(f"goes on after step {trainer.step}")
+    with (
+        progress("training", trainer.settings.steps, trainer.step) as advance,
+        tensorboard(run, trainer.step) as board,
+    ):
+
+        def report(metrics: Metrics) -> None:
+            show_metrics(trainer, metrics, advance)
+            board(metrics)
+
+        trainer.fit(report)
     folder = shlex.quote(str(run.folder))
-    _console.print(
+    console.print(
         f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
         f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o samples.png; dvaepp report {folder}",
         markup=False,
     )
-
-
-def _show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
-    """Move the bar; where there is no terminal, print a line for each validation."""
-    if "valid_nll" in metrics:
-        nll, error = metrics["valid_nll"], metrics["valid_nll_standard_error"]
-        text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
-        _console.print(text)
-    else:
-        loss, distortion, weight, kl = (metrics[name] for name in ("loss", "distortion", "kl_weight", "kl"))
-        parts = f"loss {loss:.2f}: distortion {distortion:.2f} + {weight:.2f} x kl {kl:.2f}"
-        advance(int(metrics["step"]), trainer.settings.steps, parts)
-
-
-def _print_scores(scores: Scores) -> None:
-    numbers, log_z = scores.numbers(), scores.log_partition
-    shown = Table("score", "value", box=None)
-    error = f" ± {numbers['nll_standard_error']:.2f}"
-    shown.add_row("NLL, nats", f"{numbers['nll']:.3f}{error} ({scores.num_samples} samples)")
-    shown.add_row(
-        "NLL at both ends of log Z", f"{numbers['nll_at_low_log_z']:.3f} .. {numbers['nll_at_high_log_z']:.3f}"
-    )
-    shown.add_row("log Z", str(log_z))
-    for name, value in numbers.items():
-        if not name.startswith(("nll", "log_z", "samples")):
-            shown.add_row(name.replace("_", " "), f"{value:.2f}")
-    _console.print(shown)
-    if not log_z.trusted:
-        _console.print(
-            "log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red"
-        )
-
-
-@contextmanager
-def _progress(title: str, total: int | None = None, start: int = 0) -> Iterator[Any]:
-    """A bar with speed and time left; yields advance(done, total, text)."""
-    speed = TextColumn("{task.fields[speed]}")
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        speed,
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Progress(*columns, console=_console, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task(title, total=total, completed=start, speed="", text="")
-
-        def advance(done: int, total: int, text: str = "") -> None:
-            rate = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
-
-        yield advance
 
 
 def _existing(name: str) -> Path:
@@ -271,7 +219,7 @@ def _existing(name: str) -> Path:
 def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...]) -> None:
     """(rows, columns, pixels) as a grid of images."""
     save_grid(path, grid(drawn, shape))
-    _console.print(f"wrote {path}", markup=False)
+    console.print(f"wrote {path}", markup=False)
 
 
 def _write_npz(path: Path, **arrays: Any) -> None:
@@ -279,7 +227,7 @@ def _write_npz(path: Path, **arrays: Any) -> None:
         raise InputError(f"{path} must end in .npz")
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-    _console.print(f"wrote {path}")
+    console.print(f"wrote {path}")
 
 
 def _read_codes(path: Path, bits: int) -> torch.Tensor:

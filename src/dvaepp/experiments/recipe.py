@@ -22,8 +22,9 @@ from dvaepp.latent.sampling import PersistentChains
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
 from dvaepp.networks.dense import centring, dense, output_bias
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
+from dvaepp.schedule import TrainingSettings
 from dvaepp.storage import read_json
-from dvaepp.training import Objective, TrainingSettings
+from dvaepp.training import Objective
 
 _OBJECTIVES: dict[str, Objective] = {"joint": joint_elbo, "marginal": marginal_elbo}
 _SMOOTHINGS = {"exponential": OverlappingExponential, "logistic": OverlappingLogistic}

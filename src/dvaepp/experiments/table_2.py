@@ -6,7 +6,7 @@ from typing import Literal
 
 from dvaepp.data import NAMES
 from dvaepp.experiments.recipe import DataSettings, EvaluationSettings, ModelSettings, Recipe
-from dvaepp.training import TrainingSettings
+from dvaepp.schedule import TrainingSettings
 
 Size = Literal["tiny", "small", "paper"]
 

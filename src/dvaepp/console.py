@@ -1,0 +1,90 @@
+"""What the command shows people while it works and when it is done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dvaepp.evaluation import Scores
+from dvaepp.experiments.run import Run
+from dvaepp.training import Metrics, Trainer
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def tensorboard(run: Run, step: int) -> Iterator[Callable[[Metrics], None]]:
+    """A function that adds metrics to the run's TensorBoard log; it does nothing where tensorboard is not installed."""
+    if find_spec("tensorboard") is None:
+        yield lambda metrics: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step)
+
+    def add(metrics: Metrics) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, int(metrics["step"]))
+
+    try:
+        yield add
+    finally:
+        writer.close()
+
+
+def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
+    """Move the bar; where there is no terminal, print a line for each validation."""
+    if "valid_nll" in metrics:
+        nll, error = metrics["valid_nll"], metrics["valid_nll_standard_error"]
+        text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
+        console.print(text)
+    else:
+        loss, distortion, weight, kl = (metrics[name] for name in ("loss", "distortion", "kl_weight", "kl"))
+        parts = f"loss {loss:.2f}: distortion {distortion:.2f} + {weight:.2f} x kl {kl:.2f}"
+        advance(int(metrics["step"]), trainer.settings.steps, parts)
+
+
+def print_scores(scores: Scores) -> None:
+    numbers, log_z = scores.numbers(), scores.log_partition
+    shown = Table("score", "value", box=None)
+    error = f" ± {numbers['nll_standard_error']:.2f}"
+    shown.add_row("NLL, nats", f"{numbers['nll']:.3f}{error} ({scores.num_samples} samples)")
+    shown.add_row(
+        "NLL at both ends of log Z", f"{numbers['nll_at_low_log_z']:.3f} .. {numbers['nll_at_high_log_z']:.3f}"
+    )
+    shown.add_row("log Z", str(log_z))
+    for name, value in numbers.items():
+        if not name.startswith(("nll", "log_z", "samples")):
+            shown.add_row(name.replace("_", " "), f"{value:.2f}")
+    console.print(shown)
+    if not log_z.trusted:
+        console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red")
+
+
+@contextmanager
+def progress(title: str, total: int | None = None, start: int = 0) -> Iterator[Any]:
+    """A bar with speed and time left; yields advance(done, total, text)."""
+    speed = TextColumn("{task.fields[speed]}")
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        speed,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task(title, total=total, completed=start, speed="", text="")
+
+        def advance(done: int, total: int, text: str = "") -> None:
+            rate = progress.tasks[0].finished_speed or progress.tasks[0].speed
+            progress.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
+
+        yield advance

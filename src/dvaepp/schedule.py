@@ -1,0 +1,71 @@
+"""What changes from step to step of training: rates, weights, temperatures, and which examples are seen."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor
+
+
+class TrainingSettings(BaseModel):
+    """How long and how fast. Schedules run over the fraction of training done, whatever the number of steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1)
+    batch: int = Field(100, ge=1)
+    learning_rate: tuple[tuple[float, float], ...] = ((1.0, 1e-3),)
+    """(until this fraction of training, rate), the last fraction being 1."""
+    epsilon: float = Field(1e-3, gt=0)
+    """Adam's epsilon as TensorFlow defines it, inside the bias correction."""
+    l2: float = Field(0.0, ge=0)
+    """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
+    kl_warmup: float = Field(0.3, ge=0, le=1)
+    """The KL weight rises linearly from 0 to 1 over this fraction of training."""
+    beta: tuple[float, float] | None = None
+    """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
+    log_every: int = Field(100, ge=1)
+    validate_every: int = Field(1000, ge=1)
+    """Steps between validations and between checkpoints."""
+    validation_samples: int = Field(10, ge=1)
+    validation_examples: int = Field(1000, ge=1)
+    validation_temperatures: int = Field(200, ge=1)
+    validation_chains: int = Field(256, ge=1)
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _ordered(cls, stages: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        ends = [end for end, _ in stages]
+        if ends != sorted(ends) or not ends or ends[-1] != 1 or any(rate <= 0 for _, rate in stages):
+            raise ValueError("learning_rate must be pairs (fraction, rate > 0) with rising fractions, the last being 1")
+        return stages
+
+    def learning_rate_at(self, fraction: float) -> float:
+        """The rate at this fraction of training."""
+        return next(rate for end, rate in self.learning_rate if fraction < end or end == 1)
+
+    def kl_weight_at(self, fraction: float) -> float:
+        """The KL weight at this fraction of training."""
+        return min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0
+
+
+class BatchOrder:
+    """Which examples make the batch of a step: an endless run of seeded shuffles, a function of the step alone."""
+
+    def __init__(self, examples: int, batch: int, seed: int) -> None:
+        self.examples, self.batch, self.seed = examples, batch, seed
+        self._shuffles: dict[int, Tensor] = {}
+
+    def indices(self, step: int) -> Int[Tensor, " batch"]:
+        """The examples of this step's batch."""
+        first, last = step * self.batch, (step + 1) * self.batch - 1
+        epochs = range(first // self.examples, last // self.examples + 1)
+        self._shuffles = {e: self._shuffles[e] if e in self._shuffles else self._shuffle(e) for e in epochs}
+        order = torch.cat([self._shuffles[e] for e in epochs])
+        start = first - epochs[0] * self.examples
+        return order[start : start + self.batch]
+
+    def _shuffle(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.examples, generator=generator)
