@@ -179,7 +179,7 @@ def test_every_name_is_described_in_one_line() -> None:
 @pytest.mark.parametrize("use", [data.load, data.describe, data.fetch, data.check])
 def test_unknown_names_are_answered_by_the_nearest(use: object) -> None:
     assert callable(use)
-    with pytest.raises(InputError, match="did you mean mnist-static"):
+    with pytest.raises(InputError, match="did you mean 'mnist-static'"):
         use("mnist_statik")
 
 

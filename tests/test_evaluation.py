@@ -1,13 +1,61 @@
+import itertools
 import math
+import statistics
+from collections.abc import Sequence
 
 import pytest
 import torch
 from registry import exact_log_likelihood
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
 import dvaepp
 from dvaepp.errors import InputError
 from dvaepp.evaluation import score, unit_variances
+from dvaepp.latent.partition import LogPartition
+from dvaepp.latent.posterior import Posterior
+from dvaepp.latent.smoothing import Smoothing
+from dvaepp.models.likelihoods import bernoulli_likelihood
+from dvaepp.models.trace import Model, Trace
+
+LOG_Z = LogPartition(1.5, 0.25, 200.0, True, "by hand")
+
+
+class Table(Model):
+    """One bit for each pixel, so few of them that everything can be written out by hand.
+
+    q(z_i = 1 | x) is on_i where x_i = 1 and off_i where x_i = 0; p(z_i = 1) is prior_i; p(x_i = z_i | z) = 3/4. With
+    `coupled` the second group sees its pixels inverted where the first bit is 1.
+    """
+
+    def __init__(
+        self,
+        on: Sequence[float],
+        off: Sequence[float],
+        prior: Sequence[float],
+        sizes: tuple[int, int],
+        coupled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.on, self.off = (torch.logit(torch.tensor(p, dtype=torch.float64)) for p in (on, off))
+        self.sizes, self.coupled = sizes, coupled
+        self.smoothing = dvaepp.hard
+        self.prior = dvaepp.BernoulliPrior(len(prior)).double()
+        self.prior.log_partition = LOG_Z
+        with torch.no_grad():
+            self.prior.bias.copy_(torch.logit(torch.tensor(prior, dtype=torch.float64)))
+
+    def forward(self, x: Tensor, smoothing: Smoothing | None = None) -> Trace:
+        draw, first = smoothing or self.smoothing, self.sizes[0]
+        q_1 = draw(torch.where(x[:, :first] > 0.5, self.on[:first], self.off[:first]))
+        z_1 = q_1.sample()
+        seen = (x[:, first:] - z_1[:, :1]).abs() if self.coupled else x[:, first:]
+        q_2 = draw(torch.where(seen > 0.5, self.on[first:], self.off[first:]))
+        posterior = Posterior((q_1, q_2), (z_1, q_2.sample()))
+        return Trace(posterior, self.decode(posterior.zeta))
+
+    def decode(self, zeta: Tensor) -> Distribution:
+        return bernoulli_likelihood((2 * zeta - 1) * math.log(3))
 
 
 def model(chains: bool = False, bits: int = 3) -> dvaepp.FeedForwardVAE:
@@ -84,3 +132,119 @@ def test_noise_of_earlier_groups_is_no_activity() -> None:
     sd = 1 / 12 / math.sqrt(20_000)
     assert abs(float(variances[0])) < 5 * sd
     assert abs(float(variances[1]) - 0.25 / 12) < 5 * sd
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 10, 1000])
+def test_where_the_posterior_is_certain_every_number_is_the_one_found_by_hand(rows: int) -> None:
+    certain = 1 / (1 + math.exp(-30))
+    table = Table([certain] * 5, [1 - certain] * 5, [0.5, 0.75, 0.2, 0.5, 0.1], (3, 2))
+    x = torch.tensor(
+        [[1, 1, 0, 0, 0], [1, 0, 1, 1, 0], [1, 1, 1, 0, 1], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.float64
+    )
+    bytes_of_a_row = 4 * 8 * 5
+    seen: list[tuple[int, int]] = []
+    scores = score(
+        table, x, 7, megabytes=(rows + 0.5) * bytes_of_a_row / 2**20, progress=lambda *done: seen.append(done)
+    )
+    # z = x for certain, so that KL(q || p) = -log p(z = x), group by group, and the bound is the likelihood itself.
+    kl_1 = [-math.log(0.5 * p) for p in (0.75 * 0.8, 0.25 * 0.2, 0.75 * 0.2, 0.75 * 0.2, 0.25 * 0.8)]
+    kl_2 = [-math.log(0.5 * p) for p in (0.9, 0.9, 0.1, 0.1, 0.9)]
+    distortion = 5 * math.log(4 / 3)
+    nll = [distortion + a + b for a, b in zip(kl_1, kl_2, strict=True)]
+    mean = statistics.mean(nll)
+    expected = {
+        "nll": mean,
+        "nll_standard_error": statistics.stdev(nll) / 5**0.5,
+        "nll_at_low_log_z": mean - 0.5,
+        "nll_at_high_log_z": mean + 0.5,
+        "elbo": -mean,
+        "distortion": distortion,
+        "kl": statistics.mean(kl_1) + statistics.mean(kl_2),
+        "kl_1": statistics.mean(kl_1),
+        "kl_2": statistics.mean(kl_2),
+        "active_units_1": 2,  # the first pixel never changes
+        "active_units_2": 2,
+        "effective_sample_size": 7,
+        "log_z": 1.5,
+        "log_z_standard_error": 0.25,
+        "samples": 7,
+        "examples": 5,
+    }
+    numbers = scores.numbers()
+    assert {name: numbers[name] for name in expected} == pytest.approx(expected, abs=1e-8)
+    torch.testing.assert_close(scores.examples.log_likelihood, -torch.tensor(nll, dtype=torch.float64))
+    assert seen[-1] == (5, 5)
+
+
+def test_a_higher_log_z_is_a_lower_likelihood() -> None:
+    """p(x) = (1/Z) sum_z exp(-E(z)) p(x | z): a log Z that is higher by c lowers log p(x) by c."""
+    vae, x = model(chains=True).eval(), examples(4)
+    log_z = vae.prior.estimate_log_partition(temperatures=20, chains=50)
+    ends = [score(vae, x, 10).numbers()[f"nll_at_{end}_log_z"] for end in ("low", "high")]
+    for end, value in zip(ends, log_z.interval, strict=True):
+        vae.prior.log_partition = LogPartition(value, 0.0, None, True, "by hand")
+        assert score(vae, x, 10).numbers()["nll"] == pytest.approx(end, abs=1e-4)
+
+
+STATES = list(itertools.product((0, 1), repeat=2))
+ON, OFF, PRIOR = (0.8, 0.9), (0.3, 0.2), (0.6, 0.35)
+
+
+def _outcomes(x: tuple[int, int]) -> tuple[list[tuple[float, float, float]], dict[int, tuple[float, float]]]:
+    """(q(z | x), log w, distortion) of every z, and (q(z_1), KL of group 2) of every z_1, of the coupled table."""
+    first = ON[0] if x[0] else OFF[0]
+    rows, second_kl = [], {}
+    for z in STATES:
+        second = ON[1] if x[1] != z[0] else OFF[1]
+        q = (first if z[0] else 1 - first) * (second if z[1] else 1 - second)
+        p = math.prod(c if bit else 1 - c for c, bit in zip(PRIOR, z, strict=True))
+        fits = math.prod(0.75 if bit == pixel else 0.25 for bit, pixel in zip(z, x, strict=True))
+        rows.append((q, math.log(p * fits / q), -math.log(fits)))
+        second_kl[z[0]] = (first if z[0] else 1 - first, _bernoulli_kl(second, PRIOR[1]))
+    return rows, second_kl
+
+
+def _bernoulli_kl(q: float, p: float) -> float:
+    return q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p))
+
+
+def _moments(x: tuple[int, int]) -> dict[str, tuple[float, float]]:
+    """E[s] and E[s^2] of every score of one example from 3 samples, over all 4^3 outcomes."""
+    rows, second_kl = _outcomes(x)
+    found: dict[str, list[tuple[float, float]]] = {"nll": [], "elbo": [], "effective_sample_size": []}
+    for triple in itertools.product(rows, repeat=3):
+        chance = math.prod(q for q, _, _ in triple)
+        weights = [math.exp(log_w) for _, log_w, _ in triple]
+        found["nll"].append((chance, -math.log(sum(weights) / 3)))
+        found["elbo"].append((chance, sum(log_w for _, log_w, _ in triple) / 3))
+        found["effective_sample_size"].append((chance, sum(weights) ** 2 / sum(w * w for w in weights)))
+    found["distortion"] = [(q, distortion) for q, _, distortion in rows]
+    kl_1 = _bernoulli_kl(ON[0] if x[0] else OFF[0], PRIOR[0])
+    found["kl_1"] = [(1.0, kl_1)]
+    found["kl_2"] = list(second_kl.values())
+    found["kl"] = [(chance, kl_1 + kl) for chance, kl in second_kl.values()]
+    return {name: (sum(c * s for c, s in values), sum(c * s * s for c, s in values)) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("megabytes", [64, 1.1e-4])  # all at once; one example and one sample at a time
+def test_every_number_has_the_mean_found_by_enumerating_all_draws(megabytes: float) -> None:
+    copies = 5000 if megabytes > 1 else 30
+    table = Table(ON, OFF, PRIOR, (1, 1), coupled=True)
+    x = torch.tensor(STATES, dtype=torch.float64).repeat(copies, 1)
+    numbers = score(table, x, 3, megabytes=megabytes).numbers()
+    moments = [_moments(state) for state in STATES]
+    for name in moments[0]:
+        mean = statistics.mean(m[name][0] for m in moments)
+        variance = statistics.mean(m[name][1] - m[name][0] ** 2 for m in moments)
+        assert abs(numbers[name] - mean) < 5 * math.sqrt(max(variance, 0) / len(x)) + 1e-9, name
+    spread = statistics.mean(m["nll"][1] for m in moments) - statistics.mean(m["nll"][0] for m in moments) ** 2
+    assert numbers["nll_standard_error"] == pytest.approx(math.sqrt(spread / len(x)), rel=5 / math.sqrt(len(x)))
+
+
+def test_a_bit_is_active_above_a_variance_of_a_hundredth() -> None:
+    # q moves between .5 - d and .5 + d, half of the examples each: its variance is d^2.
+    steps = [0.0, 0.09, 0.11, 0.4, 0.099, 0.101]  # d^2 = 0, .0081, .0121, .16 | .0098, .0102
+    table = Table([0.5 + d for d in steps], [0.5 - d for d in steps], [0.5] * 6, (4, 2))
+    x = torch.tensor([[1.0] * 6, [0.0] * 6], dtype=torch.float64).repeat(1000, 1)
+    numbers = score(table, x, 1).numbers()
+    assert (numbers["active_units_1"], numbers["active_units_2"]) == (2, 1)

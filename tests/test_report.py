@@ -212,24 +212,26 @@ def test_a_table_is_shown_as_column_means(table: Run) -> None:
     assert "No uncertainty comes from log Z: exact" in read.text
 
 
-def test_missing_data_costs_only_what_needs_it(table: Run, copied: Callable[[Run], Run], tmp_path: Path) -> None:
-    run = copied(table)
-    record = {**run.record, "recipe": {**run.record["recipe"], "data": {"name": str(tmp_path / "gone.csv")}}}
-    write_json(run.folder / "run.json", record)
-    read = report(run)
+def test_missing_data_costs_only_what_needs_it(table: Run, copied: Callable[[Run], Run]) -> None:
+    run, data = copied(table), Path(table.recipe.data.name)
+    data.rename(data.with_name("elsewhere.csv"))
+    try:
+        read = report(run)
+    finally:
+        data.with_name("elsewhere.csv").rename(data)
     assert read.text.count("Not shown") == 3
-    assert "gone.csv" in read.text
+    assert "table.csv" in read.text
     assert "The 4 biases b" in read.text
 
 
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
-    recipe = find("quick/rbm", "tiny").model_copy(update={"name": HOSTILE, "about": HOSTILE})
+    recipe = find("quick/rbm", "tiny").model_copy(update={"about": HOSTILE})
     run = Run.create(recipe, tmp_path, seed=0, device="cpu", threads=1, data_dir=None, command=HOSTILE)
     read = report(run)
     assert "0 of 40 steps" in read.text
     assert "nothing has been logged yet" in read.text
     assert "script" not in read.tags
-    assert read.text.count(HOSTILE) >= 4
+    assert read.text.count(HOSTILE) >= 2
 
 
 @pytest.mark.parametrize(
@@ -324,10 +326,10 @@ def test_every_image_lies_in_its_cell(shape: tuple[int, int], factor: int) -> No
         for column in range(3):
             top, left = 2 + row * (height + 2), 2 + column * (width + 2)
             cell = sheet[top : top + height, left : left + width]
-            expected = 255 - 255 * np.kron(images[row, column].view(shape).numpy(), np.ones((factor, factor)))
+            expected = 255 * np.kron(images[row, column].view(shape).numpy(), np.ones((factor, factor)))
             assert np.abs(cell - expected).max() <= 0.5 + 1e-4
     gaps = np.delete(sheet, [2 + r * (height + 2) + i for r in range(2) for i in range(height)], axis=0)
-    assert set(gaps.ravel()) == {222}
+    assert set(gaps.ravel()) == {128}
 
 
 def test_tables_have_no_grid_and_shapes_must_fit() -> None:

@@ -146,9 +146,9 @@ def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(tmp_path: Path)
         run.trainer().fit()
     for name in ("checkpoint.safetensors", "best.safetensors"):
         (small.folder / name).write_bytes((large.folder / name).read_bytes())
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors does not fit the recipe: .* has shape"):
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors was trained with another recipe"):
         small.trainer()
-    with pytest.raises(InputError, match=r"best\.safetensors does not fit the recipe"):
+    with pytest.raises(InputError, match=r"best\.safetensors was trained with another recipe"):
         small.model()
 
 
@@ -162,13 +162,13 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     run = start(tmp_path, f"data.name={tmp_path / 't.csv'}", "training.steps=2")
     run.trainer().fit()
     write(1)
-    with pytest.raises(InputError, match="was trained on other data than t.csv"):
+    with pytest.raises(InputError, match="was trained with other data than the run has now"):
         Run(run.folder).trainer()
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
     start(tmp_path)
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="is not empty"):
         start(tmp_path)
 
 

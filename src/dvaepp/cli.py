@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,17 +15,25 @@ from dvaepp.errors import InputError, TrainingDivergedError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0, 2 for bad input, 1 for a training that diverged, 130 when interrupted."""
     parsed = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         from dvaepp.commands import COMMANDS
 
         parsed.command_line = shlex.join(["dvaepp", *(sys.argv[1:] if arguments is None else arguments)])
         COMMANDS[parsed.command](parsed)
-    except InputError as error:
-        print(f"dvaepp: {error}", file=sys.stderr)
-        return 2
     except TrainingDivergedError as error:
         print(f"dvaepp: {error}", file=sys.stderr)
         return 1
+    except (InputError, OSError) as error:
+        print(f"dvaepp: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print("dvaepp: there is not enough memory for these settings", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("dvaepp: interrupted", file=sys.stderr)
         return 130
@@ -50,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _recipe(train)
     train.add_argument("--seed", type=_whole, default=0, help="of weights, batches and noise (default 0)")
     train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    train.add_argument("--threads", type=_positive, default=1, help="CPU threads (default 1); kept for resume")
+    train.add_argument("--threads", type=_threads, default=1, help="CPU threads (default 1); kept for resume")
     train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
     train.add_argument("--out", help="the run folder (default: runs/RECIPE-SIZE-seedN)")
 
@@ -60,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
     _run(evaluate)
     _model_choice(evaluate)
+    _seed(evaluate)
     evaluate.add_argument("--samples", type=_positive, help="importance samples per example (default: the recipe's)")
     evaluate.add_argument("--examples", type=_positive, help="a random subset of this size (default: the recipe's)")
     evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
@@ -73,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     sample = command("sample", "pictures from the prior, a row for each prior sample; .npz for arrays")
     _run(sample)
     _model_choice(sample)
+    _seed(sample)
     _output(sample, "grid.png or samples.npz")
     sample.add_argument("--rows", type=_positive, default=8)
     sample.add_argument("--columns", type=_positive, default=8)
@@ -81,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     _run(encode)
     encode.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
     _model_choice(encode)
+    _seed(encode)
     _output(encode, "codes.npz")
     encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
 
@@ -108,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a recipe's name (`dvaepp list`), or a recipe.json")
-    command.add_argument("--size", choices=["tiny", "small", "paper"], default="small", help="default small")
+    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
     command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
     command.add_argument("--data", help="another data set by name, or your own file or folder of images")
     command.add_argument(
@@ -122,8 +135,11 @@ def _run(command: argparse.ArgumentParser) -> None:
 
 def _model_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument("--last", action="store_true", help="the last model, not the best by validation")
-    command.add_argument("--seed", type=_whole, default=0, help="of the random draws (default 0)")
     command.add_argument("--device", help="cpu, cuda, ... (default: where the run was trained)")
+
+
+def _seed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=_whole, default=0, help="of the random draws (default 0)")
 
 
 def _output(command: argparse.ArgumentParser, example: str) -> None:
@@ -137,6 +153,13 @@ def _whole(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, not {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000000, not {text!r}")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    most = os.cpu_count() or 1
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"expected a number of CPU threads from 1 to {most}, not {text!r}")
     return int(text)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import zlib
 from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,18 +23,18 @@ from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.storage import replacing, write_json, write_text
+from dvaepp.storage import locked, replacing, write_json, write_text
 from dvaepp.training import Metrics
 
 
 def list_(arguments: Namespace) -> None:
     """Recipes and data sets."""
-    console.print("[bold]Recipes[/]  train one with `dvaepp train RECIPE --size small`")
-    for name in catalogue.names():
-        console.print(f"  {name}")
-    console.print("[bold]Data sets[/]  or your own: --data FILE_OR_FOLDER")
+    console.print("Data sets, or your own with --data FILE_OR_FOLDER", style="bold")
     for name in data.NAMES:
-        console.print(f"  {name:24} {data.describe(name)}", markup=False)
+        console.print(f"  {name:24} {data.describe(name)}")
+    console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|paper`", style="bold")
+    for name in catalogue.names():
+        console.print(f"  {name:44} {catalogue.find(name).about}")
 
 
 def show(arguments: Namespace) -> None:
@@ -43,7 +45,12 @@ def show(arguments: Namespace) -> None:
 def train(arguments: Namespace) -> None:
     """Train a recipe into a new run folder."""
     recipe = _recipe(arguments)
-    default = f"runs/{Path(recipe.name).as_posix().replace('/', '_')}-{arguments.size}-seed{arguments.seed}"
+    size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
+    default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
+    if arguments.data_dir is not None and not Path(arguments.data_dir).is_dir():
+        raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
+    if arguments.out == "":
+        raise InputError("--out must name a folder")
     run = Run.create(
         recipe,
         Path(arguments.out or default),
@@ -68,7 +75,9 @@ def evaluate(arguments: Namespace) -> None:
     settings = run.recipe.evaluation.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if arguments.all:
         settings = settings.model_copy(update={"examples": None})
-    torch.set_num_threads(run.record["threads"])
+    if arguments.per_example:
+        _must_end_in_npz(Path(arguments.per_example))
+    torch.set_num_threads(run.record.threads)
     with progress("scoring") as advance:
         scores, result = runs.evaluate(
             run,
@@ -81,22 +90,20 @@ def evaluate(arguments: Namespace) -> None:
             megabytes=arguments.megabytes,
             progress=advance,
         )
-    if arguments.per_example:
-        examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
-        _write_npz(Path(arguments.per_example), **examples)
+    print_scores(scores)
     write_json(run.folder / "scores.json", result)
     if arguments.results:
         write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
-    print_scores(scores)
+    if arguments.per_example:
+        examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
+        _write_npz(Path(arguments.per_example), **examples)
 
 
 def sample(arguments: Namespace) -> None:
     """Pictures or arrays from the prior."""
     trained = Run(Path(arguments.run)).model(arguments.last, arguments.device)
-    path, drawn = (
-        Path(arguments.output),
-        samples(trained.model, arguments.rows, arguments.columns, arguments.seed).cpu(),
-    )
+    path = Path(arguments.output)
+    drawn = samples(trained.model, arguments.rows, arguments.columns, arguments.seed).cpu()
     if path.suffix == ".npz":
         means, draws = drawn[:, 0], drawn[:, 1:]
         _write_npz(
@@ -112,15 +119,17 @@ def encode(arguments: Namespace) -> None:
     """Codes of data."""
     run = Run(Path(arguments.run))
     trained, settings = run.model(arguments.last, arguments.device), run.recipe.data
-    if arguments.data in ("train", "valid", "test"):
-        split = getattr(run.data, arguments.data)
-        x = run.data.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
-    else:
-        bits, shape = data.read_examples(_existing(arguments.data), settings.binarise, settings.threshold)
-        if shape != trained.shape:
-            raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model takes {trained.shape}")
-        x = bits.float()
+    _must_end_in_npz(Path(arguments.output))
     with measuring(trained.model, arguments.seed):
+        if arguments.data in ("train", "valid", "test"):
+            known = run.data_for(trained)
+            split = getattr(known, arguments.data)
+            x = known.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
+        else:
+            bits, shape = data.read_examples(_existing(arguments.data), settings.binarise, settings.threshold)
+            if shape != trained.shape:
+                raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model {trained.shape}")
+            x = bits.float()
         pieces = [trained.model.encoder.code(piece.to(trained.device)).cpu() for piece in torch.split(x, 1000)]
     logits = torch.cat(pieces)
     groups = np.array(run.recipe.model.groups)
@@ -135,7 +144,7 @@ def decode(arguments: Namespace) -> None:
     run = Run(Path(arguments.run))
     trained = run.model(arguments.last, arguments.device)
     codes = _read_codes(_existing(arguments.codes), sum(run.recipe.model.groups))
-    with measuring(trained.model, arguments.seed):
+    with measuring(trained.model, 0):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
     means = torch.cat(pieces)
     path = Path(arguments.output)
@@ -179,7 +188,9 @@ def data_(arguments: Namespace) -> None:
 
 def _recipe(arguments: Namespace) -> Recipe:
     changes = [f"training.steps={arguments.steps}"] if arguments.steps else []
-    recipe = catalogue.find(arguments.recipe, arguments.size)
+    if arguments.recipe.endswith(".json") and arguments.size:
+        raise InputError(f"--size chooses among named recipes; {arguments.recipe} has its own settings")
+    recipe = catalogue.find(arguments.recipe, arguments.size or "small")
     if arguments.data is not None:
         settings = recipe.data.model_copy(update={"name": arguments.data})
         recipe = recipe.model_copy(update={"data": settings})
@@ -187,10 +198,18 @@ def _recipe(arguments: Namespace) -> Recipe:
 
 
 def _fit(run: Run) -> None:
+    if not run.folder.is_dir():
+        raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
+    with locked(run.folder):
+        _fit_alone(run)
+
+
+def _fit_alone(run: Run) -> None:
     trainer = run.trainer()
-    console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}", markup=False)
+    console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
     if trainer.step:
-        console.print(f"goes on after step {trainer.step}")
+        finished = trainer.step == trainer.settings.steps
+        console.print("is finished already" if finished else f"goes on after step {trainer.step}")
     with (
         progress("training", trainer.settings.steps, trainer.step) as advance,
         tensorboard(run, trainer.step) as board,
@@ -212,22 +231,26 @@ def _fit(run: Run) -> None:
 def _existing(name: str) -> Path:
     path = Path(name)
     if not path.exists():
-        raise InputError(f"{name} does not exist; expected a file or a folder of images")
+        raise InputError(f"{name} does not exist")
     return path
 
 
 def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...]) -> None:
     """(rows, columns, pixels) as a grid of images."""
     save_grid(path, grid(drawn, shape))
-    console.print(f"wrote {path}", markup=False)
+    console.print(f"wrote {path}")
 
 
 def _write_npz(path: Path, **arrays: Any) -> None:
-    if path.suffix != ".npz":
-        raise InputError(f"{path} must end in .npz")
+    _must_end_in_npz(path)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     console.print(f"wrote {path}")
+
+
+def _must_end_in_npz(path: Path) -> None:
+    if path.suffix != ".npz":
+        raise InputError(f"{path} must end in .npz")
 
 
 def _read_codes(path: Path, bits: int) -> torch.Tensor:
@@ -236,7 +259,7 @@ def _read_codes(path: Path, bits: int) -> torch.Tensor:
         with np.load(path, allow_pickle=False) as arrays:
             name = next(name for name in ("codes", "probabilities") if name in arrays)
             codes = arrays[name]
-    except (OSError, ValueError, StopIteration, AttributeError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError, StopIteration, AttributeError, BadZipFile, zlib.error):
         raise InputError(f"{path} is not an .npz file with `codes` or `probabilities`, as encode writes") from None
     in_range = codes.dtype.kind in "buif" and codes.size and bool(((codes >= 0) & (codes <= 1)).all())
     if codes.ndim != 2 or codes.shape[1] != bits or not in_range:

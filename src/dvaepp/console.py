@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from dvaepp.evaluation import Scores
 from dvaepp.experiments.run import Run
 from dvaepp.training import Metrics, Trainer
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
+_COUNTS = ("active_units", "samples", "examples")
 
 
 @contextmanager
@@ -52,18 +52,19 @@ def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
 
 
 def print_scores(scores: Scores) -> None:
+    """Every score on a line, and a warning where log Z is not to be trusted."""
     numbers, log_z = scores.numbers(), scores.log_partition
-    shown = Table("score", "value", box=None)
-    error = f" ± {numbers['nll_standard_error']:.2f}"
-    shown.add_row("NLL, nats", f"{numbers['nll']:.3f}{error} ({scores.num_samples} samples)")
-    shown.add_row(
-        "NLL at both ends of log Z", f"{numbers['nll_at_low_log_z']:.3f} .. {numbers['nll_at_high_log_z']:.3f}"
-    )
-    shown.add_row("log Z", str(log_z))
+    low, high = numbers["nll_at_low_log_z"], numbers["nll_at_high_log_z"]
+    lines = {
+        "NLL, nats": f"{numbers['nll']:.3f} ± {numbers['nll_standard_error']:.2f}",
+        "NLL over log Z's interval": f"{low:.3f} .. {high:.3f}",
+        "log Z": str(log_z),
+    }
     for name, value in numbers.items():
-        if not name.startswith(("nll", "log_z", "samples")):
-            shown.add_row(name.replace("_", " "), f"{value:.2f}")
-    console.print(shown)
+        if not name.startswith(("nll", "log_z")):
+            lines[name.replace("_", " ")] = f"{value:,.0f}" if name.startswith(_COUNTS) else f"{value:.2f}"
+    for name, text in lines.items():
+        console.print(f"{name:26} {text}")
     if not log_z.trusted:
         console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red")
 

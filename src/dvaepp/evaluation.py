@@ -52,6 +52,7 @@ class Scores:
         e, log_z = self.examples, self.log_partition
         n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
         low, high = (nll + end - log_z.value for end in log_z.interval)
+        terms = e.kl_terms.mean(0)
         active = torch.split(unit_variances(e.mu) > ACTIVE_VARIANCE, list(self.group_sizes))
         return {
             "nll": nll,
@@ -61,11 +62,12 @@ class Scores:
             "elbo": float(e.elbo.mean()),
             "distortion": float(e.distortion.mean()),
             "kl": float(e.kl_terms.sum(-1).mean()),
-            **{f"kl_{k + 1}": float(term) for k, term in enumerate(e.kl_terms.mean(0))},
+            **({f"kl_{k + 1}": float(term) for k, term in enumerate(terms)} if len(terms) > 1 else {}),
             **{f"active_units_{k + 1}": float(units.sum()) for k, units in enumerate(active)},
             "effective_sample_size": float(e.effective_sample_size.mean()),
             "log_z": log_z.value,
             "log_z_standard_error": log_z.standard_error,
+            "log_z_trusted": float(log_z.trusted),
             "samples": float(self.num_samples),
             "examples": float(n),
         }
@@ -106,12 +108,16 @@ def score(
 ) -> Scores:
     """Score every example with `num_samples` importance samples each, K and examples in pieces of about `megabytes`.
 
-    The prior's `log_partition` must have been estimated. The draws depend on `seed` and `megabytes` alone.
+    The prior's `log_partition` must have been estimated for its parameters as they are. `seed` decides the draws.
     """
     if num_samples < 1:
         raise InputError(f"samples must be at least 1, not {num_samples}")
-    if model.prior.log_partition is None:
-        raise InputError("a likelihood needs log Z: call model.prior.estimate_log_partition() before score()")
+    if len(x) < 1:
+        raise InputError("score needs at least one example")
+    if model.prior.log_partition is None or not model.prior.log_partition_is_current:
+        raise InputError(
+            "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() before score()"
+        )
     rows = max(1, int(megabytes * 2**20 / (4 * 8 * x.shape[1])))
     with measuring(model, seed):
         pieces = []

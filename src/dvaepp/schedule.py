@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 from torch import Tensor
 
 
 class TrainingSettings(BaseModel):
     """How long and how fast. Schedules run over the fraction of training done, whatever the number of steps."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(ge=1)
     batch: int = Field(100, ge=1)
@@ -23,7 +23,7 @@ class TrainingSettings(BaseModel):
     """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
     kl_warmup: float = Field(0.3, ge=0, le=1)
     """The KL weight rises linearly from 0 to 1 over this fraction of training."""
-    beta: tuple[float, float] | None = None
+    beta: tuple[PositiveFloat, PositiveFloat] | None = None
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
     log_every: int = Field(100, ge=1)
     validate_every: int = Field(1000, ge=1)

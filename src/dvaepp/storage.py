@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +25,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A file that was there before survives a full disk or a kill at any moment. Raises InputError where writing fails.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         kept = "; the previous file is unharmed" if path.exists() else ""
@@ -37,6 +39,37 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from doing the same to a folder; InputError where one already does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder} is being trained by another process") from None
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file; InputError where writing fails."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise InputError(f"could not write {path}: {error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The whole lines of a file; one that was being written when its process was killed is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"could not read {path}: {error}") from None
+    return [line.rstrip("\n") for line in lines if line.endswith("\n")]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,7 +93,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected {what}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: {error}") from None
 
 
@@ -80,9 +113,17 @@ def load_tensors(
             metadata = file.metadata() or {}
             if _KEY not in metadata:
                 raise InputError(f"{path} is not a dvaepp checkpoint, though it holds safetensors")
-            about: dict[str, Any] = json.loads(metadata[_KEY])
+            about = json.loads(metadata[_KEY])
+            if not isinstance(about, dict):
+                raise InputError(f"{path} is not a dvaepp checkpoint: its header holds no description")
             return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}, about  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a dvaepp checkpoint") from None
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a whole dvaepp checkpoint: {error}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

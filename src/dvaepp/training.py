@@ -20,9 +20,10 @@ from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation import measuring, score
 from dvaepp.latent.partition import LogPartition
+from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.models.trace import Model
 from dvaepp.schedule import BatchOrder, TrainingSettings
-from dvaepp.storage import load_tensors, save_tensors, write_text
+from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 
 Objective = Callable[[Model, Tensor, float], Tensor]
 Metrics = dict[str, int | float]
@@ -32,8 +33,8 @@ class Trainer:
     """A model, its data and its optimiser in a run folder.
 
     The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimiser, chains, random state, step: all that
-    the next step depends on) and `best.safetensors` (the weights with the best validation likelihood). `about` is plain
-    JSON kept in both.
+    the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken at
+    the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class Trainer:
     ) -> None:
         self.model = model
         self.objective, self.data, self.settings = objective, data, settings
-        self.folder, self.seed, self.about = folder, seed, about or {}
+        self.folder, self.seed = folder, seed
+        self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.Adam(_parameter_groups(model, settings.l2), fused=True)
         self.step = 0
@@ -144,9 +146,11 @@ class Trainer:
             temperatures=settings.validation_temperatures, chains=settings.validation_chains
         )
         x = valid[subset].float().to(self.device)
-        numbers = score(self.model, x, settings.validation_samples, seed=self.seed + self.step).numbers()
+        seed = self.seed + self.step + 2**31  # another stream than log Z's
+        numbers = score(self.model, x, settings.validation_samples, seed=seed).numbers()
         metrics = {"step": self.step, **{f"valid_{name}": value for name, value in numbers.items()}}
-        if not self.best or metrics["valid_nll"] < self.best["valid_nll"]:
+        nll = "valid_nll_at_high_log_z"  # where log Z is poor it is too low, and the NLL looks too good
+        if math.isfinite(metrics[nll]) and metrics[nll] < self.best.get(nll, math.inf):
             self.best = metrics
             about = {**self.about, "step": self.step, "log_partition": asdict(log_z), "best": metrics}
             save_tensors(self.folder / "best.safetensors", self._model_tensors(), about)
@@ -166,10 +170,9 @@ class Trainer:
     def _log(self, metrics: Metrics) -> Metrics:
         """Append a line to metrics.jsonl; `seconds` since the last one is the only field that a repeat would change."""
         now = time.perf_counter()
-        line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)}) + "\n"
+        line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)})
         self._clock = now
-        with open(self.metrics, "ab") as file:
-            file.write(line.encode())
+        append_line(self.metrics, line)
         self._metrics_lines += 1
         return metrics
 
@@ -190,15 +193,15 @@ class Trainer:
             "best": self.best,
             "metrics_lines": self._metrics_lines,
             "log_partition": log_z and asdict(log_z),
-            "data": self.data.digest(),
         }
         save_tensors(self.checkpoint, tensors, {**self.about, **state})
 
     def restore(self) -> None:
         """Go back to the checkpoint: metrics written after it are cut off, and training goes on as if never stopped."""
         tensors, about = load_tensors(self.checkpoint)
-        if about.get("data") != self.data.digest():
-            raise InputError(f"{self.checkpoint} was trained on other data than {self.data.name} as it is now")
+        if "random.cpu" not in tensors:
+            raise InputError(f"{self.checkpoint} holds a model but not the state of a training")
+        check_origin(self.checkpoint, about, self.about)
         load_model(self.model, self.checkpoint, tensors, about)
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = _unflatten(tensors, "optimizer.")
@@ -207,8 +210,15 @@ class Trainer:
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.step, self.best, self._metrics_lines = about["step"], about["best"], about["metrics_lines"]
-        kept = self.metrics.read_text().splitlines(keepends=True)[: self._metrics_lines] if self._metrics_lines else []
-        write_text(self.metrics, "".join(kept))
+        kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
+        write_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
+    """InputError unless a checkpoint is of this recipe, seed and data."""
+    for key, what in (("recipe", "another recipe"), ("seed", "another seed"), ("data", "other data")):
+        if key in expected and about.get(key) != expected[key]:
+            raise InputError(f"{path} was trained with {what} than the run has now")
 
 
 def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -220,9 +230,8 @@ def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict
         if here != there:
             raise InputError(f"{path} does not fit the recipe: {name} has shape {there} there and {here} in the model")
     model.load_state_dict(weights)
-    log_z = about.get("log_partition")
-    if model.prior.log_partition is None and log_z is not None:
-        model.prior.log_partition = LogPartition(**log_z)
+    if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:
+        model.prior.restore_log_partition(LogPartition(**about["log_partition"]))
 
 
 def _parameter_groups(model: nn.Module, l2: float) -> list[dict[str, Any]]:

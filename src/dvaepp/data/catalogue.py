@@ -1,13 +1,12 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
-import difflib
 from pathlib import Path
 from typing import get_args
 
 from dvaepp.data import named, sources
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.own import Binarise, load_own
-from dvaepp.errors import InputError
+from dvaepp.errors import InputError, nearest
 
 _DYNAMIC = "train binarised on every draw"
 _SUMMARIES = {
@@ -72,6 +71,4 @@ def _known(name: str) -> str:
 
 
 def _unknown(name: str, kind: str) -> str:
-    near = difflib.get_close_matches(str(name).lower(), NAMES, 1, cutoff=0.4)
-    guess = f"; did you mean {near[0]}?" if near else ""
-    return f"{str(name)!r} is not {kind}, expected one of {', '.join(NAMES)}{guess}"
+    return f"{name!r} is not {kind}, expected one of {', '.join(NAMES)}{nearest(name.lower(), NAMES)}"

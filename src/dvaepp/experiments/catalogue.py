@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvaepp.errors import InputError
+from dvaepp.errors import InputError, nearest
 from dvaepp.experiments import table_2
-from dvaepp.experiments.recipe import Recipe, nearest, read_recipe
+from dvaepp.experiments.recipe import Recipe, read_recipe
 from dvaepp.experiments.table_2 import Size
 
 QUICK = {"quick/rbm": "rbm", "quick/directed": "joint"}

@@ -81,7 +81,7 @@ def panels(figures: Iterable[str], widths: Iterable[int]) -> str:
 
 
 def picture(image: Image.Image, alternative: str) -> str:
-    """An image within the page: a grey one swaps black and white in the dark, a coloured one fills its column."""
+    """An image within the page: a grey one keeps its size, a coloured one fills its column."""
     file = BytesIO()
     image.save(file, "PNG", optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
@@ -100,8 +100,7 @@ _STYLE = """
   --one: #2c74c4; --two: #d4621c; --warn: #b4520a; --warn-paper: #fff6ea; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --paper: #131518; --ink: #e4e6e9; --faint: #989ea8; --rule: #2c3036; --panel: #1b1e22;
-    --one: #5b9fe8; --two: #ee8a4a; --warn: #f0a050; --warn-paper: #2a2015; }
-  .ink { filter: invert(1); } }
+    --one: #5b9fe8; --two: #ee8a4a; --warn: #f0a050; --warn-paper: #2a2015; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif;
   -webkit-text-size-adjust: 100%; }

@@ -36,7 +36,7 @@ _FORMATS = {
 }
 _CELL = 84
 """About how many pixels the longer side of an image takes in a grid, unless it has more."""
-_GAP, _GAP_GREY = 2, 222
+_GAP, _GAP_GREY = 2, 128
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ def reconstructions(model: FeedForwardVAE, x: Float[Tensor, "n pixels"], seed: i
 
 
 def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...]) -> Image.Image:
-    """Images of values in [0, 1], 1 black, side by side; those smaller than a thumbnail are enlarged."""
+    """Images of values in [0, 1], 1 white, side by side; those smaller than a thumbnail are enlarged."""
     if len(shape) != 2:
         raise InputError(
             f"examples of shape {shape} are rows of a table and have no picture: save them as arrays (.npz)"
@@ -68,7 +68,7 @@ def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...]) -
     if math.prod(shape) != pixels:
         raise InputError(f"images of shape {shape} have {math.prod(shape)} pixels, not {pixels}")
     factor = max(1, round(_CELL / max(shape)))
-    white = 255 * (1 - images.cpu().clamp(0, 1).reshape(rows, columns, *shape))
+    white = 255 * images.cpu().clamp(0, 1).reshape(rows, columns, *shape)
     cells = white.round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     cells = F.pad(cells, (_GAP, 0, _GAP, 0), value=_GAP_GREY)
     sheet = cells.transpose(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3])

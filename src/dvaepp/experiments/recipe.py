@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from dvaepp.data import Dataset, load
-from dvaepp.errors import InputError
+from dvaepp.errors import InputError, nearest
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
@@ -30,8 +29,11 @@ _OBJECTIVES: dict[str, Objective] = {"joint": joint_elbo, "marginal": marginal_e
 _SMOOTHINGS = {"exponential": OverlappingExponential, "logistic": OverlappingLogistic}
 
 
+_Size = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(_Settings):
@@ -45,24 +47,22 @@ class DataSettings(_Settings):
 class ModelSettings(_Settings):
     """The variational autoencoder of Fig. 2."""
 
-    groups: tuple[int, ...] = Field((200, 200), min_length=1)
+    groups: tuple[_Size, ...] = Field((200, 200), min_length=1)
     """Bits of each group of the hierarchical posterior."""
-    hidden: tuple[int, ...] = (200, 200)
+    hidden: tuple[_Size, ...] = (200, 200)
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
     prior: Literal["rbm", "directed", "bernoulli"] = "rbm"
-    blocks: tuple[int, ...] | None = None
+    blocks: tuple[_Size, ...] | None = None
     """Blocks of the Boltzmann machine; None cuts all the bits in half."""
-    chains: int = Field(1000, ge=1)
-    sweeps: int = Field(40, ge=1)
+    chains: _Size = 1000
+    sweeps: _Size = 40
     smoothing: Literal["exponential", "logistic"] = "exponential"
     beta: float = Field(10.0, gt=0)
     """The smoothing's inverse temperature, unless training.beta anneals it."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
-        if any(size < 1 for size in (*self.groups, *self.hidden, *(self.blocks or ()))):
-            raise ValueError("sizes in groups, hidden and blocks must be at least 1")
         if self.blocks is not None and sum(self.blocks) != sum(self.groups):
             raise ValueError(
                 f"blocks {self.blocks} hold {sum(self.blocks)} bits and groups {self.groups} {sum(self.groups)}"
@@ -75,18 +75,18 @@ class ModelSettings(_Settings):
 class EvaluationSettings(_Settings):
     """How test likelihoods are measured."""
 
-    samples: int = Field(100, ge=1)
-    examples: int | None = Field(None, ge=1)
+    samples: _Size = 100
+    examples: _Size | None = None
     """A random subset of the test data of this size; None takes all of it."""
-    temperatures: int = Field(1000, ge=1)
-    chains: int = Field(1024, ge=1)
-    repeats: int = Field(3, ge=1)
+    temperatures: _Size = 1000
+    chains: _Size = 1024
+    repeats: _Size = 3
 
 
 class Recipe(_Settings):
     """Everything that makes a result but the seed and the machine."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")
     about: str = ""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
@@ -97,8 +97,10 @@ class Recipe(_Settings):
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
         if self.objective == "marginal" and self.model.prior == "rbm":
+            raise ValueError("objective 'marginal' needs a directed or bernoulli prior; an rbm takes 'joint'")
+        if self.model.batch_norm and self.model.hidden and self.training.batch < 2:
             raise ValueError(
-                "objective 'marginal' needs a directed or bernoulli prior: with an rbm p(zeta) is intractable"
+                "training.batch must be at least 2 with batch norm, which model.batch_norm=false turns off"
             )
         return self
 
@@ -139,7 +141,7 @@ def recipe_from(values: Any, source: str) -> Recipe:
     if not isinstance(values, dict):
         raise InputError(f"{source} must hold a recipe, a JSON object, not {type(values).__name__}")
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = [str(part) for part in first["loc"]]
@@ -166,12 +168,6 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     return recipe_from(values, "--set")
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
-    """'; did you mean ...?' where some name is close."""
-    close = difflib.get_close_matches(name, names, 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
     for part in path[:-1]:
         inner = values.setdefault(part, {})
@@ -184,7 +180,7 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 

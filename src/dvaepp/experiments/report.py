@@ -64,7 +64,8 @@ class _Subject:
 
     @cached_property
     def valid(self) -> Float[Tensor, "n pixels"]:
-        return self.run.data.valid[:_VALIDATION_EXAMPLES].float().to(self.run.device)
+        valid = self.run.data_for(self.trained).valid
+        return valid[:_VALIDATION_EXAMPLES].float().to(self.trained.device)
 
     def curve(self, name: str) -> Curve:
         """A quantity of metrics.jsonl, with its standard errors where it has them."""
@@ -90,7 +91,7 @@ def _header(subject: _Subject) -> str:
     reached, planned = max((int(line["step"]) for line in run.metrics()), default=0), recipe.training.steps
     steps = f"{reached:,} steps" if reached == planned else f"{reached:,} of {planned:,} steps"
     groups = " + ".join(map(str, recipe.model.groups))
-    facts = f"seed {run.seed} · {steps} · {recipe.data.name} · {groups} bits · {recipe.model.prior} prior"
+    facts = f"seed {run.seed} · {steps} · {Path(recipe.data.name).name} · {groups} bits · {recipe.model.prior} prior"
     return page.header(recipe.name, facts, recipe.about)
 
 
@@ -208,7 +209,7 @@ def _samples(subject: _Subject) -> str:
 def _column_means(subject: _Subject) -> str:
     modelled = pictures.samples(subject.trained.model, _TABLE_SAMPLES, 1)[:, 0].mean(0)
     axes = ("mean of training data", "mean of the model")
-    dots = pictures.agreement("Column means", subject.run.data.mean, modelled, axes)
+    dots = pictures.agreement("Column means", subject.run.data_for(subject.trained).mean, modelled, axes)
     text = f"A dot for each of {len(modelled)} columns; the model's mean is over {_TABLE_SAMPLES:,} z from the prior"
     return page.columns(page.figure(dots, text))
 
@@ -271,10 +272,10 @@ def _data(subject: _Subject) -> str:
 
 def _commands(subject: _Subject) -> str:
     record, scores = subject.run.record, subject.scores or {}
-    commands = "\n".join(dict.fromkeys([record["command"], *scores.get("commands", [])]))
-    made = [f"{name} {version}" for name, version in record.get("versions", {}).items()]
-    where = ", ".join([*made, f"device {record['device']}", f"CPU threads: {record['threads']}"])
-    recipe = page.code(json.dumps(record["recipe"], indent=2, ensure_ascii=False))
+    commands = "\n".join(dict.fromkeys([record.command, *scores.get("commands", [])]))
+    made = [f"{name} {version}" for name, version in record.versions.items()]
+    where = ", ".join([*made, f"device {record.device}", f"CPU threads: {record.threads}"])
+    recipe = page.code(json.dumps(record.recipe, indent=2, ensure_ascii=False))
     return page.code(commands) + page.paragraph(where, "note") + page.details("The recipe as JSON", recipe)
 
 

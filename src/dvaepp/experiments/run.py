@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dvaepp
 from dvaepp.data import NAMES, Dataset
@@ -16,8 +19,8 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation import Scores, score
 from dvaepp.experiments.recipe import EvaluationSettings, Recipe, recipe_from
 from dvaepp.models.feedforward import FeedForwardVAE
-from dvaepp.storage import load_tensors, read_json, write_json
-from dvaepp.training import Metrics, Trainer, load_model
+from dvaepp.storage import load_tensors, read_json, read_lines, write_json
+from dvaepp.training import Metrics, Trainer, check_origin, load_model
 
 _RECORD = "run.json"
 
@@ -30,6 +33,22 @@ class TrainedModel:
     step: int
     shape: tuple[int, ...]
     device: torch.device
+    data: str
+    """The digest of the data it was trained on."""
+
+
+class Record(BaseModel):
+    """What run.json holds: all that the run's results depend on, and where it was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: dict[str, Any]
+    seed: int = Field(ge=0)
+    device: str
+    threads: int = Field(ge=1, le=1024)
+    data_dir: str | None
+    command: str
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,66 +62,68 @@ class Run:
         recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
     ) -> Run:
         """A new run in an empty or new folder; a path to data is made absolute. Nothing is written for bad input."""
-        if (folder / _RECORD).exists():
-            raise InputError(
-                f"{folder} already holds a run: `dvaepp resume {folder}` goes on with it, --out names another"
-            )
-        recipe.load_data(data_dir)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder, which a run needs")
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
         _device(device)
+        recipe.build(recipe.load_data(data_dir).mean)
         if recipe.data.name not in NAMES:
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
             recipe = recipe.model_copy(update={"data": data})
-        record = {
-            "recipe": recipe.model_dump(mode="json"),
-            "seed": seed,
-            "device": device,
-            "threads": threads,
-            "data_dir": data_dir and str(Path(data_dir).resolve()),
-            "command": command,
-            "versions": {"dvaepp": dvaepp.__version__, "torch": torch.__version__},
-        }
-        write_json(folder / _RECORD, record)
+        record = Record(
+            recipe=recipe.model_dump(mode="json"),
+            seed=seed,
+            device=device,
+            threads=threads,
+            data_dir=data_dir and str(Path(data_dir).resolve()),
+            command=command,
+            versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
+        )
+        write_json(folder / _RECORD, record.model_dump(mode="json"))
         return Run(folder)
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """What run.json says."""
-        record = read_json(self.folder / _RECORD, "the record of a run (is this a run folder?)")
-        missing = {"recipe", "seed", "device", "threads", "data_dir", "command"} - set(record)
-        if missing:
-            raise InputError(
-                f"{self.folder / _RECORD} is not the record of a run: it lacks {', '.join(sorted(missing))}"
-            )
-        return dict(record)
+        path = self.folder / _RECORD
+        values = read_json(path, "the record of a run (is this a run folder?)")
+        try:
+            return Record.model_validate(values, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "it"
+            raise InputError(f"{path} is not the record of a run: {where}: {first['msg']}") from None
 
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe."""
-        return recipe_from(self.record["recipe"], str(self.folder / _RECORD))
+        return recipe_from(self.record.recipe, str(self.folder / _RECORD))
 
     @cached_property
     def data(self) -> Dataset:
         """The recipe's data."""
-        return self.recipe.load_data(self.record["data_dir"])
+        return self.recipe.load_data(self.record.data_dir)
 
     @property
     def seed(self) -> int:
         """The seed."""
-        return int(self.record["seed"])
+        return self.record.seed
 
     @property
     def device(self) -> torch.device:
         """Where the run computes; InputError where this machine has no such device."""
-        return _device(self.record["device"])
+        return _device(self.record.device)
 
     def trainer(self) -> Trainer:
         """The trainer, at the run's latest checkpoint, or at its start where there is none yet."""
         device, data = self.device, self.data
-        torch.set_num_threads(self.record["threads"])
+        torch.set_num_threads(self.record.threads)
         torch.manual_seed(self.seed)
         model, objective = self.recipe.build(data.mean)
-        about = {"recipe": self.record["recipe"], "seed": self.seed, "shape": list(data.shape)}
-        trainer = Trainer(model.to(device), objective, data, self.recipe.training, self.folder, self.seed, about)
+        trainer = Trainer(
+            model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self._origin()
+        )
         if trainer.checkpoint.exists():
             trainer.restore()
         else:
@@ -116,28 +137,52 @@ class Run:
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
         tensors, about = load_tensors(path, lambda name: name.startswith("model."))
+        check_origin(path, about, self._origin())
         shape = tuple(about["shape"])
-        model, _ = self.recipe.build(torch.zeros(int(torch.tensor(shape).prod())))
+        model, _ = self.recipe.build(torch.zeros(math.prod(shape)))
         load_model(model, path, tensors, about)
-        return TrainedModel(model.to(where).eval(), about["step"], shape, where)
+        if self.recipe.training.beta is not None:
+            model.smoothing = replace(model.smoothing, beta=self.recipe.training.beta[1])  # type: ignore[type-var]
+        return TrainedModel(model.to(where).eval(), about["step"], shape, where, about["data"])
+
+    def data_for(self, trained: TrainedModel) -> Dataset:
+        """The run's data; InputError where they are no longer those that the model was trained on."""
+        if self.data.digest() != trained.data:
+            raise InputError(f"{self.data.name} is no longer the data that {self.folder} was trained on")
+        return self.data
+
+    def _origin(self) -> dict[str, Any]:
+        return {"recipe": self.record.recipe, "seed": self.seed}
 
     def metrics(self) -> list[Metrics]:
-        """The whole lines of metrics.jsonl; one that is being written, or was when the run was killed, is left out."""
+        """The whole lines of metrics.jsonl; InputError unless they are JSON objects of numbers."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            lines = [json.loads(line) for line in read_lines(path)] if path.exists() else []
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} holds a line that is not JSON: {error}") from None
+        if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
+            raise InputError(f"{path} holds a line that is not an object of numbers with a step")
+        return lines
 
     def scores(self) -> dict[str, Any] | None:
-        """What `evaluate` wrote last."""
+        """What `evaluate` wrote last; InputError for anything else."""
         path = self.folder / "scores.json"
-        return read_json(path, "scores of a run") if path.exists() else None
+        if not path.exists():
+            return None
+        result = read_json(path, "scores of a run")
+        if not isinstance(result, dict) or not {"scores", "log_partition", "steps", "data", "commands"} <= set(result):
+            raise InputError(f"{path} does not hold the scores of a run, which `dvaepp evaluate` writes")
+        return result
 
 
 def _device(name: str) -> torch.device:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:0, cuda:1, ..., mps")
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError):
+        raise InputError(f"device {name!r} cannot be used here: this machine or this PyTorch has none") from None
 
 
 def evaluate(
@@ -152,11 +197,12 @@ def evaluate(
     **progress: Any,
 ) -> tuple[Scores, dict[str, Any]]:
     """Score a run's model on a split, with a fresh log Z; also as the JSON object that `results/` keeps."""
-    trained, examples = run.model(last, device), getattr(run.data, split)
+    trained = run.model(last, device)
+    examples = getattr(run.data_for(trained), split)
     if settings.examples is not None and settings.examples < len(examples):
         generator = torch.Generator().manual_seed(seed)
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + 2**31)  # another stream than the scores'
     log_z = trained.model.prior.estimate_log_partition(
         temperatures=settings.temperatures, chains=settings.chains, repeats=settings.repeats
     )
@@ -170,6 +216,6 @@ def evaluate(
         "split": split,
         "evaluation_seed": seed,
         "data": {"name": run.data.name, "protocol": run.data.protocol},
-        "commands": [run.record["command"], command],
+        "commands": [run.record.command, command],
     }
     return scores, result

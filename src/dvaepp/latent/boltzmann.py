@@ -121,6 +121,8 @@ class BoltzmannMachine(nn.Module):
         not read the summed-out block's old bits.
         """
         self._check(z)
+        if sweeps < 0:
+            raise InputError(f"sweeps must not be negative, not {sweeps}")
         states, fill_uniform = z.reshape(-1, self.bits).clone(), uniform_filler(z)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
         steps = [self._gibbs_step(states, block, inverse_temperature) for block in order]
@@ -157,10 +159,10 @@ class BoltzmannMachine(nn.Module):
         return zip(self.slices[1:], self.couplings, strict=True)
 
     def _check(self, z: Tensor) -> None:
-        if z.shape[-1:] != (self.bits,):
+        if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
             raise InputError(
-                f"a Boltzmann machine of blocks {self.blocks} takes states whose last axis holds {self.bits} bits, "
-                f"not a tensor of shape {tuple(z.shape)}"
+                f"a Boltzmann machine of blocks {self.blocks} takes {self.bias.dtype} states whose last axis holds "
+                f"{self.bits} bits, not a {z.dtype} tensor of shape {tuple(z.shape)}"
             )
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The one trick behind every estimator here: a value with another expression's gradient."""
+"""A value with another expression's gradient: the trick of the implicit reparameterisation and of log Z."""
 
 from __future__ import annotations
 

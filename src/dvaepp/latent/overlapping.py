@@ -17,11 +17,12 @@ from dvaepp.latent.smoothing import Overlapping
 
 
 def _check_beta(beta: float | Tensor) -> None:
-    if isinstance(beta, Tensor) and (beta.ndim or beta.device.type != "cpu"):
-        if beta.ndim:
-            raise InputError(f"beta must be a number or a 0-d tensor, not a tensor of shape {tuple(beta.shape)}")
-    elif not (math.isfinite(beta) and beta > 0):
-        raise InputError(f"beta must be a positive finite number, not {beta}")
+    if isinstance(beta, Tensor) and (beta.ndim or beta.requires_grad):
+        raise InputError(f"beta must be a number or a 0-d tensor without gradient, not {beta}")
+    if isinstance(beta, Tensor) and beta.device.type != "cpu":
+        return  # reading its value would wait for the device
+    if not (isinstance(beta, float | int | Tensor) and math.isfinite(beta) and beta > 0):
+        raise InputError(f"beta must be a positive finite number, not {beta!r}")
 
 
 def _exp(x: float | Tensor) -> float | Tensor:

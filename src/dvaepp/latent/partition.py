@@ -61,9 +61,8 @@ def enumerated_log_marginals(machine: BoltzmannMachine) -> Float[Tensor, " state
 def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
     """log Z = log sum_r exp(b'r + r'Jr + sum softplus(field(r))), r the bits outside the largest block.
 
-    A 0-d tensor, nats, differentiable in the machine's parameters (with a graph of 2^bits rows: meant for some 16
-    bits). Raises InputError where more than 25 bits would have
-    to be enumerated.
+    A 0-d tensor, nats, differentiable in the machine's parameters; the graph holds a row for each of those settings, so
+    gradients are for some 16 bits. Raises InputError where more than 25 would have to be enumerated.
     """
     count = machine.enumerated_bits
     if count > MOST_ENUMERATED_BITS:

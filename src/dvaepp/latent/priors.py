@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,9 +56,17 @@ class Prior(nn.Module, ABC):
     def refresh(self) -> None:
         """Advance what the gradient of log Z is estimated from, if anything: call it once a training step."""
 
-    def estimate_log_partition(self, **settings: Any) -> LogPartition:
-        """Find log Z for the parameters as they are now, and keep it as `log_partition`."""
+    def estimate_log_partition(self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3) -> LogPartition:
+        """Find log Z for the parameters as they are now, and keep it as `log_partition`.
+
+        The settings are those of annealed importance sampling, used where log Z cannot be had exactly.
+        """
         return NORMALISED
+
+    @property
+    def log_partition_is_current(self) -> bool:
+        """Whether the parameters are still those that `log_partition` was found for."""
+        return True
 
 
 class _DirectedByLogits(Prior, ABC):
@@ -151,10 +158,11 @@ class BoltzmannPrior(Prior):
                 f"a Boltzmann machine of blocks {machine.blocks} is too large to enumerate: BoltzmannPrior needs "
                 "chains, such as PersistentChains(1000, sweeps=40)"
             )
-        self.chains = chains
+        self.chains = None if self.exact else chains
         self.log_partition = None
+        self._log_partition_version: tuple[int, ...] | None = None
         self.states: Tensor
-        states = machine.bias.new_zeros(0, machine.bits) if self.exact or chains is None else chains.start(machine)
+        states = machine.bias.new_zeros(0, machine.bits) if self.chains is None else self.chains.start(machine)
         self.register_buffer("states", states)
 
     def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch 1"]:
@@ -197,24 +205,39 @@ class BoltzmannPrior(Prior):
 
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Exact where the machine is enumerated; else copies of the chains' states, swept as in a training step."""
-        if self.exact or self.chains is None:
+        if self.chains is None:
             return exact_sample(self.machine, num_samples)
         start = torch.randint(len(self.states), (num_samples,), device=self.states.device)
         return self.chains.advance(self.machine, self.states[start])
 
     def refresh(self) -> None:
         """Advance the persistent chains by their sweeps."""
-        if not self.exact and self.chains is not None:
+        if self.chains is not None:
             self.states.copy_(self.chains.advance(self.machine, self.states))
 
-    def estimate_log_partition(self, **settings: Any) -> LogPartition:
-        """Exact by enumeration, else annealed importance sampling with `settings`; kept as `log_partition`."""
+    def estimate_log_partition(self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3) -> LogPartition:
+        """Exact by enumeration, else annealed importance sampling with these settings; kept as `log_partition`."""
         if self.exact:
             value = float(exact_log_partition(self.machine).detach())
             self.log_partition = LogPartition(value, 0.0, None, True, "exact, by enumeration")
         else:
-            self.log_partition = annealed_importance_sampling(self.machine, **settings)
+            self.log_partition = annealed_importance_sampling(
+                self.machine, temperatures=temperatures, chains=chains, repeats=repeats
+            )
+        self._log_partition_version = self._parameter_versions()
         return self.log_partition
+
+    @property
+    def log_partition_is_current(self) -> bool:
+        """False once an optimiser, or anything else, has changed the machine in place since the estimate."""
+        return self._log_partition_version == self._parameter_versions()
+
+    def restore_log_partition(self, log_partition: LogPartition) -> None:
+        """Take an estimate that was stored with the parameters as they are now."""
+        self.log_partition, self._log_partition_version = log_partition, self._parameter_versions()
+
+    def _parameter_versions(self) -> tuple[int, ...]:
+        return tuple(parameter._version for parameter in self.machine.parameters())
 
 
 def _check_bits(owner: str, bits: int, zeta: Tensor) -> None:

@@ -70,10 +70,16 @@ class FeedForwardVAE(Model):
 
     def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
         """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
-        if x.ndim != 2 or not x.is_floating_point():
-            raise InputError(f"x must be a floating-point tensor (batch, pixels), not {x.dtype} {tuple(x.shape)}")
+        dtype = next(self.parameters()).dtype
+        if x.ndim != 2 or x.dtype != dtype:
+            raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
         posterior = self.encoder(x, smoothing or self.smoothing)
-        return Trace(posterior, self.decode(posterior.zeta))
+        likelihood = self.decode(posterior.zeta)
+        if likelihood.event_shape != x.shape[1:]:
+            raise InputError(
+                f"the decoder gives {tuple(likelihood.event_shape)} pixels, but x has {tuple(x.shape[1:])}"
+            )
+        return Trace(posterior, likelihood)
 
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
         """p(x | zeta); give it bits for the model's binary limit."""

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dvaepp.errors import InputError
+
 
 class Affine(nn.Module):
     """scale x + shift with fixed constants: centring of inputs, the decoder's fixed output bias."""
@@ -40,6 +42,9 @@ def dense(inputs: int, outputs: int, hidden: Sequence[int] = (), batch_norm: boo
     Weights are normal, cut at 2 sd, of variance about 2 / fan-in after the cut, biases 0 (Tucker et al. 2017). Batch
     norm has momentum .2 and eps 1e-2.
     """
+    sizes = (inputs, outputs, *hidden)
+    if any(size < 1 for size in sizes):
+        raise InputError(f"a dense network needs sizes of at least 1, not {sizes}")
     layers: list[nn.Module] = []
     for size in hidden:
         layers.append(_linear(inputs, size, bias=not batch_norm))

@@ -69,9 +69,9 @@ def importance_weighted(
     Nats, shape (batch,); a loss before log Z has been estimated. `hard` gives the likelihood of the binary model,
     which is what tables report. Its gradient reaches the prior and the decoder; none reaches the encoder through
     `hard`, which cannot be reparameterised. With an overlapping smoothing the bound is the smoothed model's and its
-    gradient is whole (Burda et al. 2015).
+    gradient is whole; but for a Boltzmann prior too large to enumerate it has none (Burda et al. 2015).
     """
-    if num_samples < 1:
-        raise InputError(f"num_samples must be at least 1, not {num_samples}")
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
     log_weights = log_weight(model, x.repeat_interleave(num_samples, 0), smoothing)
     return torch.logsumexp(log_weights.view(len(x), num_samples), 1) - math.log(num_samples)
