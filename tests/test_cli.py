@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dvaepp.cli import main
+from dvaepp.storage import locked
 
 QUICK = [
     "--size", "tiny", "--steps", "4", "--set", "training.validate_every=2", "--set", "model.hidden=[8]",
@@ -222,3 +223,91 @@ def test_words_that_make_no_command_end_with_code_2(arguments: list[str], capsys
         main(arguments)
     assert end.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of a zip", b"\x93NUMPY\x01\x00v\x00{}", b"\x80\x04K\x01."])
+def test_files_that_are_no_codes_are_refused(
+    fails: Callable[..., str], trained: Path, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "c.npz").write_bytes(content)
+    assert "is not an .npz file" in fails("decode", trained, tmp_path / "c.npz", "-o", tmp_path / "d.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", "3"),
+        ("run.json", "[" * 100_000),
+        ("metrics.jsonl", "5\n"),
+        ("metrics.jsonl", "garbage\n"),
+        ("metrics.jsonl", "\xff\n"),
+        ("scores.json", "{}"),
+        ("scores.json", "5"),
+    ],
+)
+def test_a_report_of_damaged_files_names_them(fails: Callable[..., str], copied: Path, name: str, content: str) -> None:
+    (copied / name).write_text(content, encoding="latin-1")
+    assert name in fails("report", copied)
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", "abc"), ("threads", 0), ("threads", 10**6), ("command", 5)])
+def test_a_record_of_wrong_types_is_refused(fails: Callable[..., str], copied: Path, key: str, value: object) -> None:
+    record = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps({**record, key: value}))
+    assert f"run.json is not the record of a run: {key}: " in fails("resume", copied)
+
+
+def test_metrics_that_are_gone_are_named_on_resume(fails: Callable[..., str], copied: Path) -> None:
+    (copied / "metrics.jsonl").unlink()
+    assert "metrics.jsonl" in fails("resume", copied)
+
+
+def test_a_model_without_training_state_cannot_be_resumed(fails: Callable[..., str], copied: Path) -> None:
+    shutil.copy(copied / "best.safetensors", copied / "checkpoint.safetensors")
+    assert "holds a model but not the state of a training" in fails("resume", copied)
+
+
+def test_a_checkpoint_of_another_seed_is_refused(fails: Callable[..., str], copied: Path) -> None:
+    record = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps({**record, "seed": 1}))
+    for command in (["resume", copied], ["evaluate", copied]):
+        assert "was trained with another seed than the run has now" in fails(*command)
+
+
+def test_changed_data_are_not_evaluated(fails: Callable[..., str], tmp_path: Path) -> None:
+    data, run = tmp_path / "x.npy", str(tmp_path / "run")
+    np.save(data, np.random.RandomState(0).randint(0, 2, (40, 7)))
+    assert main(["train", "quick/rbm", *QUICK, "--data", str(data), "--out", run]) == 0
+    np.save(data, np.random.RandomState(1).randint(0, 2, (40, 9)))
+    assert "is no longer the data" in fails("evaluate", run)
+    assert "is no longer the data" in fails("encode", run, "test", "-o", tmp_path / "c.npz")
+    data.unlink()
+    assert "is not a name or an existing path" in fails("evaluate", run)
+
+
+def test_two_processes_do_not_train_one_run(fails: Callable[..., str], trained: Path) -> None:
+    with locked(trained):
+        assert "is being trained by another process" in fails("resume", trained)
+
+
+def test_settings_beyond_the_machine_end_in_a_sentence(fails: Callable[..., str], tmp_path: Path) -> None:
+    arguments = ["train", "quick/rbm", "--set", "model.groups=[1000000]", "--set", "model.hidden=[1000000]"]
+    assert "not enough memory" in fails(*arguments, "--out", tmp_path / "run")
+    assert "less than or equal to 1000000" in fails("train", "quick/rbm", "--set", "model.chains=100000000000")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_cannot_be_written_costs_no_scores(
+    fails: Callable[..., str], copied: Path, tmp_path: Path
+) -> None:
+    (copied / "scores.json").unlink(missing_ok=True)
+    (tmp_path / "file").touch()
+    assert "must end in .npz" in fails("evaluate", copied, "--per-example", tmp_path / "x.csv")
+    assert "could not write" in fails("evaluate", copied, "--per-example", tmp_path / "file/x.npz")
+    assert (copied / "scores.json").exists()
+
+
+def test_names_with_brackets_are_printed_as_they_are(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "q[bold]" / "[x].npz"
+    assert main(["sample", str(trained), "-o", str(path), "--rows", "1", "--columns", "2"]) == 0
+    assert path.exists()

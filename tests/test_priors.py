@@ -347,3 +347,15 @@ def test_bits_that_are_no_count_are_refused(bits: object, monkeypatch: pytest.Mo
         BernoulliPrior(bits)
     with pytest.raises((InputError, TypeError), match="bits"):
         DirectedPrior(bits)
+
+
+def test_a_log_z_of_other_parameters_is_known_to_be_stale() -> None:
+    for chains in (None, PersistentChains(10, 1)):
+        prior = BoltzmannPrior(BoltzmannMachine(3, 3), chains, exact_bits=16 if chains is None else 0)
+        optimizer = torch.optim.Adam(prior.parameters(), fused=True)
+        assert not prior.log_partition_is_current
+        prior.estimate_log_partition(temperatures=2, chains=4, repeats=1)
+        assert prior.log_partition_is_current
+        prior.log_z().backward()
+        optimizer.step()
+        assert not prior.log_partition_is_current

@@ -6,6 +6,7 @@ import shlex
 import zlib
 from argparse import Namespace
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -256,7 +257,7 @@ def _must_end_in_npz(path: Path) -> None:
 def _read_codes(path: Path, bits: int) -> torch.Tensor:
     """Bits (n, bits) from `codes` or rounded `probabilities` of an .npz file."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             name = next(name for name in ("codes", "probabilities") if name in arrays)
             codes = arrays[name]
     except (OSError, ValueError, EOFError, KeyError, TypeError, StopIteration, AttributeError, BadZipFile, zlib.error):
