@@ -291,7 +291,7 @@ def test_two_processes_do_not_train_one_run(fails: Callable[..., str], trained: 
 
 
 def test_settings_beyond_the_machine_end_in_a_sentence(fails: Callable[..., str], tmp_path: Path) -> None:
-    arguments = ["train", "quick/rbm", "--set", "model.groups=[1000000]", "--set", "model.hidden=[1000000]"]
+    arguments = ["train", "quick/rbm", "--set", "model.hidden=[1,1000000,1000000]"]
     assert "not enough memory" in fails(*arguments, "--out", tmp_path / "run")
     assert "less than or equal to 1000000" in fails("train", "quick/rbm", "--set", "model.chains=100000000000")
     assert not (tmp_path / "run").exists()

@@ -160,7 +160,7 @@ class BoltzmannPrior(Prior):
             )
         self.chains = None if self.exact else chains
         self.log_partition = None
-        self._log_partition_version: tuple[int, ...] | None = None
+        self._estimated_for: list[Tensor] = []
         self.states: Tensor
         states = machine.bias.new_zeros(0, machine.bits) if self.chains is None else self.chains.start(machine)
         self.register_buffer("states", states)
@@ -224,20 +224,23 @@ class BoltzmannPrior(Prior):
             self.log_partition = annealed_importance_sampling(
                 self.machine, temperatures=temperatures, chains=chains, repeats=repeats
             )
-        self._log_partition_version = self._parameter_versions()
+        self._estimated_for = self._parameter_copies()
         return self.log_partition
 
     @property
     def log_partition_is_current(self) -> bool:
-        """False once an optimiser, or anything else, has changed the machine in place since the estimate."""
-        return self._log_partition_version == self._parameter_versions()
+        """False before the estimate, and once the machine's parameters have changed since."""
+        if not self._estimated_for:
+            return False
+        pairs = zip(self._estimated_for, self.machine.parameters(), strict=True)
+        return all(torch.equal(then, now) for then, now in pairs)
 
     def restore_log_partition(self, log_partition: LogPartition) -> None:
         """Take an estimate that was stored with the parameters as they are now."""
-        self.log_partition, self._log_partition_version = log_partition, self._parameter_versions()
+        self.log_partition, self._estimated_for = log_partition, self._parameter_copies()
 
-    def _parameter_versions(self) -> tuple[int, ...]:
-        return tuple(parameter._version for parameter in self.machine.parameters())
+    def _parameter_copies(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.machine.parameters()]
 
 
 def _check_bits(owner: str, bits: int, zeta: Tensor) -> None:
