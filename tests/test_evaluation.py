@@ -134,7 +134,7 @@ def test_noise_of_earlier_groups_is_no_activity() -> None:
     assert abs(float(variances[1]) - 0.25 / 12) < 5 * sd
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 10, 1000])
+@pytest.mark.parametrize("rows", [3, 15, 1000])
 def test_where_the_posterior_is_certain_every_number_is_the_one_found_by_hand(rows: int) -> None:
     certain = 1 / (1 + math.exp(-30))
     table = Table([certain] * 5, [1 - certain] * 5, [0.5, 0.75, 0.2, 0.5, 0.1], (3, 2))
@@ -228,7 +228,7 @@ def _moments(x: tuple[int, int]) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize("megabytes", [64, 1.1e-4])  # all at once; one example and one sample at a time
 def test_every_number_has_the_mean_found_by_enumerating_all_draws(megabytes: float) -> None:
-    copies = 5000 if megabytes > 1 else 30
+    copies = 5000 if megabytes > 1 else 15
     table = Table(ON, OFF, PRIOR, (1, 1), coupled=True)
     x = torch.tensor(STATES, dtype=torch.float64).repeat(copies, 1)
     numbers = score(table, x, 3, megabytes=megabytes).numbers()

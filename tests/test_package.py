@@ -1,6 +1,7 @@
 """The package as a user meets it: README, the map of the paper, the wheel."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dvaepp
+from dvaepp.experiments.results import table
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,3 +79,23 @@ def test_help_needs_no_torch() -> None:
         "try:\n    c.main(['--help'])\nexcept SystemExit:\n    assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/paper.md", "docs/design.md", "docs/log.md", "docs/results.md"])
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert all((ROOT / page).parent.joinpath(link).exists() for link in links if "://" not in link), links
+
+
+def test_the_results_page_is_what_the_command_makes_of_the_results() -> None:
+    assert (ROOT / "docs/results.md").read_text() == table(ROOT / "results")
+
+
+def test_the_readme_shows_the_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "results/table-2/mnist-static").glob("*/*/seed0.json"):
+        cell = "/".join(path.parts[-3:-1])
+        (shown,) = re.findall(rf"\| `{cell}` \| ([\d.]+)", readme)
+        nlls = [json.loads(each.read_text())["scores"]["nll"] for each in sorted(path.parent.glob("seed*.json"))]
+        assert float(shown) == pytest.approx(sum(nlls) / len(nlls), abs=0.005001)

@@ -233,7 +233,7 @@ class BoltzmannPrior(Prior):
         if not self._estimated_for:
             return False
         pairs = zip(self._estimated_for, self.machine.parameters(), strict=True)
-        return all(torch.equal(then, now) for then, now in pairs)
+        return all(torch.equal(then.to(now.device), now) for then, now in pairs)
 
     def restore_log_partition(self, log_partition: LogPartition) -> None:
         """Take an estimate that was stored with the parameters as they are now."""
