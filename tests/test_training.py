@@ -60,7 +60,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
 
 def test_a_run_killed_at_random_moments_ends_as_if_never_killed(tmp_path: Path) -> None:
     arguments = ["train", "quick/rbm", "--size", "tiny", "--seed", "3"]
-    for setting in (*SMALL, "model.groups=[20,20]", "training.steps=200", "training.validate_every=25"):
+    for setting in (*SMALL, "model.groups=[20,20]", "training.steps=500", "training.validate_every=25"):
         arguments += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -71,7 +71,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(tmp_path: Path) 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command(*arguments, "--out", str(whole)).wait() == 0
     process, chance = command(*arguments, "--out", str(killed)), random.Random(5)
-    for done in (3, 12, 20):
+    for done in (3, 20, 40):
         while len(Run(killed).metrics()) < done:
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.1))

@@ -79,7 +79,7 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.per_example:
         _must_end_in_npz(Path(arguments.per_example))
     torch.set_num_threads(run.record.threads)
-    with progress("scoring") as advance:
+    with progress() as advance:
         scores, result = runs.evaluate(
             run,
             settings,
@@ -212,7 +212,7 @@ def _fit_alone(run: Run) -> None:
         finished = trainer.step == trainer.settings.steps
         console.print("is finished already" if finished else f"goes on after step {trainer.step}")
     with (
-        progress("training", trainer.settings.steps, trainer.step) as advance,
+        progress(trainer.settings.steps, trainer.step) as advance,
         tensorboard(run, trainer.step) as board,
     ):
 

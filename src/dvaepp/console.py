@@ -46,8 +46,8 @@ def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
         text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
         console.print(text)
     else:
-        loss, distortion, weight, kl = (metrics[name] for name in ("loss", "distortion", "kl_weight", "kl"))
-        parts = f"loss {loss:.2f}: distortion {distortion:.2f} + {weight:.2f} x kl {kl:.2f}"
+        distortion, weight, kl = (metrics[name] for name in ("distortion", "kl_weight", "kl"))
+        parts = f"loss {distortion:.1f} + {weight:.2f} x {kl:.1f}"
         advance(int(metrics["step"]), trainer.settings.steps, parts)
 
 
@@ -70,22 +70,15 @@ def print_scores(scores: Scores) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int | None = None, start: int = 0) -> Iterator[Any]:
-    """A bar with speed and time left; yields advance(done, total, text)."""
-    speed = TextColumn("{task.fields[speed]}")
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        speed,
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task(title, total=total, completed=start, speed="", text="")
+def progress(total: int | None = None, start: int = 0) -> Iterator[Any]:
+    """A bar with speed and time left, within 80 columns; yields advance(done, total, text)."""
+    texts = (TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True), TextColumn("{task.fields[text]}"))
+    columns = (BarColumn(12), MofNCompleteColumn(), *texts)
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total, completed=start, speed="", text="")
 
         def advance(done: int, total: int, text: str = "") -> None:
-            rate = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
+            rate = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
 
         yield advance
