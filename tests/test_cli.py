@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from dvaepp.cli import main
-from dvaepp.storage import locked
+from dvaepp.experiments.catalogue import find
+from dvaepp.storage import locked, write_json
 
 QUICK = [
     "--size", "tiny", "--steps", "4", "--set", "training.validate_every=2", "--set", "model.hidden=[8]",
@@ -125,21 +126,52 @@ def test_resuming_a_finished_run_changes_nothing(copied: Path) -> None:
     assert (copied / "metrics.jsonl").read_bytes() == before
 
 
+def stored(folder: Path, seed: int, nll: float, **changes: object) -> None:
+    """A result of table-2/mnist-static/linear-1/rbm as `evaluate --results` keeps it, but for the changes."""
+    name = "table-2/mnist-static/linear-1/rbm"
+    names = ["nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size"]
+    scores = {"nll": nll, "nll_standard_error": 0.5, "log_z": 10.0, "log_z_standard_error": 0.1, "samples": 100.0}
+    result = {
+        "recipe": name,
+        "settings": find(name, "small").model_dump(mode="json"),
+        "seed": seed,
+        "steps": 3000,
+        "scores": {**scores, "examples": 1000.0, **dict.fromkeys(names, 1.0)},
+        "log_partition": {"method": "annealed importance sampling", "trusted": True},
+        "split": "test",
+        "evaluation_seed": 0,
+        "data": {"name": "mnist-static", "protocol": "as published"},
+        "commands": ["dvaepp train", "dvaepp evaluate"],
+        **changes,
+    }
+    write_json(folder / name / f"seed{seed}.json", result)
+
+
 def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "results/table-2/mnist-static/linear-1/rbm"
-    folder.mkdir(parents=True)
     for seed, nll in ((0, 91.0), (1, 92.0)):
-        scores = {
-            "nll": nll,
-            "nll_standard_error": 0.5,
-            "samples": 100,
-            "examples": 1000,
-            "log_z": 10.0,
-            "log_z_standard_error": 0.1,
-        }
-        (folder / f"seed{seed}.json").write_text(json.dumps({"seed": seed, "steps": 3000, "scores": scores}))
-    assert main(["table", "2", "--results", str(tmp_path / "results")]) == 0
+        stored(tmp_path, seed, nll)
+    assert main(["table", "2", "--results", str(tmp_path)]) == 0
     assert "| 91.50 ± 0.71 (1,000 examples) | 3,000, 100 | 0, 1 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"split": "valid"}, "on valid data"),
+        ({"recipe": "table-2/mnist-static/linear-2/rbm"}, "is of recipe table-2/mnist-static/linear-2/rbm"),
+        ({"settings": {}}, "its data settings are others"),
+        ({"scores": None}, "does not hold the scores of a run: scores"),
+        ({"scores": {"nll": 1.0}}, "scores lack distortion, effective_sample_size"),
+        ({"steps": "many"}, "does not hold the scores of a run: steps"),
+    ],
+)
+def test_a_table_takes_no_result_of_anything_else(
+    fails: Callable[..., str], tmp_path: Path, changes: dict[str, object], expected: str
+) -> None:
+    stored(tmp_path, 0, 91.0, **changes)
+    error = fails("table", "2", "--results", tmp_path)
+    assert "seed0.json" in error
+    assert expected in error
 
 
 def test_what_is_not_there_is_named(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
@@ -240,6 +272,8 @@ def test_files_that_are_no_codes_are_refused(
         ("run.json", "[" * 100_000),
         ("metrics.jsonl", "5\n"),
         ("metrics.jsonl", "garbage\n"),
+        ("metrics.jsonl", '{"step": 1, "loss": NaN}\n'),
+        ("metrics.jsonl", '{"step": ' + 5000 * "9" + "}\n"),
         ("metrics.jsonl", "\xff\n"),
         ("scores.json", "{}"),
         ("scores.json", "5"),
@@ -250,7 +284,9 @@ def test_a_report_of_damaged_files_names_them(fails: Callable[..., str], copied:
     assert name in fails("report", copied)
 
 
-@pytest.mark.parametrize(("key", "value"), [("seed", "abc"), ("threads", 0), ("threads", 10**6), ("command", 5)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", "abc"), ("threads", 0), ("threads", 10**6), ("command", 5), ("seed", 2**70)]
+)
 def test_a_record_of_wrong_types_is_refused(fails: Callable[..., str], copied: Path, key: str, value: object) -> None:
     record = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps({**record, key: value}))
@@ -297,14 +333,27 @@ def test_settings_beyond_the_machine_end_in_a_sentence(fails: Callable[..., str]
     assert not (tmp_path / "run").exists()
 
 
-def test_an_output_that_cannot_be_written_costs_no_scores(
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     fails: Callable[..., str], copied: Path, tmp_path: Path
 ) -> None:
-    (copied / "scores.json").unlink(missing_ok=True)
     (tmp_path / "file").touch()
+    (copied / "scores.json").unlink(missing_ok=True)
     assert "must end in .npz" in fails("evaluate", copied, "--per-example", tmp_path / "x.csv")
-    assert "could not write" in fails("evaluate", copied, "--per-example", tmp_path / "file/x.npz")
-    assert (copied / "scores.json").exists()
+    assert "is not a folder" in fails("evaluate", copied, "--per-example", tmp_path / "file/x.npz")
+    assert "is not a folder" in fails("evaluate", copied, "--results", tmp_path / "file")
+    assert not (copied / "scores.json").exists()  # refused before any work
+
+
+def test_a_folder_is_no_file_to_write(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
+    for output in (".", "/", tmp_path):
+        assert "it is a folder" in fails("report", trained, "-o", output)
+
+
+def test_a_run_that_lost_its_checkpoint_is_not_begun_again(fails: Callable[..., str], copied: Path) -> None:
+    (copied / "checkpoint.safetensors").unlink()
+    before = (copied / "metrics.jsonl").read_bytes()
+    assert "holds results but no checkpoint.safetensors to go on from" in fails("resume", copied)
+    assert (copied / "metrics.jsonl").read_bytes() == before
 
 
 def test_names_with_brackets_are_printed_as_they_are(trained: Path, tmp_path: Path) -> None:

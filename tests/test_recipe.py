@@ -58,6 +58,8 @@ def test_overrides_are_json_or_text() -> None:
         ("model.beta=Infinity", "setting 'model.beta'"),
         ("training.learning_rate=[[1,NaN]]", "setting 'training.learning_rate"),
         ("training.beta=[-1,2]", "setting 'training.beta.0'"),
+        ("training.steps=" + 5000 * "9", "setting 'training.steps'"),
+        ("training.batch=99999999999", "setting 'training.batch'.*less than or equal to 1000000"),
         ("training.steps=true", "setting 'training.steps'"),
         ("training.batch=1", "training.batch must be at least 2 with batch norm"),
         ("name=../evil", "setting 'name'"),

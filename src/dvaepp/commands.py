@@ -24,7 +24,7 @@ from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.storage import locked, replacing, write_json, write_text
+from dvaepp.storage import check_target, locked, replacing, write_json, write_text
 from dvaepp.training import Metrics
 
 
@@ -78,6 +78,9 @@ def evaluate(arguments: Namespace) -> None:
         settings = settings.model_copy(update={"examples": None})
     if arguments.per_example:
         _must_end_in_npz(Path(arguments.per_example))
+        check_target(Path(arguments.per_example))
+    if arguments.results:
+        check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
     torch.set_num_threads(run.record.threads)
     with progress() as advance:
         scores, result = runs.evaluate(
@@ -222,9 +225,10 @@ def _fit_alone(run: Run) -> None:
 
         trainer.fit(report)
     folder = shlex.quote(str(run.folder))
+    samples_file = "samples.png" if len(run.data.shape) == 2 else "samples.npz"
     console.print(
         f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
-        f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o samples.png; dvaepp report {folder}",
+        f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o {samples_file}; dvaepp report {folder}",
         markup=False,
     )
 

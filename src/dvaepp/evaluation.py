@@ -110,8 +110,8 @@ def score(
 
     The prior's `log_partition` must have been estimated for its parameters as they are. `seed` decides the draws.
     """
-    if num_samples < 1:
-        raise InputError(f"samples must be at least 1, not {num_samples}")
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
     if len(x) < 1:
         raise InputError("score needs at least one example")
     if model.prior.log_partition is None or not model.prior.log_partition_is_current:

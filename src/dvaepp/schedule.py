@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 from torch import Tensor
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class TrainingSettings(BaseModel):
@@ -13,8 +17,8 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(ge=1)
-    batch: int = Field(100, ge=1)
+    steps: int = Field(ge=1, le=10**12)
+    batch: _Count = 100
     learning_rate: tuple[tuple[float, float], ...] = ((1.0, 1e-3),)
     """(until this fraction of training, rate), the last fraction being 1."""
     epsilon: float = Field(1e-3, gt=0)
@@ -25,13 +29,13 @@ class TrainingSettings(BaseModel):
     """The KL weight rises linearly from 0 to 1 over this fraction of training."""
     beta: tuple[PositiveFloat, PositiveFloat] | None = None
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
-    log_every: int = Field(100, ge=1)
-    validate_every: int = Field(1000, ge=1)
+    log_every: int = Field(100, ge=1, le=10**12)
+    validate_every: int = Field(1000, ge=1, le=10**12)
     """Steps between validations and between checkpoints."""
-    validation_samples: int = Field(10, ge=1)
-    validation_examples: int = Field(1000, ge=1)
-    validation_temperatures: int = Field(200, ge=1)
-    validation_chains: int = Field(256, ge=1)
+    validation_samples: _Count = 10
+    validation_examples: _Count = 1000
+    validation_temperatures: _Count = 200
+    validation_chains: _Count = 256
 
     @field_validator("learning_rate")
     @classmethod

@@ -19,12 +19,22 @@ from dvaepp.errors import InputError
 _KEY = "dvaepp"  # the header's only key: with more, safetensors writes them in random order
 
 
+def check_target(path: Path) -> None:
+    """InputError where a file cannot be written: it is a folder, or what lies above it is no folder or read-only."""
+    if not path.name or path.is_dir():
+        raise InputError(f"could not write {path}: it is a folder")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"could not write {path}: {above} is not a folder that can be written to")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
     A file that was there before survives a full disk or a kill at any moment. Raises InputError where writing fails.
     """
+    check_target(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +103,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected {what}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: {error}") from None
 
 
@@ -119,7 +129,7 @@ def load_tensors(
             return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}, about  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a dvaepp checkpoint") from None
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole dvaepp checkpoint: {error}") from None
 
 

@@ -89,7 +89,10 @@ def save_grid(path: Path, image: Image.Image) -> None:
     if kind is None:
         raise InputError(f"{path} has no suffix of an image format, expected one of {', '.join(_FORMATS)}")
     with replacing(path) as temporary:
-        image.save(temporary, kind)
+        try:
+            image.save(temporary, kind)
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"{path}: {image.width} x {image.height} pixels do not fit this format: {error}") from None
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------
@@ -215,6 +218,8 @@ def _thinned(values: Sequence[float]) -> list[float]:
 def _top(series: Sequence[Curve]) -> float | None:
     """The top of the axis: what curves reach after their first twentieth, from which they tend to fall steeply."""
     late = [value for curve in series for value in curve.values[len(curve.values) // 20 :]]
+    if not all(curve.values for curve in series):
+        raise InputError("metrics.jsonl lacks a quantity to draw")
     top = max(late) + 0.1 * (max(late) - min(late))
     return top if max(max(curve.values) for curve in series) > top > min(late) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
@@ -148,7 +149,7 @@ def recipe_from(values: Any, source: str) -> Recipe:
         if first["type"] == "extra_forbidden":
             raise InputError(f"{source} has an unknown setting {'.'.join(path)!r}{_nearest_setting(path)}") from None
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+        given = "" if first["type"] in ("missing", "value_error") else f", not {reprlib.repr(first['input'])}"
         raise InputError(f"{source}: setting {'.'.join(path) or 'recipe'!r}: {message}{given}") from None
 
 
@@ -180,7 +181,7 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
 
 

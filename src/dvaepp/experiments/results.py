@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 from dvaepp.errors import InputError
 from dvaepp.experiments import table_2
-from dvaepp.storage import read_json
+from dvaepp.experiments.catalogue import find
+from dvaepp.experiments.run import Result, read_result
 
 _HEADING = """# Table 2: NLL on test data, nats, z binary
 
@@ -26,24 +26,34 @@ def table(folder: Path) -> str:
     rows = []
     for cell, columns in table_2.PAPER.items():
         for column, paper in columns.items():
-            results = _results(folder / "table-2" / cell / column)
-            rows += [_row(f"table-2/{cell}/{column}", results, paper)] if results else []
+            name = f"table-2/{cell}/{column}"
+            results = [_result(path, name) for path in sorted((folder / name).glob("seed*.json"))]
+            rows += [_row(name, results, paper)] if results else []
     if not rows:
         raise InputError(f"{folder} holds no results of Table 2; `dvaepp evaluate RUN --results {folder}` makes them")
     return _HEADING + "\n".join(rows) + "\n"
 
 
-def _results(folder: Path) -> list[dict[str, Any]]:
-    return [read_json(path, "the scores of a run") for path in sorted(folder.glob("seed*.json"))]
+def _result(path: Path, name: str) -> Result:
+    """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
+    result = read_result(path)
+    known = [find(name, size).model_dump(mode="json") for size in table_2.SIZES]
+    for part in ("data", "model", "objective"):
+        if result.settings.get(part) not in [recipe[part] for recipe in known]:
+            raise InputError(f"{path} is not a result of {name}: its {part} settings are others")
+    if result.split != "test" or result.recipe != name:
+        raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")
+    return result
 
 
-def _row(name: str, results: list[dict[str, Any]], paper: tuple[float, float]) -> str:
-    scores = [result["scores"] for result in results]
+def _row(name: str, results: list[Result], paper: tuple[float, float]) -> str:
+    scores = [result.scores for result in results]
     nlls = [score["nll"] for score in scores]
     spread = statistics.stdev(nlls) if len(nlls) > 1 else scores[0]["nll_standard_error"]
-    ours = f"{statistics.mean(nlls):.2f} ± {spread:.2f} ({scores[0]['examples']:,.0f} examples)"
-    effort = {f"{result['steps']:,}, {result['scores']['samples']:.0f}" for result in results}
-    seeds = ", ".join(str(result["seed"]) for result in results)
+    examples = " or ".join(sorted({f"{score['examples']:,.0f}" for score in scores}))
+    ours = f"{statistics.mean(nlls):.2f} ± {spread:.2f} ({examples} examples)"
+    effort = {f"{result.steps:,}, {result.scores['samples']:.0f}" for result in results}
+    seeds = ", ".join(str(result.seed) for result in results)
     log_z = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
     cells = (f"`{name}`", ours, "; ".join(sorted(effort)), seeds, log_z, f"{paper[0]:.2f} ± {paper[1]:.2f}")
     return f"| {' | '.join(cells)} |"

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 import dvaepp
 from dvaepp.data import NAMES, Dataset
@@ -43,12 +43,76 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: dict[str, Any]
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**31)
     device: str
     threads: int = Field(ge=1, le=1024)
     data_dir: str | None
     command: str
     versions: dict[str, str]
+
+
+_Number = Annotated[int | float, Field(allow_inf_nan=False)]
+_METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, _Number])
+_SCORES = {"nll", "nll_standard_error", "nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl"} | {
+    "effective_sample_size",
+    "log_z",
+    "log_z_standard_error",
+    "samples",
+    "examples",
+}
+
+
+class Foundation(BaseModel):
+    """How log Z was found, and whether it is to be trusted."""
+
+    method: str
+    trusted: bool
+
+
+class Source(BaseModel):
+    """The data: name and protocol."""
+
+    name: str
+    protocol: str
+
+
+class Result(BaseModel):
+    """What `evaluate` writes, and `results/` keeps: the scores by name, and all that they rest on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    settings: dict[str, Any]
+    seed: int
+    steps: int
+    scores: dict[str, _Number]
+    log_partition: Foundation
+    split: str
+    evaluation_seed: int
+    data: Source
+    commands: list[str]
+
+    @field_validator("scores")
+    @classmethod
+    def _whole(cls, scores: dict[str, float]) -> dict[str, float]:
+        if missing := _SCORES - set(scores):
+            raise ValueError(f"scores lack {', '.join(sorted(missing))}")
+        return scores
+
+
+def read_result(path: Path) -> Result:
+    """The result in a file; InputError for anything else."""
+    try:
+        return Result.model_validate(read_json(path, "scores of a run"), strict=True)
+    except ValidationError as error:
+        raise InputError(f"{path} does not hold the scores of a run: {_first(error)}") from None
+
+
+def _first(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 @dataclass(frozen=True)
@@ -91,9 +155,7 @@ class Run:
         try:
             return Record.model_validate(values, strict=True)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "it"
-            raise InputError(f"{path} is not the record of a run: {where}: {first['msg']}") from None
+            raise InputError(f"{path} is not the record of a run: {_first(error)}") from None
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -126,8 +188,8 @@ class Run:
         )
         if trainer.checkpoint.exists():
             trainer.restore()
-        else:
-            trainer.metrics.unlink(missing_ok=True)
+        elif trainer.metrics.exists() or (self.folder / "best.safetensors").exists():
+            raise InputError(f"{self.folder} holds results but no checkpoint.safetensors to go on from")
         return trainer
 
     def model(self, last: bool = False, device: str | None = None) -> TrainedModel:
@@ -159,21 +221,16 @@ class Run:
         path = self.folder / "metrics.jsonl"
         try:
             lines = [json.loads(line) for line in read_lines(path)] if path.exists() else []
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} holds a line that is not JSON: {error}") from None
-        if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
-            raise InputError(f"{path} holds a line that is not an object of numbers with a step")
-        return lines
+            return [_METRICS.validate_python(line, strict=True) for line in lines]
+        except ValueError as error:
+            raise InputError(f"{path} holds a line that is not an object of finite numbers: {_first(error)}") from None
 
     def scores(self) -> dict[str, Any] | None:
         """What `evaluate` wrote last; InputError for anything else."""
         path = self.folder / "scores.json"
         if not path.exists():
             return None
-        result = read_json(path, "scores of a run")
-        if not isinstance(result, dict) or not {"scores", "log_partition", "steps", "data", "commands"} <= set(result):
-            raise InputError(f"{path} does not hold the scores of a run, which `dvaepp evaluate` writes")
-        return result
+        return read_result(path).model_dump()
 
 
 def _device(name: str) -> torch.device:
@@ -209,6 +266,7 @@ def evaluate(
     scores = score(trained.model, examples.float().to(trained.device), settings.samples, seed=seed, **progress)
     result = {
         "recipe": run.recipe.name,
+        "settings": run.record.recipe,
         "seed": run.seed,
         "steps": trained.step,
         "scores": scores.numbers(),

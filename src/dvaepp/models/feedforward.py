@@ -71,7 +71,7 @@ class FeedForwardVAE(Model):
     def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
         """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
         dtype = next(self.parameters()).dtype
-        if x.ndim != 2 or x.dtype != dtype:
+        if x.ndim != 2 or not len(x) or x.dtype != dtype:
             raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
         posterior = self.encoder(x, smoothing or self.smoothing)
         likelihood = self.decode(posterior.zeta)
