@@ -94,7 +94,9 @@ def test_the_results_page_is_what_the_command_makes_of_the_results() -> None:
 
 def test_the_readme_shows_the_results() -> None:
     readme = (ROOT / "README.md").read_text()
-    for path in (ROOT / "results/table-2/mnist-static").glob("*/*/seed0.json"):
+    paths = list((ROOT / "results/table-2/mnist-static").glob("*/*/seed0.json"))
+    assert len(paths) == len(re.findall(r"^\| `[a-z0-9-]+/[a-z]+` \| [\d.]+", readme, re.M)) > 0
+    for path in paths:
         cell = "/".join(path.parts[-3:-1])
         (shown,) = re.findall(rf"\| `{cell}` \| ([\d.]+)", readme)
         nlls = [json.loads(each.read_text())["scores"]["nll"] for each in sorted(path.parent.glob("seed*.json"))]

@@ -94,13 +94,13 @@ def evaluate(arguments: Namespace) -> None:
             megabytes=arguments.megabytes,
             progress=advance,
         )
-    print_scores(scores)
     write_json(run.folder / "scores.json", result)
     if arguments.results:
         write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
     if arguments.per_example:
         examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
         _write_npz(Path(arguments.per_example), **examples)
+    print_scores(scores)
 
 
 def sample(arguments: Namespace) -> None:
