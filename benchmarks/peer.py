@@ -2,10 +2,10 @@
 
 Run it in a virtual environment of its own; it needs nothing of ``dvaepp``::
 
-    python3 -m venv /tmp/peer
-    /tmp/peer/bin/pip install torch==2.13.0
-    /tmp/peer/bin/pip install dwave-pytorch-plugin==0.4.0 dwave-samplers==1.8.0 einops
-    OMP_NUM_THREADS=1 /tmp/peer/bin/python benchmarks/peer.py
+    python3 -m venv peer-env
+    peer-env/bin/pip install torch==2.13.0
+    peer-env/bin/pip install dwave-pytorch-plugin==0.4.0 dwave-samplers==1.8.0 einops
+    OMP_NUM_THREADS=1 peer-env/bin/python benchmarks/peer.py
 
 The job: a discrete VAE on 784 binary pixels with linear encoder and decoder, 200 spins, a complete
 bipartite Boltzmann machine of 100 + 100 spins as prior, batches of 100, and 1000 persistent Markov chains
