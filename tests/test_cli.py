@@ -11,7 +11,7 @@ from PIL import Image
 
 from dvaepp.cli import main
 from dvaepp.experiments.catalogue import find
-from dvaepp.storage import locked, write_json
+from dvaepp.storage import load_tensors, locked, save_tensors, write_json
 
 QUICK = [
     "--size", "tiny", "--steps", "4", "--set", "training.validate_every=2", "--set", "model.hidden=[8]",
@@ -126,14 +126,16 @@ def test_resuming_a_finished_run_changes_nothing(copied: Path) -> None:
     assert (copied / "metrics.jsonl").read_bytes() == before
 
 
+LINEAR = "table-2/mnist-static/linear-1/rbm"
+
+
 def stored(folder: Path, seed: int, nll: float, **changes: object) -> None:
     """A result of table-2/mnist-static/linear-1/rbm as `evaluate --results` keeps it, but for the changes."""
-    name = "table-2/mnist-static/linear-1/rbm"
     names = ["nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size"]
     scores = {"nll": nll, "nll_standard_error": 0.5, "log_z": 10.0, "log_z_standard_error": 0.1, "samples": 100.0}
     result = {
-        "recipe": name,
-        "settings": find(name, "small").model_dump(mode="json"),
+        "recipe": LINEAR,
+        "settings": find(LINEAR, "small").model_dump(mode="json"),
         "seed": seed,
         "steps": 3000,
         "scores": {**scores, "examples": 1000.0, **dict.fromkeys(names, 1.0)},
@@ -144,7 +146,7 @@ def stored(folder: Path, seed: int, nll: float, **changes: object) -> None:
         "commands": ["dvaepp train", "dvaepp evaluate"],
         **changes,
     }
-    write_json(folder / name / f"seed{seed}.json", result)
+    write_json(folder / LINEAR / f"seed{seed}.json", result)
 
 
 def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,6 +162,10 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
         ({"split": "valid"}, "on valid data"),
         ({"recipe": "table-2/mnist-static/linear-2/rbm"}, "is of recipe table-2/mnist-static/linear-2/rbm"),
         ({"settings": {}}, "its data settings are others"),
+        (
+            {"settings": find(LINEAR, "small").model_dump(mode="json") | {"training": {}}},
+            "its training settings are others",
+        ),
         ({"scores": None}, "does not hold the scores of a run: scores"),
         ({"scores": {"nll": 1.0}}, "scores lack distortion, effective_sample_size"),
         ({"steps": "many"}, "does not hold the scores of a run: steps"),
@@ -301,6 +307,12 @@ def test_metrics_that_are_gone_are_named_on_resume(fails: Callable[..., str], co
 def test_a_model_without_training_state_cannot_be_resumed(fails: Callable[..., str], copied: Path) -> None:
     shutil.copy(copied / "best.safetensors", copied / "checkpoint.safetensors")
     assert "holds a model but not the state of a training" in fails("resume", copied)
+
+
+def test_a_checkpoint_whose_header_says_too_little_is_refused(fails: Callable[..., str], copied: Path) -> None:
+    tensors, about = load_tensors(copied / "best.safetensors")
+    save_tensors(copied / "best.safetensors", tensors, {key: about[key] for key in ("recipe", "seed")})
+    assert "its header lacks data, shape, step" in fails("sample", copied, "-o", copied / "s.png")
 
 
 def test_a_checkpoint_of_another_seed_is_refused(fails: Callable[..., str], copied: Path) -> None:

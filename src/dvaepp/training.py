@@ -216,6 +216,8 @@ class Trainer:
 
 def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
     """InputError unless a checkpoint is of this recipe, seed and data."""
+    if missing := {"data", "shape", "step", *expected} - set(about):
+        raise InputError(f"{path} is not a run's checkpoint: its header lacks {', '.join(sorted(missing))}")
     for key, what in (("recipe", "another recipe"), ("seed", "another seed"), ("data", "other data")):
         if key in expected and about.get(key) != expected[key]:
             raise InputError(f"{path} was trained with {what} than the run has now")

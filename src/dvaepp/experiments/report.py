@@ -30,10 +30,7 @@ _VALIDATION_EXAMPLES, _TABLE_SAMPLES = 500, 2000
 
 
 def write_report(run: Run, path: Path) -> None:
-    """Write the page, the same for the same run; what cannot be shown says why.
-
-    Raises InputError where the folder holds no run or the page cannot be written.
-    """
+    """Write the page; what cannot be shown says why. InputError where there is no run or the page cannot be written."""
     subject = _Subject(run)
     parts = [_section(title, subject, content) for title, content in _SECTIONS.items()]
     body = "\n".join([_header(subject), _headline(subject), *parts])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from typing import Any
 
 from dvaepp.errors import InputError
 from dvaepp.experiments import table_2
@@ -37,13 +38,21 @@ def table(folder: Path) -> str:
 def _result(path: Path, name: str) -> Result:
     """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
     result = read_result(path)
-    known = [find(name, size).model_dump(mode="json") for size in table_2.SIZES]
-    for part in ("data", "model", "objective"):
-        if result.settings.get(part) not in [recipe[part] for recipe in known]:
+    known = [_but_steps(find(name, size).model_dump(mode="json")) for size in table_2.SIZES]
+    for part in ("data", "model", "objective", "training"):
+        if _but_steps(result.settings).get(part) not in [recipe[part] for recipe in known]:
             raise InputError(f"{path} is not a result of {name}: its {part} settings are others")
     if result.split != "test" or result.recipe != name:
         raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")
     return result
+
+
+def _but_steps(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the number of training steps, which the table shows."""
+    training = settings.get("training")
+    if not isinstance(training, dict):
+        return settings
+    return {**settings, "training": {key: value for key, value in training.items() if key != "steps"}}
 
 
 def _row(name: str, results: list[Result], paper: tuple[float, float]) -> str:
