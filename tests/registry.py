@@ -19,10 +19,15 @@ from scipy import stats
 from torch import Tensor, nn
 
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.concrete import Concrete
+from dvaepp.latent.densities import DensityPair
 from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
+from dvaepp.latent.pairs import OverlappingNormal, PowerFunction, UniformExponential
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
 from dvaepp.latent.sampling import PersistentChains
-from dvaepp.latent.smoothing import Overlapping, Smoothing
+from dvaepp.latent.smoothing import Overlapping, Smoothing, hard
+from dvaepp.latent.spikes import Spike, SpikeExponential, SpikeGaussian
+from dvaepp.latent.straight_through import StraightThrough, StraightThroughGumbel
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
 from dvaepp.objectives.bounds import importance_weighted, joint_elbo, marginal_elbo
 
@@ -34,11 +39,16 @@ PIXELS = 4
 
 @dataclass(frozen=True)
 class SmoothingCase:
-    """A smoothing and the same two densities by scipy; without density1, it is density0 mirrored about 1/2."""
+    """A smoothing and the same two densities by scipy; without density1, it is density0 mirrored about 1/2.
+
+    `beta` says how sharp it is; `unplaced` is the mass of r(zeta | 1) above the largest float64 below 1.
+    """
 
     smoothing: Overlapping
     density0: Any
     density1: Any = None
+    beta: float = 1.0
+    unplaced: float = 0.0
 
     def pdf(self, zeta: Tensor, z: int) -> Tensor:
         """r(zeta | z), float64."""
@@ -64,6 +74,16 @@ class SmoothingCase:
         mirrored = self.density0.cdf(1 - value) if self.density1 is None else self.density1.sf(value)
         return torch.from_numpy(np.asarray(mirrored))
 
+    def mean(self, z: int) -> float:
+        """E[zeta | z]."""
+        if self.density1 is None:
+            return float(abs(z - self.density0.mean()))
+        return float((self.density1 if z else self.density0).mean())
+
+    def variance(self, z: int) -> float:
+        """Var[zeta | z]."""
+        return float((self.density1 if z and self.density1 is not None else self.density0).var())
+
     def mixture_pdf(self, logits: Tensor, zeta: Tensor) -> Tensor:
         """sum_z q(z) r(zeta | z), float64."""
         logits = logits.detach().double()
@@ -78,7 +98,7 @@ class SmoothingCase:
         """R(zeta | 0) - R(zeta | 1), from the tail in which it does not cancel."""
         lower = self.cdf(zeta, 0) - self.cdf(zeta, 1)
         upper = self.sf(zeta, 1) - self.sf(zeta, 0)
-        return torch.where(zeta.double() < 0.5, lower, upper)
+        return torch.where(self.cdf(zeta, 0) + self.cdf(zeta, 1) < 1, lower, upper)
 
     def component_sample(self, z: Tensor, generator: np.random.Generator) -> Tensor:
         """zeta ~ r(zeta | z) by the components' own inverse CDF, at bits z."""
@@ -87,11 +107,18 @@ class SmoothingCase:
         zeta1 = 1 - zeta0 if self.density1 is None else self.density1.ppf(rho)
         return torch.where(z > 0.5, torch.from_numpy(zeta1), torch.from_numpy(zeta0))
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Where all mass but 1e-16 lies."""
+    def quadrature(self) -> tuple[Tensor, Tensor]:
+        """Nodes and weights for integrals over zeta; they crowd towards ends where densities are infinite."""
         low, high = self.density0.support()
-        return max(low, self.density0.ppf(1e-17)), high if math.isfinite(high) else 1 - self.density0.ppf(1e-17)
+        if self.unplaced:
+            t, weight = gauss_legendre(0.0, 1.0, pieces=100)
+            half, weight = t ** (2 * self.beta) / 2, weight * self.beta * t ** (2 * self.beta - 1)
+            upper = (1 - half).clamp(max=1 - 2.0**-53)
+            return torch.cat([half, upper]), torch.cat([weight, weight])
+        if not math.isfinite(low):
+            low = self.density0.ppf(1e-17)
+            high = 1 - low
+        return gauss_legendre(low, high, pieces=100)
 
 
 class _TruncatedExponential:
@@ -101,30 +128,81 @@ class _TruncatedExponential:
         self.law = stats.truncexpon(b=beta, scale=1 / beta)
         self.beta = beta
 
-    def pdf(self, zeta: Any) -> Any:
-        return self.law.pdf(zeta)
-
-    def cdf(self, zeta: Any) -> Any:
-        return self.law.cdf(zeta)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.law, name)
 
     def sf(self, zeta: Any) -> Any:
         """The integral of the density from zeta to 1, in closed form: scipy's cancels."""
         zeta = np.clip(zeta, 0, 1)
         return np.exp(-self.beta * zeta) * np.expm1(-self.beta * (1 - zeta)) / np.expm1(-self.beta)
 
-    def ppf(self, rho: Any) -> Any:
-        return self.law.ppf(rho)
+
+class _Floored:
+    """A law on [0, 1] mixed with the uniform one."""
+
+    def __init__(self, law: Any, epsilon: float) -> None:
+        self.parts, self.epsilon = (law, stats.uniform()), epsilon
+
+    def _mix(self, name: str, *arguments: Any) -> Any:
+        law, uniform = (getattr(part, name)(*arguments) for part in self.parts)
+        return (1 - self.epsilon) * law + self.epsilon * uniform
+
+    def pdf(self, zeta: Any) -> Any:
+        return self._mix("pdf", zeta)
+
+    def cdf(self, zeta: Any) -> Any:
+        return self._mix("cdf", zeta)
+
+    def sf(self, zeta: Any) -> Any:
+        return self._mix("sf", zeta)
+
+    def mean(self) -> Any:
+        return self._mix("mean")
+
+    def var(self) -> Any:
+        second = [part.var() + part.mean() ** 2 for part in self.parts]
+        return (1 - self.epsilon) * second[0] + self.epsilon * second[1] - self.mean() ** 2
 
     def support(self) -> tuple[float, float]:
-        return self.law.support()
+        return 0.0, 1.0
 
 
 def exponential(beta: float | Tensor) -> SmoothingCase:
-    return SmoothingCase(OverlappingExponential(beta), _TruncatedExponential(float(beta)))
+    return SmoothingCase(OverlappingExponential(beta), _TruncatedExponential(float(beta)), beta=float(beta))
 
 
 def logistic(beta: float | Tensor) -> SmoothingCase:
-    return SmoothingCase(OverlappingLogistic(beta), stats.logistic(scale=1 / float(beta)))
+    return SmoothingCase(OverlappingLogistic(beta), stats.logistic(scale=1 / float(beta)), beta=float(beta))
+
+
+def normal(beta: float | Tensor) -> SmoothingCase:
+    laws = (stats.norm(loc=z, scale=1 / float(beta)) for z in (0, 1))
+    return SmoothingCase(OverlappingNormal(beta), *laws, beta=float(beta))
+
+
+def power(beta: float | Tensor) -> SmoothingCase:
+    laws = stats.beta(1 / float(beta), 1), stats.beta(1, 1 / float(beta))
+    return SmoothingCase(PowerFunction(beta), *laws, beta=float(beta), unplaced=2.0 ** (-53 / float(beta)))
+
+
+def floored(beta: float | Tensor, epsilon: float = 0.05) -> SmoothingCase:
+    law = _Floored(_TruncatedExponential(float(beta)), epsilon)
+    return SmoothingCase(UniformExponential(beta, epsilon), law, beta=float(beta))
+
+
+def written_exponential(beta: float) -> SmoothingCase:
+    """The exponentials again, as a pair of densities that a user writes down."""
+    pair = DensityPair(lambda zeta: 3 - beta * zeta, lambda zeta: beta * zeta)
+    return SmoothingCase(pair, _TruncatedExponential(beta), beta=beta)
+
+
+def written_normal() -> SmoothingCase:
+    """Two normals that are no mirror images, cut at -1 and 2."""
+    pair = DensityPair(
+        lambda zeta: -(((zeta - 0.1) / 0.3) ** 2) / 2, lambda zeta: -(((zeta - 0.9) / 0.2) ** 2) / 2, -1.0, 2.0
+    )
+    laws = (stats.truncnorm((-1 - m) / s, (2 - m) / s, loc=m, scale=s) for m, s in ((0.1, 0.3), (0.9, 0.2)))
+    return SmoothingCase(pair, *laws)
 
 
 every_smoothing: dict[str, SmoothingCase] = {
@@ -138,6 +216,103 @@ every_smoothing: dict[str, SmoothingCase] = {
     "logistic-12.3": logistic(12.3),
     "logistic-30": logistic(30.0),
     "logistic-tensor-8": logistic(torch.tensor(8.0, dtype=torch.float64)),
+    "normal-1": normal(1.0),
+    "normal-5": normal(5.0),
+    "normal-12.3": normal(12.3),
+    "power-1.5": power(1.5),
+    "power-3": power(3.0),
+    "power-tensor-8": power(torch.tensor(8.0, dtype=torch.float64)),
+    "floored-5": floored(5.0),
+    "floored-20": floored(20.0, epsilon=0.2),
+    "written-exponential-40": written_exponential(40.0),
+    "written-normal": written_normal(),
+}
+
+every_sharpening: dict[str, Callable[[float | Tensor], SmoothingCase]] = {
+    "exponential": exponential,
+    "logistic": logistic,
+    "normal": normal,
+    "power": power,
+    "floored": floored,
+}
+
+
+@dataclass(frozen=True)
+class SpikeCase:
+    """A smoothing with an atom at 0, and r(zeta | 1) by scipy."""
+
+    smoothing: Spike
+    law: Any
+    beta: float
+
+    def integral(self, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """The integral of r(zeta | 1) f(zeta), cut at 0 where f may have a kink."""
+        low, high = self.law.support()
+        low, high = (low, high) if math.isfinite(low) else (self.law.ppf(1e-17), self.law.isf(1e-17))
+        parts = [gauss_legendre(*ends) for ends in itertools.pairwise(sorted({low, min(max(low, 0.0), high), high}))]
+        zeta, weight = (torch.cat(v) for v in zip(*parts, strict=True))
+        return (weight * torch.from_numpy(self.law.pdf(zeta.numpy())) * f(zeta)).sum(-1)
+
+
+class _Mirrored:
+    """The law of 1 - zeta."""
+
+    def __init__(self, law: Any) -> None:
+        self.law = law
+
+    def pdf(self, zeta: Any) -> Any:
+        return self.law.pdf(1 - zeta)
+
+    def cdf(self, zeta: Any) -> Any:
+        return self.law.sf(1 - zeta)
+
+    def sf(self, zeta: Any) -> Any:
+        return self.law.cdf(1 - zeta)
+
+    def mean(self) -> Any:
+        return 1 - self.law.mean()
+
+    def var(self) -> Any:
+        return self.law.var()
+
+    def support(self) -> tuple[float, float]:
+        low, high = self.law.support()
+        return 1 - high, 1 - low
+
+
+def spike_exponential(beta: float | Tensor) -> SpikeCase:
+    return SpikeCase(SpikeExponential(beta), _Mirrored(_TruncatedExponential(float(beta))), float(beta))
+
+
+def spike_gaussian(beta: float | Tensor, mean: float = 1.0) -> SpikeCase:
+    return SpikeCase(SpikeGaussian(beta, mean), stats.norm(loc=mean, scale=1 / float(beta)), float(beta))
+
+
+every_spike: dict[str, SpikeCase] = {
+    "exponential-1": spike_exponential(1.0),
+    "exponential-5": spike_exponential(5.0),
+    "exponential-30": spike_exponential(30.0),
+    "exponential-tensor-8": spike_exponential(torch.tensor(8.0, dtype=torch.float64)),
+    "gaussian-1": spike_gaussian(1.0),
+    "gaussian-3": spike_gaussian(3.0),
+    "gaussian-3-at-half": spike_gaussian(3.0, mean=0.5),
+    "gaussian-tensor-8": spike_gaussian(torch.tensor(8.0, dtype=torch.float64)),
+}
+
+every_deterministic: dict[str, Smoothing] = {
+    "hard": hard,
+    "straight-through": StraightThrough(),
+    "straight-through-gumbel-1": StraightThroughGumbel(1.0),
+    "straight-through-gumbel-0.3": StraightThroughGumbel(0.3),
+    "straight-through-gumbel-tensor": StraightThroughGumbel(torch.tensor(2.0, dtype=torch.float64)),
+}
+
+every_concrete: dict[str, Concrete] = {
+    "0.1": Concrete(0.1),
+    "0.5": Concrete(0.5),
+    "2/3": Concrete(2 / 3),
+    "2": Concrete(2.0),
+    "tensor": Concrete(torch.tensor(0.4, dtype=torch.float64)),
 }
 
 
@@ -159,14 +334,56 @@ def all_states(bits: int) -> Tensor:
 
 
 def pair_by_pair_energy(machine: BoltzmannMachine, z: Tensor) -> Tensor:
-    """-sum_i b_i z_i - sum_{i < j} J_ij z_i z_j, one term after the other."""
-    couplings = machine.coupling_matrix()
+    """-sum_i b_i z_i - sum_{i < j} J_ij z_i z_j over the pairs that interact, one term after the other."""
     energy = torch.zeros(z.shape[:-1], dtype=z.dtype)
     for i in range(machine.bits):
         energy = energy - machine.bias[i] * z[..., i]
-        for j in range(i + 1, machine.bits):
-            energy = energy - couplings[i, j] * z[..., i] * z[..., j]
+    for s, coupling in zip(machine.slices[1:], machine.couplings, strict=True):
+        for i, j in itertools.product(range(s.start), range(s.start, s.stop)):
+            if machine.mask is None or machine.mask[i, j]:
+                energy = energy - coupling[i, j - s.start] * z[..., i] * z[..., j]
     return energy
+
+
+def brute_force_log_z(machine: BoltzmannMachine) -> Tensor:
+    """log of the sum over all states."""
+    return torch.logsumexp(-pair_by_pair_energy(machine, all_states(machine.bits)), 0)
+
+
+def pair_moments(z: Tensor) -> Tensor:
+    """z_i and z_i z_j of every state, (states, bits (bits + 1) / 2): by their means a machine's samples are judged."""
+    i, j = torch.triu_indices(z.shape[-1], z.shape[-1])
+    return z[:, i] * z[:, j]
+
+
+def exact_pair_moments(machine: BoltzmannMachine, inverse_temperature: float = 1.0) -> Tensor:
+    """The means of `pair_moments` under the machine, by enumeration."""
+    return log_boltzmann(machine, inverse_temperature).exp().detach() @ pair_moments(all_states(machine.bits))
+
+
+def draw_states(log_p: Tensor, count: int) -> Tensor:
+    """Independent draws from a table of log p over all states."""
+    index = torch.multinomial(log_p.detach().exp(), count, replacement=True)
+    return all_states(int(math.log2(len(log_p))))[index]
+
+
+def state_counts(z: Tensor) -> Tensor:
+    """How many rows are each state, in the order of all_states."""
+    bits = z.shape[-1]
+    code = (z.reshape(-1, bits).double() @ (2.0 ** torch.arange(bits - 1, -1, -1, dtype=torch.float64))).long()
+    return torch.bincount(code, minlength=2**bits)
+
+
+def assert_distributed(z: Tensor, log_p: Tensor) -> None:
+    """Chi-square over all states at the tail probability of five sigma; states rarer than 5 counts are pooled."""
+    counts, expected = state_counts(z).double(), len(z) * log_p.detach().exp()
+    assert not counts[expected == 0].any(), "states that cannot be"
+    rare = expected < 5
+    pooled = [torch.cat([v[~rare], v[rare].sum()[None]]) if rare.any() else v for v in (counts, expected)]
+    if rare.any() and pooled[1][-1] < 5:
+        pooled = [torch.cat([v[:-2], v[-2:].sum()[None]]) for v in pooled]
+    statistic = float(((pooled[0] - pooled[1]) ** 2 / pooled[1]).sum())
+    assert stats.chi2.sf(statistic, len(pooled[0]) - 1) > 5.7e-7, f"chi-square {statistic} of {len(pooled[0])} cells"
 
 
 def log_boltzmann(machine: BoltzmannMachine, inverse_temperature: float = 1.0) -> Tensor:
@@ -224,6 +441,21 @@ def machine(*blocks: int, sd: float = 0.8, seed: int = 0) -> BoltzmannMachine:
     return made
 
 
+def sparse_machine(*blocks: int, pairs: Sequence[tuple[int, int]], sd: float = 0.8, seed: int = 0) -> BoltzmannMachine:
+    """A machine of these pairs only; the raw couplings of the others are not zero."""
+    mask = torch.zeros(sum(blocks), sum(blocks), dtype=torch.bool)
+    for i, j in pairs:
+        mask[i, j] = True
+    made: BoltzmannMachine = randomise(BoltzmannMachine(*blocks, mask=mask), sd, seed)
+    return made
+
+
+RING = tuple((i, 3 + (i + k) % 3) for i in range(3) for k in range(2))
+"""The pairs of a ring of six bits in two blocks of three: fewer are summed jointly than lie outside a block."""
+WHEEL = ((0, 3), (0, 4), (1, 3), (1, 4), (2, 3), (2, 4), (0, 5), (1, 5), (4, 5))
+"""The pairs of six bits in blocks (3, 2, 1)."""
+
+
 def directed(*sizes: int) -> DirectedPrior:
     ends = list(itertools.accumulate(sizes))
     nets = [network(end, size) for end, size in zip(ends, sizes[1:], strict=False)]
@@ -243,6 +475,10 @@ def boltzmann_prior(*blocks: int, **settings: Any) -> BoltzmannPrior:
     return BoltzmannPrior(machine(*blocks), **settings)
 
 
+def sparse_prior(*blocks: int, pairs: Sequence[tuple[int, int]]) -> BoltzmannPrior:
+    return BoltzmannPrior(sparse_machine(*blocks, pairs=pairs))
+
+
 def forced_chains(*blocks: int) -> BoltzmannPrior:
     """A small machine treated as a large one; its log Z, which only the value needs, is found exactly."""
     prior = boltzmann_prior(*blocks, chains=PersistentChains(200, 5), exact_bits=0)
@@ -260,6 +496,8 @@ every_prior: dict[str, PriorCase] = {
     "rbm-2-groups-across": PriorCase(partial(boltzmann_prior, 3, 3), (2, 4)),
     "rbm-4-groups": PriorCase(partial(boltzmann_prior, 3, 3), (1, 2, 2, 1)),
     "three-blocks": PriorCase(partial(boltzmann_prior, 2, 3, 1), (4, 2)),
+    "ring": PriorCase(partial(sparse_prior, 3, 3, pairs=RING), (2, 4)),
+    "sparse-three-blocks": PriorCase(partial(sparse_prior, 3, 2, 1, pairs=WHEEL), (3, 3)),
     "full": PriorCase(partial(boltzmann_prior, *[1] * 6), (3, 3)),
     "rbm-chains": PriorCase(partial(forced_chains, 3, 3), (3, 3)),
 }

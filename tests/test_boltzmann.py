@@ -1,13 +1,18 @@
 """The Boltzmann machine against sums over its pairs, tables of all its states, and quadrature over zeta."""
 
+import copy
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from registry import (
     all_states,
+    assert_distributed,
     assert_mean,
+    draw_states,
     errors_off,
     exponential,
     flat_gradient,
@@ -16,16 +21,33 @@ from registry import (
     log_boltzmann,
     machine,
     pair_by_pair_energy,
+    sparse_machine,
 )
-from scipy import stats
 from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.partition import exact_log_partition
 from dvaepp.latent.posterior import Posterior
 
 every_shape = [(3, 2), (2, 3, 2), (1, 1, 1, 1, 1), (5,), (4, 1), (1, 2, 1, 2)]
 shapes = pytest.mark.parametrize("blocks", every_shape, ids=str)
+
+every_mask: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
+    "rbm": ((3, 2), ((0, 3), (1, 3), (2, 4))),
+    "three-blocks": ((2, 3, 1), ((0, 2), (1, 4), (3, 5), (0, 5))),
+    "lower-triangle": ((2, 2, 2), ((2, 0), (5, 3), (4, 1), (1, 3), (3, 1))),
+    "single-bits": ((1, 1, 1, 1, 1), ((0, 1), (1, 2), (4, 2))),
+    "no-pairs": ((2, 2), ()),
+}
+masks = pytest.mark.parametrize(("blocks", "pairs"), every_mask.values(), ids=every_mask)
+
+every_machine: dict[str, Callable[..., BoltzmannMachine]] = {
+    **{str(blocks): partial(machine, *blocks) for blocks in every_shape},
+    **{f"masked-{name}": partial(sparse_machine, *blocks, pairs=pairs) for name, (blocks, pairs) in every_mask.items()},
+}
+machines = pytest.mark.parametrize("make", every_machine.values(), ids=every_machine)
+Make = Callable[..., BoltzmannMachine]
 
 
 # --- energy ---
@@ -39,9 +61,9 @@ def test_couplings_join_different_blocks_only_and_count_pairs_once(blocks: tuple
         assert bool(couplings[i, j] != 0) == (block[i] < block[j])
 
 
-@shapes
-def test_energy_is_the_sum_over_bits_and_pairs(blocks: tuple[int, ...]) -> None:
-    m = machine(*blocks)
+@machines
+def test_energy_is_the_sum_over_bits_and_pairs(make: Make) -> None:
+    m = make()
     z = all_states(m.bits)
     torch.testing.assert_close(m.energy(z), pair_by_pair_energy(m, z), rtol=1e-12, atol=1e-12)
     soft = torch.rand(4, 3, m.bits, dtype=torch.float64)
@@ -65,9 +87,9 @@ def test_every_parameter_takes_part_in_the_energy(blocks: tuple[int, ...]) -> No
     assert len(gradient) == sum(blocks) + pairs
 
 
-@shapes
-def test_field_is_the_log_odds_of_a_bit_given_the_other_blocks(blocks: tuple[int, ...]) -> None:
-    m = machine(*blocks)
+@machines
+def test_field_is_the_log_odds_of_a_bit_given_the_other_blocks(make: Make) -> None:
+    m = make()
     z = all_states(m.bits)
     for block, s in enumerate(m.slices):
         field = m.field(z, block)
@@ -78,13 +100,13 @@ def test_field_is_the_log_odds_of_a_bit_given_the_other_blocks(blocks: tuple[int
             torch.testing.assert_close(field[:, column], odds, rtol=1e-12, atol=1e-12)
 
 
-@shapes
-def test_log_marginal_sums_the_largest_block_out(blocks: tuple[int, ...]) -> None:
-    m = machine(*blocks)
+@machines
+def test_log_marginal_sums_the_largest_block_out(make: Make) -> None:
+    m = make()
     z = all_states(m.bits)
     s = m.slices[m.summed]
-    assert s.stop - s.start == max(blocks)
-    settings = all_states(max(blocks))
+    assert s.stop - s.start == max(m.blocks)
+    settings = all_states(max(m.blocks))
     filled = z[:, None, :].repeat(1, len(settings), 1)
     filled[..., s] = settings
     exact = torch.logsumexp(-pair_by_pair_energy(m, filled), 1)
@@ -105,43 +127,119 @@ def test_states_of_another_size_are_refused_by_name() -> None:
             call(torch.zeros(4, 6))
 
 
+# --- masks and labels ---
+
+
+@masks
+def test_only_the_masks_pairs_interact_whatever_the_raw_couplings(
+    blocks: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    m = sparse_machine(*blocks, pairs=pairs)
+    joined = {(min(pair), max(pair)) for pair in pairs}
+    assert m.mask is not None
+    assert {(i, j) for i, j in m.mask.nonzero().tolist()} == joined
+    couplings, z = m.coupling_matrix(), all_states(m.bits)
+    assert {(i, j) for i, j in couplings.nonzero().tolist()} == joined
+    columns = [torch.cat([c, c.new_zeros(m.bits - len(c), c.shape[1])]) for c in m.couplings]
+    raw = torch.cat([torch.zeros(m.bits, blocks[0]), *columns], 1)
+    energy = -(z @ m.bias) - sum((raw[i, j] * z[:, i] * z[:, j] for i, j in joined), torch.zeros(len(z)))
+    torch.testing.assert_close(m.energy(z), energy, rtol=1e-12, atol=1e-12)
+    assert bool((raw != 0).sum() > len(joined))
+
+
+@masks
+def test_no_gradient_reaches_pairs_that_do_not_interact(
+    blocks: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    m = sparse_machine(*blocks, pairs=pairs)
+    joined = {(min(pair), max(pair)) for pair in pairs}
+    groups = (1, m.bits - 1)
+    logits, feed = hierarchy(groups)
+    ones = torch.ones(m.bits, dtype=torch.float64)
+    values = {
+        "energy": m.energy(ones),
+        "log_marginal": m.log_marginal(ones),
+        "expected_energy": m.expected_energy(draw(groups, logits, feed)),
+        "log_partition": exact_log_partition(m),
+        "coupling_matrix": m.coupling_matrix().sum(),
+        "fields": sum(m.field(ones, block).sum() for block in range(len(blocks))),
+    }
+    for name, value in values.items():
+        by_couplings = torch.autograd.grad(value, list(m.couplings), retain_graph=True, allow_unused=True)
+        for s, gradient in zip(m.slices[1:], by_couplings, strict=True):
+            found = {(i, s.start + j) for i, j in gradient.nonzero().tolist()} if gradient is not None else set()
+            assert found == {(i, j) for i, j in joined if s.start <= j < s.stop}, name
+
+
+def test_the_mask_is_no_parameter_and_goes_where_the_machine_goes() -> None:
+    m = sparse_machine(3, 2, pairs=[(0, 3)])
+    assert list(m.state_dict()) == list(machine(3, 2).state_dict())
+    m.labels = tuple("abcde")
+    for other in (copy.deepcopy(m), m.float(), m.to(torch.float64)):
+        assert other.mask is not None
+        assert other.mask.dtype == torch.bool
+        assert other.mask.nonzero().tolist() == [[0, 3]]
+        assert other.labels == tuple("abcde")
+    assert m.to("meta").mask.is_meta
+    fresh = sparse_machine(3, 2, pairs=[(0, 3)], seed=5)
+    z = all_states(5)
+    fresh.load_state_dict(sparse_machine(3, 2, pairs=[(0, 3)]).state_dict())
+    torch.testing.assert_close(fresh.energy(z), sparse_machine(3, 2, pairs=[(0, 3)]).energy(z))
+    assert machine(3, 2).mask is None
+
+
+def square(bits: int, *pairs: tuple[int, int]) -> Tensor:
+    mask = torch.zeros(bits, bits, dtype=torch.bool)
+    for i, j in pairs:
+        mask[i, j] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (square(4), "5 x 5"),
+        (torch.zeros(5, 4, dtype=torch.bool), "5 x 5"),
+        (torch.zeros(5, dtype=torch.bool), "5 x 5"),
+        (torch.zeros(5, 5), "boolean"),
+        (square(5, (0, 3), (0, 1)), "one block"),
+        (square(5, (4, 3)), "one block"),
+        (square(5, (2, 2)), "one block"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(mask: Tensor, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    with pytest.raises(InputError, match=message):
+        BoltzmannMachine(3, 2, mask=mask)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "c", "c", "d"], [], list("abcdef"), list("abcda")])
+def test_labels_name_every_bit_once(labels: list[str]) -> None:
+    with pytest.raises(InputError, match="5 different names"):
+        BoltzmannMachine(3, 2, labels=labels)
+    assert BoltzmannMachine(3, 2).labels == (0, 1, 2, 3, 4)
+    assert BoltzmannMachine(3, 2, labels="vwxyz").labels == tuple("vwxyz")
+
+
+def test_its_text_says_how_many_pairs_interact() -> None:
+    assert "3 x 2, 2 couplings" in repr(sparse_machine(3, 2, pairs=[(0, 3), (4, 1)]))
+    assert "couplings)" not in repr(machine(3, 2)).splitlines()[0]
+
+
 # --- Gibbs sampling ---
 
 
-def state_counts(z: Tensor) -> Tensor:
-    """How many rows are each state, in the order of all_states."""
-    bits = z.shape[-1]
-    code = (z.reshape(-1, bits).double() @ (2.0 ** torch.arange(bits - 1, -1, -1, dtype=torch.float64))).long()
-    return torch.bincount(code, minlength=2**bits)
-
-
-def assert_distributed(z: Tensor, log_p: Tensor) -> None:
-    """Chi-square over all states at the tail probability of five sigma; states rarer than 5 counts are pooled."""
-    counts, expected = state_counts(z).double(), len(z) * log_p.detach().exp()
-    rare = expected < 5
-    pooled = [torch.cat([v[~rare], v[rare].sum()[None]]) if rare.any() else v for v in (counts, expected)]
-    if rare.any() and pooled[1][-1] < 5:
-        pooled = [torch.cat([v[:-2], v[-2:].sum()[None]]) for v in pooled]
-    statistic = float(((pooled[0] - pooled[1]) ** 2 / pooled[1]).sum())
-    assert stats.chi2.sf(statistic, len(pooled[0]) - 1) > 5.7e-7, f"chi-square {statistic} of {len(pooled[0])} cells"
-
-
-def draw_states(log_p: Tensor, count: int) -> Tensor:
-    index = torch.multinomial(log_p.detach().exp(), count, replacement=True)
-    return all_states(int(math.log2(len(log_p))))[index]
-
-
-@shapes
+@machines
 @pytest.mark.parametrize("inverse_temperature", [1.0, 0.4])
-def test_gibbs_converges_to_the_enumerated_distribution(blocks: tuple[int, ...], inverse_temperature: float) -> None:
-    m = machine(*blocks)
+def test_gibbs_converges_to_the_enumerated_distribution(make: Make, inverse_temperature: float) -> None:
+    m = make()
     z = m.gibbs(torch.zeros(20_000, m.bits, dtype=torch.float64), 40, inverse_temperature)
     assert_distributed(z, log_boltzmann(m, inverse_temperature))
 
 
-@shapes
-def test_one_sweep_leaves_the_distribution_as_it_is(blocks: tuple[int, ...]) -> None:
-    m = machine(*blocks, sd=1.5)
+@machines
+def test_one_sweep_leaves_the_distribution_as_it_is(make: Make) -> None:
+    m = make(sd=1.5)
     log_p = log_boltzmann(m)
     assert_distributed(m.gibbs(draw_states(log_p, 40_000), 1), log_p)
 
@@ -194,6 +292,84 @@ def test_gibbs_leaves_its_argument_and_any_leading_dimensions_alone() -> None:
 def test_no_sweeps_change_nothing() -> None:
     z = all_states(5)
     torch.testing.assert_close(machine(3, 2).gibbs(z, 0), z, rtol=0, atol=0)
+
+
+# --- clamped bits and temperatures of their own ---
+
+
+def log_conditional(m: BoltzmannMachine, held: Tensor, values: Tensor) -> Tensor:
+    """log p(z | the held bits are these values), by enumeration."""
+    log_p = log_boltzmann(m).detach()
+    fits = (all_states(m.bits)[:, held] == values[held]).all(1)
+    return torch.log_softmax(log_p.masked_fill(~fits, -math.inf), 0)
+
+
+@pytest.mark.parametrize("held", [(0,), (3,), (1, 4), (0, 1, 2), (3, 4), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("name", ["(3, 2)", "(1, 1, 1, 1, 1)", "masked-single-bits"])
+def test_the_free_bits_follow_their_distribution_given_the_clamped_ones(name: str, held: tuple[int, ...]) -> None:
+    m = every_machine[name](sd=1.2)
+    clamped = torch.zeros(5, dtype=torch.bool)
+    clamped[list(held)] = True
+    start = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    z = m.gibbs(start.expand(20_000, 5), 25, clamped=clamped)
+    assert_distributed(z, log_conditional(m, clamped, start))
+
+
+@machines
+def test_clamping_bits_of_its_own_in_each_chain_leaves_the_distribution_as_it_is(make: Make) -> None:
+    m = make(sd=1.5)
+    log_p = log_boltzmann(m)
+    z = draw_states(log_p, 40_000)
+    clamped = torch.rand(z.shape) < 0.4
+    moved = m.gibbs(z, 1, clamped=clamped)
+    assert torch.equal(moved[clamped], z[clamped])
+    assert not torch.equal(moved, z)
+    assert_distributed(moved, log_p)
+
+
+def test_chains_with_masks_of_their_own_each_follow_theirs() -> None:
+    m = machine(2, 3, 1, sd=1.2)
+    clamped = torch.rand(3, 1, 6) < torch.tensor([0.3, 0.5, 0.7])[:, None, None]
+    z = torch.randint(0, 2, (3, 1, 6)).double().repeat(1, 20_000, 1)
+    moved = m.gibbs(z, 25, clamped=clamped)
+    for states, held, start in zip(moved, clamped[:, 0], z[:, 0], strict=True):
+        assert_distributed(states, log_conditional(m, held, start))
+
+
+def test_when_all_bits_are_clamped_nothing_moves() -> None:
+    z = all_states(5)
+    assert torch.equal(machine(3, 2).gibbs(z, 3, clamped=torch.ones(5, dtype=torch.bool)), z)
+
+
+@machines
+def test_each_state_may_have_an_inverse_temperature_of_its_own(make: Make) -> None:
+    m = make(sd=1.2)
+    betas = torch.tensor([0.0, 0.3, 1.0, 1.7], dtype=torch.float64)
+    z = m.gibbs(torch.zeros(20_000, 4, m.bits, dtype=torch.float64), 40, betas.expand(20_000, 4))
+    for level, beta in enumerate(betas.tolist()):
+        assert_distributed(z[:, level], log_boltzmann(m, beta))
+
+
+def test_clamped_bits_and_temperatures_go_together() -> None:
+    m, beta = machine(3, 2, sd=1.2), 0.6
+    clamped = torch.tensor([False, True, False, False, True])
+    start = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    z = m.gibbs(start.expand(20_000, 5), 25, torch.full((20_000,), beta, dtype=torch.float64), clamped)
+    with torch.no_grad():
+        for parameter in m.parameters():
+            parameter.mul_(beta)
+    assert_distributed(z, log_conditional(m, clamped, start))
+
+
+@shapes
+def test_a_tensor_of_one_inverse_temperature_is_that_number(blocks: tuple[int, ...]) -> None:
+    m, z = machine(*blocks), torch.zeros(7, 3, sum(blocks), dtype=torch.float64)
+    torch.manual_seed(1)
+    by_number = m.gibbs(z, 4, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(m.gibbs(z, 4, torch.full((7, 3), 0.5, dtype=torch.float64)), by_number)
+    torch.manual_seed(1)
+    assert torch.equal(m.gibbs(z, 4, 0.5, torch.zeros(sum(blocks), dtype=torch.bool)), by_number)
 
 
 # --- expected energy ---

@@ -10,10 +10,10 @@ from registry import all_states, errors_off, log_boltzmann, machine, pair_by_pai
 from torch import Tensor
 
 from dvaepp.errors import InputError
+from dvaepp.latent.annealing import annealed_importance_sampling
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.partition import (
     LogPartition,
-    annealed_importance_sampling,
     enumerated_log_marginals,
     enumerated_states,
     exact_log_partition,

@@ -10,17 +10,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dvaepp.errors import InputError as InputError
+    from dvaepp.latent.annealing import annealed_importance_sampling as annealed_importance_sampling
+    from dvaepp.latent.annealing import population_annealing as population_annealing
+    from dvaepp.latent.annealing import reverse_annealed_importance_sampling as reverse_annealed_importance_sampling
+    from dvaepp.latent.assessment import estimate_log_partition as estimate_log_partition
     from dvaepp.latent.boltzmann import BoltzmannMachine as BoltzmannMachine
+    from dvaepp.latent.concrete import Concrete as Concrete
+    from dvaepp.latent.convergence import ChainHealth as ChainHealth
+    from dvaepp.latent.convergence import chain_health as chain_health
+    from dvaepp.latent.densities import DensityPair as DensityPair
+    from dvaepp.latent.graphs import hardware_graph as hardware_graph
+    from dvaepp.latent.graphs import machine_on_graph as machine_on_graph
     from dvaepp.latent.overlapping import OverlappingExponential as OverlappingExponential
     from dvaepp.latent.overlapping import OverlappingLogistic as OverlappingLogistic
+    from dvaepp.latent.overlapping import OverlappingNormal as OverlappingNormal
+    from dvaepp.latent.pairs import PowerFunction as PowerFunction
+    from dvaepp.latent.pairs import UniformExponential as UniformExponential
     from dvaepp.latent.partition import LogPartition as LogPartition
-    from dvaepp.latent.partition import annealed_importance_sampling as annealed_importance_sampling
     from dvaepp.latent.partition import exact_log_partition as exact_log_partition
+    from dvaepp.latent.partition import exact_sample as exact_sample
     from dvaepp.latent.priors import BernoulliPrior as BernoulliPrior
     from dvaepp.latent.priors import BoltzmannPrior as BoltzmannPrior
     from dvaepp.latent.priors import DirectedPrior as DirectedPrior
+    from dvaepp.latent.sampling import AnnealedPopulation as AnnealedPopulation
+    from dvaepp.latent.sampling import ExactSamples as ExactSamples
     from dvaepp.latent.sampling import PersistentChains as PersistentChains
+    from dvaepp.latent.sampling import Sampler as Sampler
+    from dvaepp.latent.sampling import TemperedChains as TemperedChains
     from dvaepp.latent.smoothing import hard as hard
+    from dvaepp.latent.spikes import SpikeExponential as SpikeExponential
+    from dvaepp.latent.spikes import SpikeGaussian as SpikeGaussian
+    from dvaepp.latent.straight_through import StraightThrough as StraightThrough
+    from dvaepp.latent.straight_through import StraightThroughGumbel as StraightThroughGumbel
+    from dvaepp.latent.tempering import parallel_tempering as parallel_tempering
     from dvaepp.models.feedforward import FeedForwardVAE as FeedForwardVAE
     from dvaepp.models.feedforward import HierarchicalEncoder as HierarchicalEncoder
     from dvaepp.networks.dense import dense as dense
@@ -28,20 +50,77 @@ if TYPE_CHECKING:
     from dvaepp.objectives.bounds import joint_elbo as joint_elbo
     from dvaepp.objectives.bounds import log_weight as log_weight
     from dvaepp.objectives.bounds import marginal_elbo as marginal_elbo
+    from dvaepp.objectives.rolfe import rolfe_elbo as rolfe_elbo
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "errors": ("InputError",),
+    "latent.annealing": (
+        "annealed_importance_sampling",
+        "population_annealing",
+        "reverse_annealed_importance_sampling",
+    ),
+    "latent.assessment": ("estimate_log_partition",),
     "latent.boltzmann": ("BoltzmannMachine",),
-    "latent.partition": ("LogPartition", "annealed_importance_sampling", "exact_log_partition"),
-    "latent.priors": ("BernoulliPrior", "BoltzmannPrior", "DirectedPrior"),
-    "latent.sampling": ("PersistentChains",),
-    "latent.overlapping": ("OverlappingExponential", "OverlappingLogistic"),
+    "latent.concrete": ("Concrete",),
+    "latent.convergence": (
+        "ChainHealth",
+        "chain_health",
+    ),
+    "latent.graphs": (
+        "hardware_graph",
+        "machine_on_graph",
+    ),
+    "latent.overlapping": (
+        "OverlappingExponential",
+        "OverlappingLogistic",
+        "OverlappingNormal",
+    ),
+    "latent.pairs": (
+        "DensityPair",
+        "PowerFunction",
+        "UniformExponential",
+    ),
+    "latent.partition": (
+        "LogPartition",
+        "exact_log_partition",
+        "exact_sample",
+    ),
+    "latent.priors": (
+        "BernoulliPrior",
+        "BoltzmannPrior",
+        "DirectedPrior",
+    ),
+    "latent.sampling": (
+        "AnnealedPopulation",
+        "ExactSamples",
+        "PersistentChains",
+        "Sampler",
+        "TemperedChains",
+    ),
     "latent.smoothing": ("hard",),
-    "models.feedforward": ("FeedForwardVAE", "HierarchicalEncoder"),
+    "latent.spikes": (
+        "SpikeExponential",
+        "SpikeGaussian",
+    ),
+    "latent.straight_through": (
+        "StraightThrough",
+        "StraightThroughGumbel",
+    ),
+    "latent.tempering": ("parallel_tempering",),
+    "models.feedforward": (
+        "FeedForwardVAE",
+        "HierarchicalEncoder",
+    ),
     "networks.dense": ("dense",),
-    "objectives.bounds": ("importance_weighted", "joint_elbo", "log_weight", "marginal_elbo"),
+    "objectives.bounds": (
+        "importance_weighted",
+        "joint_elbo",
+        "log_weight",
+        "marginal_elbo",
+    ),
+    "objectives.rolfe": ("rolfe_elbo",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
     evaluate.add_argument("--temperatures", type=_positive, help="of annealed importance sampling of log Z")
     evaluate.add_argument("--chains", type=_positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")
     evaluate.add_argument("--split", choices=["test", "valid"], default="test")
     evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
     evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
@@ -111,6 +112,18 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("number", choices=["2"], help="of the paper's table")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
     table.add_argument("-o", "--output", metavar="FILE", help="write it there")
+
+    figure = command("figure", "the paper's figures about smoothings, as PNG and SVG")
+    figure.add_argument("name", choices=["1", "concrete"], help="figure 1, or Concrete's comparison (Appendix C)")
+    figure.add_argument(
+        "-o", "--output", metavar="FILE", help=".png, .svg, or no suffix for both (default: figure-NAME)"
+    )
+
+    prior = command("prior", "a run's Boltzmann machine, for samplers elsewhere: JSON with energies as Ising or QUBO")
+    _run(prior)
+    _model_choice(prior)
+    _output(prior, "machine.json")
+    prior.add_argument("--form", choices=["ising", "qubo"], default="ising", help="spins -1, 1 or bits 0, 1")
 
     data = command("data", "download data sets, or check the files of one")
     data.add_argument("action", choices=["fetch", "check"])

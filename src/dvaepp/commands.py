@@ -20,10 +20,13 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation import measuring
 from dvaepp.experiments import catalogue, results
 from dvaepp.experiments import run as runs
+from dvaepp.experiments.figures import write_figure
 from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
+from dvaepp.latent.exchange import read_states, to_ising, to_qubo, write_model
+from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.storage import check_target, locked, replacing, write_json, write_text
 from dvaepp.training import Metrics
 
@@ -76,6 +79,8 @@ def evaluate(arguments: Namespace) -> None:
     settings = run.recipe.evaluation.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if arguments.all:
         settings = settings.model_copy(update={"examples": None})
+    if arguments.quick:
+        settings = settings.model_copy(update={"thorough": False})
     if arguments.per_example:
         _must_end_in_npz(Path(arguments.per_example))
         check_target(Path(arguments.per_example))
@@ -175,6 +180,22 @@ def table(arguments: Namespace) -> None:
         write_text(Path(arguments.output), text)
     else:
         print(text, end="")
+
+
+def figure(arguments: Namespace) -> None:
+    """A figure of the paper."""
+    for path in write_figure(arguments.name, Path(arguments.output or f"figure-{arguments.name}")):
+        console.print(f"wrote {path}")
+
+
+def prior(arguments: Namespace) -> None:
+    """A run's Boltzmann machine as an Ising model or QUBO."""
+    boltzmann = Run(Path(arguments.run)).model(arguments.last, arguments.device).model.prior
+    if not isinstance(boltzmann, BoltzmannPrior):
+        raise InputError(f"the prior of {arguments.run} is a {type(boltzmann).__name__}, not a Boltzmann machine")
+    form = to_ising if arguments.form == "ising" else to_qubo
+    write_model(Path(arguments.output), form(boltzmann.machine))
+    console.print(f"wrote {arguments.output}")
 
 
 def data_(arguments: Namespace) -> None:
@@ -283,5 +304,7 @@ COMMANDS = {
     "decode": decode,
     "report": report,
     "table": table,
+    "figure": figure,
+    "prior": prior,
     "data": data_,
 }

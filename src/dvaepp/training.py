@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Trainer:
             group["eps"] = settings.epsilon / math.sqrt(1 - group["betas"][1] ** (self.step + 1))
         if settings.beta is not None:
             start, end = settings.beta
-            self.model.smoothing = replace(self.model.smoothing, beta=start + (end - start) * fraction)  # type: ignore[type-var]
+            self.model.smoothing = self.model.smoothing.sharpened(start + (end - start) * fraction)
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
         """The loss on the latest batch and its parts, with log Z as it is now."""
@@ -119,6 +119,7 @@ class Trainer:
             trace = self.model(x)
             distortion = -float(trace.likelihood.log_prob(x).mean())
             kl = float(self.model.prior.kl(trace.posterior).mean())
+            health = self.model.prior.chain_health()
         fraction = (self.step - 1) / self.settings.steps
         kl_weight = self.settings.kl_weight_at(fraction)
         return {
@@ -128,6 +129,7 @@ class Trainer:
             "kl": kl,
             "kl_weight": kl_weight,
             "learning_rate": self.settings.learning_rate_at(fraction),
+            **{f"chains_{name}": value for name, value in (asdict(health) if health else {}).items()},
         }
 
     def _stop_unless_finite(self, losses: Float[Tensor, " steps"]) -> None:
@@ -156,10 +158,10 @@ class Trainer:
             save_tensors(self.folder / "best.safetensors", self._model_tensors(), about)
         return metrics
 
-    def _estimate_log_partition(self, **settings: int) -> LogPartition:
+    def _estimate_log_partition(self, *, temperatures: int, chains: int, repeats: int = 3) -> LogPartition:
         """log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
         with measuring(self.model, self.seed + self.step):
-            return self.model.prior.estimate_log_partition(**settings)
+            return self.model.prior.estimate_log_partition(temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(

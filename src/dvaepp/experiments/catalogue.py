@@ -9,7 +9,7 @@ from dvaepp.experiments import table_2
 from dvaepp.experiments.recipe import Recipe, read_recipe
 from dvaepp.experiments.table_2 import Size
 
-QUICK = {"quick/rbm": "rbm", "quick/directed": "joint"}
+QUICK = {"quick/rbm": "rbm", "quick/zephyr": "rbm", "quick/directed": "joint"}
 """Starting points for any data: the nonlinear-2 models of Table 2, on the built-in digits unless told otherwise."""
 
 
@@ -31,6 +31,19 @@ def find(name: str, size: Size = "paper") -> Recipe:
     if name not in names():
         raise InputError(f"no recipe is named {name!r}{nearest(name, names())} (`dvaepp list` names them all)")
     if name in QUICK:
-        return table_2.recipe(name, "digits", "nonlinear-2", QUICK[name], size)
+        recipe = table_2.recipe(name, "digits", "nonlinear-2", QUICK[name], size)
+        return _on_hardware(recipe) if name == "quick/zephyr" else recipe
     _, data, network, column = name.split("/")
     return table_2.recipe(name, data, network, column, size)
+
+
+def _on_hardware(recipe: Recipe) -> Recipe:
+    """The recipe with a prior on the graph of a quantum annealer, small enough for a few chains."""
+    chains = min(recipe.model.chains, 200)
+    settings = {"prior": "graph", "graph": "zephyr-2", "groups": (80, 80), "chains": chains}
+    return recipe.model_copy(
+        update={
+            "about": "A Boltzmann machine on a Zephyr graph of 160 qubits, joint bound.",
+            "model": recipe.model.model_copy(update=settings),
+        }
+    )

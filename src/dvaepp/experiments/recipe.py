@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,20 +16,50 @@ from torch import Tensor, nn
 from dvaepp.data import Dataset, load
 from dvaepp.errors import InputError, nearest
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.concrete import Concrete
+from dvaepp.latent.dimod_sampler import simulated_annealing
+from dvaepp.latent.graphs import hardware_graph, machine_on_graph, read_edges
 from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
+from dvaepp.latent.pairs import OverlappingNormal, PowerFunction, UniformExponential
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
-from dvaepp.latent.sampling import PersistentChains
+from dvaepp.latent.sampling import AnnealedPopulation, ExactSamples, PersistentChains, Sampler, TemperedChains
+from dvaepp.latent.smoothing import Smoothing
+from dvaepp.latent.spikes import SpikeExponential, SpikeGaussian
+from dvaepp.latent.straight_through import StraightThrough, StraightThroughGumbel
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
 from dvaepp.networks.dense import centring, dense, output_bias
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
+from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.schedule import TrainingSettings
 from dvaepp.storage import read_json
 from dvaepp.training import Objective
 
-_OBJECTIVES: dict[str, Objective] = {"joint": joint_elbo, "marginal": marginal_elbo}
-_SMOOTHINGS = {"exponential": OverlappingExponential, "logistic": OverlappingLogistic}
-
-
+_OBJECTIVES: dict[str, Objective] = {"joint": joint_elbo, "marginal": marginal_elbo, "rolfe": rolfe_elbo}
+_SmoothingName = Literal[
+    "exponential",
+    "logistic",
+    "normal",
+    "power",
+    "uniform-exponential",
+    "spike-exponential",
+    "spike-gaussian",
+    "concrete",
+    "straight-through",
+    "straight-through-gumbel",
+]
+_SMOOTHINGS: dict[_SmoothingName, Callable[[float], Smoothing]] = {
+    "exponential": OverlappingExponential,
+    "logistic": OverlappingLogistic,
+    "normal": OverlappingNormal,
+    "power": PowerFunction,
+    "uniform-exponential": UniformExponential,
+    "spike-exponential": SpikeExponential,
+    "spike-gaussian": SpikeGaussian,
+    "concrete": lambda beta: Concrete(1 / beta),
+    "straight-through": lambda beta: StraightThrough(),
+    "straight-through-gumbel": lambda beta: StraightThroughGumbel(1 / beta),
+}
+_SamplerName = Literal["gibbs", "tempering", "population", "exact", "annealer"]
 _Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -53,14 +83,21 @@ class ModelSettings(_Settings):
     hidden: tuple[_Size, ...] = (200, 200)
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
-    prior: Literal["rbm", "directed", "bernoulli"] = "rbm"
+    prior: Literal["rbm", "graph", "directed", "bernoulli"] = "rbm"
+    """`rbm` and `graph` are Boltzmann machines: of blocks, or on a graph."""
     blocks: tuple[_Size, ...] | None = None
-    """Blocks of the Boltzmann machine; None cuts all the bits in half."""
+    """Blocks of the rbm; None cuts all the bits in half."""
+    graph: str | None = None
+    """A hardware graph by name, such as zephyr-2, or a CSV file of edges, for the prior `graph`."""
+    sampler: _SamplerName = "gibbs"
+    """Where the gradient of log Z comes from; unused where log Z is exact."""
     chains: _Size = 1000
     sweeps: _Size = 40
-    smoothing: Literal["exponential", "logistic"] = "exponential"
+    temperatures: Annotated[int, Field(ge=2, le=100_000)] = 10
+    """Of the samplers `tempering` and `population`."""
+    smoothing: _SmoothingName = "exponential"
     beta: float = Field(10.0, gt=0)
-    """The smoothing's inverse temperature, unless training.beta anneals it."""
+    """The smoothing's inverse temperature, unless training.beta anneals it; of `concrete`, one over its temperature."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
@@ -70,7 +107,24 @@ class ModelSettings(_Settings):
             )
         if self.prior == "rbm" and sum(self.groups) < 2:
             raise ValueError("a restricted Boltzmann machine needs at least 2 bits")
+        if (self.prior == "graph") != (self.graph is not None):
+            raise ValueError("graph and prior 'graph' need each other, as in prior=graph, graph=zephyr-2")
         return self
+
+    @property
+    def boltzmann(self) -> bool:
+        """Whether the prior is a Boltzmann machine."""
+        return self.prior in ("rbm", "graph")
+
+
+_SAMPLERS: dict[_SamplerName, Callable[[ModelSettings], Sampler]] = {
+    "gibbs": lambda model: PersistentChains(model.chains, model.sweeps),
+    "tempering": lambda model: TemperedChains(model.chains, model.sweeps, model.temperatures),
+    "population": lambda model: AnnealedPopulation(model.chains, model.temperatures),
+    "exact": lambda model: ExactSamples(model.chains),
+    "annealer": lambda model: simulated_annealing(model.chains, model.sweeps),
+}
+"""`annealer` is dwave-samplers' simulated annealing, through the adapter that serves any dimod sampler."""
 
 
 class EvaluationSettings(_Settings):
@@ -82,6 +136,8 @@ class EvaluationSettings(_Settings):
     temperatures: _Size = 1000
     chains: _Size = 1024
     repeats: _Size = 3
+    thorough: bool = True
+    """Whether log Z is found in other ways too, which must agree."""
 
 
 class Recipe(_Settings):
@@ -91,14 +147,23 @@ class Recipe(_Settings):
     about: str = ""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
-    objective: Literal["joint", "marginal"] = "joint"
+    objective: Literal["joint", "marginal", "rolfe"] = "joint"
     training: TrainingSettings
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
-        if self.objective == "marginal" and self.model.prior == "rbm":
+        if self.objective == "marginal" and self.model.boltzmann:
             raise ValueError("objective 'marginal' needs a directed or bernoulli prior; an rbm takes 'joint'")
+        if (self.objective == "rolfe") > (self.model.boltzmann and self.model.smoothing.startswith("spike")):
+            raise ValueError("objective 'rolfe' needs an rbm or graph prior and a smoothing with a spike")
+        if self.objective == "marginal" and self.model.smoothing.startswith("spike"):
+            raise ValueError("objective 'marginal' needs a smoothing without a spike, which takes 'joint'")
+        if self.objective == "joint" and self.model.smoothing == "concrete":
+            raise ValueError("smoothing 'concrete' has no joint bound; it takes objective 'marginal'")
+        several = len(self.model.groups) > 1 and self.model.boltzmann
+        if self.objective == "joint" and several and self.model.smoothing.startswith("spike"):
+            raise ValueError("a spike smoothing with a Boltzmann prior of several groups takes objective 'rolfe'")
         if self.model.batch_norm and self.model.hidden and self.training.batch < 2:
             raise ValueError(
                 "training.batch must be at least 2 with batch norm, which model.batch_norm=false turns off"
@@ -133,8 +198,17 @@ class Recipe(_Settings):
         if settings.prior == "directed":
             following = zip(starts, settings.groups[1:], strict=False)
             return DirectedPrior(settings.groups[0], *(self._network(start, size) for start, size in following))
-        blocks = settings.blocks or (bits - bits // 2, bits // 2)
-        return BoltzmannPrior(BoltzmannMachine(*blocks), PersistentChains(settings.chains, settings.sweeps))
+        return BoltzmannPrior(self._machine(), _SAMPLERS[settings.sampler](settings))
+
+    def _machine(self) -> BoltzmannMachine:
+        settings, bits = self.model, sum(self.model.groups)
+        if settings.graph is None:
+            return BoltzmannMachine(*(settings.blocks or (bits - bits // 2, bits // 2)))
+        from_file = settings.graph.endswith(".csv")
+        machine = machine_on_graph(read_edges(Path(settings.graph)) if from_file else hardware_graph(settings.graph))
+        if machine.bits != bits:
+            raise InputError(f"graph {settings.graph} has {machine.bits} nodes and model.groups hold {bits} bits")
+        return machine
 
 
 def recipe_from(values: Any, source: str) -> Recipe:

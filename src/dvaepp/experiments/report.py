@@ -191,6 +191,22 @@ def _training(subject: _Subject) -> str:
     return page.columns(*figures) + page.paragraph(note, "note")
 
 
+def _chains(subject: _Subject) -> str:
+    """What the gradient of log Z rests on: whether its chains move, agree, and are at the right temperature."""
+    texts = {
+        "autocorrelation_time": "Autocorrelation time of the energy, in Gibbs sweeps",
+        "r_hat": "R-hat of the energy: 1 where all chains see the same, above 1.1 where they stay apart",
+        "effective_inverse_temperature": "Inverse temperature at which the samples look drawn; it should be 1",
+    }
+    series = {text: subject.curve(f"chains_{name}") for name, text in texts.items()}
+    if not any(curve.values for curve in series.values()):
+        raise InputError("the gradient of log Z is exact or needs no chains")
+    figures = [page.figure(pictures.curves(text, curve), text) for text, curve in series.items()]
+    size = subject.curve("chains_effective_sample_size").values[-1]
+    note = f"At each point up to 100 chains were watched for 100 sweeps; at the last they were worth {size:,.0f} draws."
+    return page.columns(*figures) + page.paragraph(note, "note")
+
+
 def _samples(subject: _Subject) -> str:
     trained = subject.trained
     if len(trained.shape) != 2:
@@ -279,6 +295,7 @@ def _commands(subject: _Subject) -> str:
 _SECTIONS: dict[str, Callable[[_Subject], str]] = {
     "Numbers": _numbers,
     "Training": _training,
+    "Chains": _chains,
     "Samples": _samples,
     "Reconstructions": _reconstructions,
     "Prior": _prior,

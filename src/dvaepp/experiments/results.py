@@ -9,6 +9,7 @@ from typing import Any
 from dvaepp.errors import InputError
 from dvaepp.experiments import table_2
 from dvaepp.experiments.catalogue import find
+from dvaepp.experiments.recipe import Recipe, recipe_from
 from dvaepp.experiments.run import Result, read_result
 
 _HEADING = """# Table 2: NLL on test data, nats, z binary
@@ -38,21 +39,19 @@ def table(folder: Path) -> str:
 def _result(path: Path, name: str) -> Result:
     """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
     result = read_result(path)
-    known = [_but_steps(find(name, size).model_dump(mode="json")) for size in table_2.SIZES]
+    known = [_but_steps(find(name, size)) for size in table_2.SIZES]
+    settings = _but_steps(recipe_from(result.settings, str(path)))
     for part in ("data", "model", "objective", "training"):
-        if _but_steps(result.settings).get(part) not in [recipe[part] for recipe in known]:
+        if settings[part] not in [recipe[part] for recipe in known]:
             raise InputError(f"{path} is not a result of {name}: its {part} settings are others")
     if result.split != "test" or result.recipe != name:
         raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")
     return result
 
 
-def _but_steps(settings: dict[str, Any]) -> dict[str, Any]:
+def _but_steps(recipe: Recipe) -> dict[str, Any]:
     """The settings without the number of training steps, which the table shows."""
-    training = settings.get("training")
-    if not isinstance(training, dict):
-        return settings
-    return {**settings, "training": {key: value for key, value in training.items() if key != "steps"}}
+    return recipe.model_dump(mode="json", exclude={"training": {"steps"}})
 
 
 def _row(name: str, results: list[Result], paper: tuple[float, float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,6 +67,7 @@ class Foundation(BaseModel):
 
     method: str
     trusted: bool
+    diagnosis: dict[str, float] = {}
 
 
 class Source(BaseModel):
@@ -204,7 +205,7 @@ class Run:
         model, _ = self.recipe.build(torch.zeros(math.prod(shape)))
         load_model(model, path, tensors, about)
         if self.recipe.training.beta is not None:
-            model.smoothing = replace(model.smoothing, beta=self.recipe.training.beta[1])  # type: ignore[type-var]
+            model.smoothing = model.smoothing.sharpened(self.recipe.training.beta[1])
         return TrainedModel(model.to(where).eval(), about["step"], shape, where, about["data"])
 
     def data_for(self, trained: TrainedModel) -> Dataset:
@@ -261,7 +262,10 @@ def evaluate(
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
     torch.manual_seed(seed + 2**31)  # another stream than the scores'
     log_z = trained.model.prior.estimate_log_partition(
-        temperatures=settings.temperatures, chains=settings.chains, repeats=settings.repeats
+        temperatures=settings.temperatures,
+        chains=settings.chains,
+        repeats=settings.repeats,
+        thorough=settings.thorough,
     )
     scores = score(trained.model, examples.float().to(trained.device), settings.samples, seed=seed, **progress)
     result = {
@@ -270,7 +274,7 @@ def evaluate(
         "seed": run.seed,
         "steps": trained.step,
         "scores": scores.numbers(),
-        "log_partition": {"method": log_z.method, "trusted": log_z.trusted},
+        "log_partition": {"method": log_z.method, "trusted": log_z.trusted, "diagnosis": log_z.diagnosis},
         "split": split,
         "evaluation_seed": seed,
         "data": {"name": run.data.name, "protocol": run.data.protocol},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
@@ -19,8 +19,11 @@ class BoltzmannMachine(nn.Module):
     """p(z) = exp(-E(z)) / Z with E(z) = -b'z - z'Jz, each pair counted once (Sec. 5).
 
     `blocks` are the sizes of groups of bits that do not interact among themselves and are therefore drawn together:
-    `(200, 200)` is the restricted Boltzmann machine with W = couplings[0], `(*[1] * n)` is fully connected. States
-    lay the blocks side by side: floats 0 or 1 of shape (..., bits). All parameters start at zero.
+    `(200, 200)` is the restricted Boltzmann machine with W = couplings[0], `(*[1] * n)` is fully connected, and k
+    blocks are k-partite. `mask`, (bits, bits), says which pairs of different blocks interact, in either triangle: those
+    of a graph whose colour classes are the blocks (graphs.py); the others' couplings stay zero. `labels` name the bits
+    for others, 0, 1, ... by default. States lay the blocks side by side: floats 0 or 1 of shape (..., bits). All
+    parameters start at zero.
 
     One block is *summed out* wherever a sum over all states is needed: the largest, given the others, has independent
     bits.
@@ -30,7 +33,12 @@ class BoltzmannMachine(nn.Module):
     torch.Size([10, 5])
     """
 
-    def __init__(self, *blocks: int) -> None:
+    def __init__(
+        self,
+        *blocks: int,
+        mask: Bool[Tensor, "bits bits"] | None = None,
+        labels: Sequence[Hashable] | None = None,
+    ) -> None:
         super().__init__()
         if not blocks or any(isinstance(b, bool) or not isinstance(b, int) or b < 1 for b in blocks):
             raise InputError(f"blocks of a Boltzmann machine must be positive whole numbers, not {blocks}")
@@ -38,8 +46,24 @@ class BoltzmannMachine(nn.Module):
         ends = list(accumulate(blocks))
         self.slices = tuple(slice(end - size, end) for size, end in zip(blocks, ends, strict=True))
         self.summed = max(range(len(blocks)), key=lambda k: (blocks[k], k))
+        self.labels = tuple(range(self.bits) if labels is None else labels)
+        if len(set(self.labels)) != self.bits or len(self.labels) != self.bits:
+            raise InputError(f"labels must be {self.bits} different names of the bits, not {len(self.labels)}")
+        self.mask: Tensor | None
+        self.register_buffer("mask", None if mask is None else self._upper(mask), persistent=False)
         self.bias = nn.Parameter(torch.zeros(self.bits))
         self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
+
+    def _upper(self, mask: Bool[Tensor, "bits bits"]) -> Bool[Tensor, "bits bits"]:
+        """The mask's pairs with the earlier bit first; InputError where they lie within a block."""
+        if mask.shape != (self.bits, self.bits) or mask.dtype != torch.bool:
+            raise InputError(
+                f"mask of a Boltzmann machine of blocks {self.blocks} must be a boolean matrix of {self.bits} x "
+                f"{self.bits}, not {mask.dtype} of shape {tuple(mask.shape)}"
+            )
+        if any(bool(mask[s, s].any()) for s in self.slices):
+            raise InputError(f"mask joins bits of one block of {self.blocks}: bits of a block do not interact")
+        return (mask | mask.T).triu()
 
     @property
     def bits(self) -> int:
@@ -53,7 +77,7 @@ class BoltzmannMachine(nn.Module):
 
     def coupling_matrix(self) -> Float[Tensor, "bits bits"]:
         """J, strictly upper block triangular."""
-        columns = [F.pad(coupling, (0, 0, 0, self.bits - coupling.shape[0])) for coupling in self.couplings]
+        columns = [F.pad(coupling, (0, 0, 0, self.bits - s.start)) for s, coupling in self._interactions()]
         return torch.cat([self.bias.new_zeros(self.bits, self.blocks[0]), *columns], 1)
 
     def energy(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
@@ -64,21 +88,22 @@ class BoltzmannMachine(nn.Module):
             energy = energy - ((z[..., : s.start] @ coupling) * z[..., s]).sum(-1)
         return energy
 
-    def expected_energy(self, q: Posterior) -> Float[Tensor, "*batch"]:
+    def expected_energy(self, q: Posterior, nu: Float[Tensor, "*batch bits"] | None = None) -> Float[Tensor, "*batch"]:
         """E[E(z)] = -b'mu - sum_ij J_ij m_ij, m_ij = mu_i mu_j within a group, nu_i mu_j across groups (Sec. 5).
 
         Groups of q lie side by side over the machine's bits, earlier groups first; they need not be the blocks. Bits
         of one group are independent given the earlier zeta; across groups the later bit depends on the earlier one's
-        zeta only.
+        zeta only. `nu` is q's own unless it is given, with another gradient.
         """
         self._check(q.mu)
+        nu = q.nu if nu is None else nu
         energy = -(q.mu @ self.bias)
         for s, coupling in self._interactions():
             for group in q.slices:
                 start, stop = max(group.start, s.start), min(group.stop, s.stop)
                 if start < stop:
                     border = min(group.start, s.start)
-                    before = torch.cat([q.nu[..., :border], q.mu[..., border : s.start]], -1)
+                    before = torch.cat([nu[..., :border], q.mu[..., border : s.start]], -1)
                     field = before @ coupling[:, start - s.start : stop - s.start]
                     energy = energy - (field * q.mu[..., start:stop]).sum(-1)
         return energy
@@ -112,51 +137,79 @@ class BoltzmannMachine(nn.Module):
 
     @torch.no_grad()
     def gibbs(
-        self, z: Float[Tensor, "*batch bits"], sweeps: int, inverse_temperature: float = 1.0
+        self,
+        z: Float[Tensor, "*batch bits"],
+        sweeps: int,
+        inverse_temperature: float | Float[Tensor, "*batch"] = 1.0,
+        clamped: Bool[Tensor, "*#batch bits"] | None = None,
     ) -> Float[Tensor, "*batch bits"]:
         """States after `sweeps` sweeps of block Gibbs sampling of exp(-inverse_temperature E(z)); z is left as it is.
 
         A sweep redraws the summed-out block, then the others in their order, each given all the rest:
         p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does
-        not read the summed-out block's old bits.
+        not read the summed-out block's old bits. On a graph's colour classes it is chromatic Gibbs sampling. Bits that
+        are `clamped` keep z's values: the others are drawn from their distribution given those. Each state may have an
+        inverse temperature of its own.
         """
         self._check(z)
         if sweeps < 0:
             raise InputError(f"sweeps must not be negative, not {sweeps}")
-        states, fill_uniform = z.reshape(-1, self.bits).clone(), uniform_filler(z)
+        states = z.reshape(-1, self.bits).clone()
+        held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
-        steps = [self._gibbs_step(states, block, inverse_temperature) for block in order]
+        fill_uniform = uniform_filler(z)
+        redraws = [self._redraw(states, block, inverse_temperature, held, fill_uniform) for block in order]
         for _ in range(sweeps):
-            for field_given, later, after, uniform, bits in steps:
-                field = field_given()
-                if later.shape[1]:
-                    field.addmm_(later, after)
-                fill_uniform(uniform)
-                torch.lt(uniform, field.sigmoid_(), out=bits)
+            for redraw in redraws:
+                redraw()
         return states.view(z.shape)
 
-    def _gibbs_step(
-        self, states: Tensor, block: int, inverse_temperature: float
-    ) -> tuple[Callable[[], Tensor], Tensor, Tensor, Tensor, Tensor]:
-        """One block's redraw: its field given the bits on one side, bits and weights of the other, a buffer, bits."""
+    def _redraw(
+        self,
+        states: Float[Tensor, "chains bits"],
+        block: int,
+        inverse_temperature: float | Tensor,
+        held: Bool[Tensor, "chains bits"] | None,
+        fill_uniform: Callable[[Tensor], object],
+    ) -> Callable[[], None]:
+        """A function that redraws a block of the states in place, given the others."""
         s = self.slices[block]
-        before, after = (inverse_temperature * weight for weight in self._weights(block))
+        rows = inverse_temperature.reshape(-1, 1) if isinstance(inverse_temperature, Tensor) else None
+        scale = inverse_temperature if rows is None else 1.0
+        before, after = (scale * weight for weight in self._weights(block))
         earlier, later = states[:, : s.start], states[:, s.stop :]
         if not s.start:
             earlier, before, later, after = later, after, earlier, before
-        field_given = linear(earlier, before, inverse_temperature * self.bias[s])
+        field_given = linear(earlier, before, scale * self.bias[s])
         bits = states[:, s]
-        return field_given, later, after, torch.empty_like(bits, memory_format=torch.contiguous_format), bits
+        kept = None if held is None else (held[:, s], bits[held[:, s]])
+        uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
+
+        def redraw() -> None:
+            field = field_given()
+            if later.shape[1]:
+                field.addmm_(later, after)
+            if rows is not None:
+                field.mul_(rows)
+            fill_uniform(uniform)
+            torch.lt(uniform, field.sigmoid_(), out=bits)
+            if kept is not None:
+                bits[kept[0]] = kept[1]
+
+        return redraw
 
     def _weights(self, block: int) -> tuple[Tensor, Tensor]:
         """Couplings of a block to the bits before it, (before, size), and to those after it, (after, size)."""
         s = self.slices[block]
-        before = self.couplings[block - 1] if block else self.bias.new_zeros(0, s.stop)
-        after = [coupling[s].T for coupling in self.couplings[block:]]
+        couplings = [coupling for _, coupling in self._interactions()]
+        before = couplings[block - 1] if block else self.bias.new_zeros(0, s.stop)
+        after = [coupling[s].T for coupling in couplings[block:]]
         return before, torch.cat(after) if after else self.bias.new_zeros(0, s.stop - s.start)
 
     def _interactions(self) -> Iterator[tuple[slice, Tensor]]:
-        return zip(self.slices[1:], self.couplings, strict=True)
+        """For every block but the first, its slice and its couplings to the bits before it."""
+        for s, coupling in zip(self.slices[1:], self.couplings, strict=True):
+            yield s, coupling if self.mask is None else coupling * self.mask[: s.start, s]
 
     def _check(self, z: Tensor) -> None:
         if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
@@ -166,5 +219,6 @@ class BoltzmannMachine(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        """The blocks."""
-        return " x ".join(map(str, self.blocks))
+        """The blocks, and how many pairs interact where not all do."""
+        pairs = "" if self.mask is None else f", {int(self.mask.sum())} couplings"
+        return " x ".join(map(str, self.blocks)) + pairs

@@ -12,29 +12,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import clamp_probs
 
-from dvaepp.errors import InputError
+from dvaepp.latent.scalars import check_above, exp, expm1, log
 from dvaepp.latent.smoothing import Overlapping
-
-
-def _check_beta(beta: float | Tensor) -> None:
-    if isinstance(beta, Tensor) and (beta.ndim or beta.requires_grad):
-        raise InputError(f"beta must be a number or a 0-d tensor without gradient, not {beta}")
-    if isinstance(beta, Tensor) and beta.device.type != "cpu":
-        return  # reading its value would wait for the device
-    if not (isinstance(beta, float | int | Tensor) and math.isfinite(beta) and beta > 0):
-        raise InputError(f"beta must be a positive finite number, not {beta!r}")
-
-
-def _exp(x: float | Tensor) -> float | Tensor:
-    return torch.exp(x) if isinstance(x, Tensor) else math.exp(x)
-
-
-def _expm1(x: float | Tensor) -> float | Tensor:
-    return torch.expm1(x) if isinstance(x, Tensor) else math.expm1(x)
-
-
-def _log(x: float | Tensor) -> float | Tensor:
-    return torch.log(x) if isinstance(x, Tensor) else math.log(x)
 
 
 @dataclass(frozen=True)
@@ -52,11 +31,11 @@ class OverlappingExponential(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
-        _check_beta(self.beta)
+        check_above("beta", self.beta)
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """-beta zeta - log Z_beta."""
-        return _log(-self.beta / _expm1(-self.beta)) - self.beta * zeta
+        return log(-self.beta / expm1(-self.beta)) - self.beta * zeta
 
     def log_ratio(self, zeta: Tensor) -> Tensor:
         """beta (2 zeta - 1)."""
@@ -64,32 +43,32 @@ class OverlappingExponential(Overlapping):
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
-        return torch.expm1(-self.beta * zeta.clamp(0, 1)) / _expm1(-self.beta)
+        return torch.expm1(-self.beta * zeta.clamp(0, 1)) / expm1(-self.beta)
 
     def cdf_gap(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta zeta)) (1 - exp(-beta (1 - zeta))) / (1 - exp(-beta)), which does not cancel at the ends."""
-        return torch.expm1(-self.beta * zeta) * torch.expm1(self.beta * (zeta - 1)) / -_expm1(-self.beta)
+        return torch.expm1(-self.beta * zeta) * torch.expm1(self.beta * (zeta - 1)) / -expm1(-self.beta)
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """-log(1 - rho (1 - exp(-beta))) / beta."""
-        return (torch.log1p(rho * _expm1(-self.beta)) / -self.beta).clamp(0, 1)
+        return (torch.log1p(rho * expm1(-self.beta)) / -self.beta).clamp(0, 1)
 
     @property
     def mean0(self) -> float | Tensor:
         """1 / beta - 1 / (exp(beta) - 1)."""
-        return 1 / self.beta + _expm1(-self.beta) ** -1 + 1
+        return 1 / self.beta + expm1(-self.beta) ** -1 + 1
 
     @property
     def variance0(self) -> float | Tensor:
         """1 / beta^2 - exp(-beta) / (1 - exp(-beta))^2."""
-        return self.beta**-2 - (_expm1(-self.beta) + 1) / _expm1(-self.beta) ** 2
+        return self.beta**-2 - (expm1(-self.beta) + 1) / expm1(-self.beta) ** 2
 
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where (1 - q) m^2 + B m - q e = 0, e = exp(-beta), B = rho - (1 - q) + e (q - rho) (Eq. 3).
 
         Eq. 3 divides by 1 - q and cancels; here the root is taken on the side where nothing cancels.
         """
-        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), _exp(-self.beta)
+        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-self.beta)
         b = rho - p + e * (q - rho)
         root = torch.sqrt(b * b + 4 * p * q * e)
         m = torch.where(b > 0, 2 * q * e, root - b) / torch.where(b > 0, b + root, 2 * p)
@@ -104,12 +83,12 @@ class OverlappingLogistic(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.real
 
     def __post_init__(self) -> None:
-        _check_beta(self.beta)
+        check_above("beta", self.beta)
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """log(beta) - |beta zeta| - 2 log(1 + exp(-|beta zeta|))."""
         distance = (self.beta * zeta).abs()
-        return _log(self.beta) - distance - 2 * F.softplus(-distance)
+        return log(self.beta) - distance - 2 * F.softplus(-distance)
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """sigmoid(beta zeta)."""
@@ -117,7 +96,7 @@ class OverlappingLogistic(Overlapping):
 
     def cdf_gap(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta)) sigmoid(beta zeta) sigmoid(beta (1 - zeta)), which does not cancel in the tails."""
-        return -_expm1(-self.beta) * torch.sigmoid(self.beta * zeta) * torch.sigmoid(self.beta * (1 - zeta))
+        return -expm1(-self.beta) * torch.sigmoid(self.beta * zeta) * torch.sigmoid(self.beta * (1 - zeta))
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """logit(rho) / beta."""
@@ -136,7 +115,7 @@ class OverlappingLogistic(Overlapping):
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where rho m^2 + B m - (1 - rho) a = 0, a = exp(-beta), B = rho - (1 - q) + a (rho - q)."""
         rho = clamp_probs(rho)  # zeta is finite at rho = 0 and 1 too
-        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), _exp(-self.beta)
+        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-self.beta)
         b = rho - p + a * (rho - q)
         root = torch.sqrt(b * b + 4 * rho * (1 - rho) * a)
         # For b > 0 the root carries a factor a = exp(-beta), taken out as the 1 that it contributes to zeta.

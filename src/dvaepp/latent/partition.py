@@ -1,9 +1,8 @@
-"""The partition function of a Boltzmann machine: exact where it can be, else estimated with its uncertainty."""
+"""The partition function of a Boltzmann machine: what an estimate says of itself, and exact sums and samples."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +11,10 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.elimination import eliminated_log_partition, eliminated_sample, elimination_width
 
 MOST_ENUMERATED_BITS = 25
+MOST_SAMPLED_BITS = 20
 _CHUNK_BITS = 16
 
 
@@ -22,7 +23,8 @@ class LogPartition:
     """log Z (nats), how it was found and how far to trust it.
 
     `standard_error` is 0 for an exact value. `effective_sample_size` is that of the importance weights, None where
-    there are none. `trusted` is False where the estimate's own diagnosis says that its error may be larger than stated.
+    there are none. `trusted` is False where the estimate's own diagnosis says that its error may be larger than stated;
+    `diagnosis` holds what it was judged by, as numbers by name.
     """
 
     value: float
@@ -30,6 +32,7 @@ class LogPartition:
     effective_sample_size: float | None
     trusted: bool
     method: str
+    diagnosis: dict[str, float] = field(default_factory=dict)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -58,21 +61,58 @@ def enumerated_log_marginals(machine: BoltzmannMachine) -> Float[Tensor, " state
     return machine.log_marginal(enumerated_states(machine))
 
 
+def exact_bits(machine: BoltzmannMachine) -> int:
+    """How many bits have to be summed over jointly to be exact: those outside the largest block, or the treewidth."""
+    width = machine.enumerated_bits if machine.mask is None else elimination_width(machine)
+    return min(machine.enumerated_bits, width)
+
+
 def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
     """log Z = log sum_r exp(b'r + r'Jr + sum softplus(field(r))), r the bits outside the largest block.
 
-    A 0-d tensor, nats, differentiable in the machine's parameters; the graph holds a row for each of those settings, so
-    gradients are for some 16 bits. Raises InputError where more than 25 would have to be enumerated.
+    Or, for a masked machine whose graph has a smaller treewidth, summed bit by bit. A 0-d tensor, nats, differentiable
+    in the machine's parameters; the graph holds a row for each setting of `exact_bits(machine)` bits, so gradients are
+    for some 16 bits. Raises InputError where that is more than 25.
     """
-    count = machine.enumerated_bits
+    count = exact_bits(machine)
     if count > MOST_ENUMERATED_BITS:
         raise InputError(
-            f"exact_log_partition would enumerate 2^{count} states of a machine of blocks {machine.blocks}; at most "
+            f"exact_log_partition would sum 2^{count} states of a machine of blocks {machine.blocks}; at most "
             f"{MOST_ENUMERATED_BITS} bits outside the largest block can be (use annealed_importance_sampling)"
         )
+    if count < machine.enumerated_bits:
+        return eliminated_log_partition(machine)
     total, step = 2**count, 2 ** min(count, _CHUNK_BITS)
     chunks = (enumerated_states(machine, start, start + step) for start in range(0, total, step))
     return torch.logsumexp(torch.stack([torch.logsumexp(machine.log_marginal(z), 0) for z in chunks]), 0)
+
+
+def can_be_sampled_exactly(machine: BoltzmannMachine) -> bool:
+    """Whether `exact_sample` can serve this machine."""
+    return exact_bits(machine) <= MOST_SAMPLED_BITS
+
+
+@torch.no_grad()
+def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "samples bits"]:
+    """Independent draws from p(z): the enumerated bits from their marginal, then the summed-out block given them.
+
+    Or bit by bit, where the machine's treewidth is smaller. Raises InputError where more than 20 bits have to be summed
+    over jointly.
+    """
+    if not can_be_sampled_exactly(machine):
+        raise InputError(
+            f"exact_sample would sum 2^{exact_bits(machine)} states of a machine of blocks {machine.blocks}; at most "
+            f"{MOST_SAMPLED_BITS} bits outside the largest block can be (use PersistentChains or TemperedChains)"
+        )
+    if exact_bits(machine) < machine.enumerated_bits:
+        return eliminated_sample(machine, num_samples)
+    cumulative = torch.softmax(enumerated_log_marginals(machine).double(), 0).cumsum(0)
+    rho = torch.rand(num_samples, dtype=cumulative.dtype, device=cumulative.device)
+    rows = torch.searchsorted(cumulative, rho).clamp(max=len(cumulative) - 1)
+    z = enumerated_states(machine)[rows]
+    log_odds = machine.field(z, machine.summed)
+    z[:, machine.slices[machine.summed]] = (torch.rand_like(log_odds) < torch.sigmoid(log_odds)).to(z.dtype)
+    return z
 
 
 def exact_log_partition_given(
@@ -85,55 +125,8 @@ def exact_log_partition_given(
     return torch.logsumexp(log_marginal, -1)
 
 
-@torch.no_grad()
-def annealed_importance_sampling(
-    machine: BoltzmannMachine,
-    *,
-    temperatures: int = 1000,
-    chains: int = 1024,
-    repeats: int = 3,
-    sweeps: int = 1,
-) -> LogPartition:
-    """log Z = n log 2 + log E[w], log w = sum_t log p*_t+1(r_t) - log p*_t(r_t), along exp(-t E) (Neal 2001).
-
-    Weights are marginal: p*_t sums out the largest block, which halves their spread against full states
-    (Salakhutdinov & Murray 2008). E[Z estimate] = Z, so the logarithm is low on average. The standard error is the
-    larger of the weights' own and of the spread between the independent `repeats`, each of `chains` chains; it is
-    trusted where the effective sample size is at least 100 and no repeat lies further off than chance allows.
-    """
-    for name, setting in (
-        ("temperatures", temperatures),
-        ("chains", chains),
-        ("repeats", repeats),
-        ("sweeps", sweeps),
-    ):
-        if setting < 1:
-            raise InputError(f"{name} of annealed_importance_sampling must be at least 1, not {setting}")
-    z = torch.randint(0, 2, (repeats * chains, machine.bits), device=machine.bias.device).to(machine.bias.dtype)
-    log_weights = z.new_zeros(len(z), dtype=torch.float64)
-    for step in range(temperatures):
-        cold, warm = (step + 1) / temperatures, step / temperatures
-        rest_energy, field = machine.marginal_terms(z)
-        growth = F.softplus(cold * field) - F.softplus(warm * field)
-        log_weights += growth.sum(-1, dtype=torch.float64) - rest_energy / temperatures
-        if step + 1 < temperatures:
-            z = machine.gibbs(z, sweeps, inverse_temperature=cold)
-    method = f"annealed importance sampling, {temperatures} temperatures x {chains} chains x {repeats} repeats"
-    return _from_log_weights(log_weights.view(repeats, chains), machine.bits * math.log(2), method)
-
-
-def _from_log_weights(log_weights: Float[Tensor, "repeats chains"], log_base: float, method: str) -> LogPartition:
-    """log mean w, its error by the delta method and by repeats, and its diagnosis."""
-    weights = torch.softmax(log_weights.flatten(), 0)
-    size = float(1 / (weights**2).sum())
-    by_weights = math.sqrt(max(1 / size - 1 / weights.numel(), 0))
-    each = torch.logsumexp(log_weights, 1) - math.log(log_weights.shape[1])
-    by_repeats = float(each.std() / math.sqrt(len(each))) if len(each) > 1 else 0.0
-    consistent = by_repeats <= 4 * by_weights + 1e-6
-    return LogPartition(
-        value=log_base + float(torch.logsumexp(log_weights.flatten(), 0)) - math.log(log_weights.numel()),
-        standard_error=max(by_weights, by_repeats),
-        effective_sample_size=size,
-        trusted=math.isfinite(size) and size >= 100 and consistent,
-        method=method,
-    )
+def check_counts(owner: str, least: int = 1, **counts: int) -> None:
+    """InputError unless every setting of its owner is a whole number, the least or larger."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < least:
+            raise InputError(f"{name} of {owner} must be a whole number of at least {least}, not {count!r}")

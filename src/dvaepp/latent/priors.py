@@ -10,18 +10,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.latent.annealing import annealed_importance_sampling
+from dvaepp.latent.assessment import estimate_log_partition, exact
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.convergence import ChainHealth, chain_health
 from dvaepp.latent.gradients import replace_gradient
 from dvaepp.latent.partition import (
     LogPartition,
-    annealed_importance_sampling,
     exact_log_partition,
     exact_log_partition_given,
+    exact_sample,
 )
+from dvaepp.latent.partition import exact_bits as bits_to_sum
 from dvaepp.latent.posterior import Posterior, bernoulli_entropy
-from dvaepp.latent.sampling import PersistentChains, exact_sample
-from dvaepp.latent.smoothing import Hard, Overlapping, Smoothing
+from dvaepp.latent.sampling import Sampler
+from dvaepp.latent.smoothing import Overlapping, Smoothing
 
+_SWEEPS_APART = 40
 MOST_BITS_PER_EXAMPLE = 10
 """p(zeta) of a Boltzmann machine sums 2^bits states for every example: tractable up to this many."""
 
@@ -32,6 +37,8 @@ class Prior(nn.Module, ABC):
     """p(z) over all the bits, whose log Z is `log_partition`: None until it has been estimated for the first time."""
 
     log_partition: LogPartition | None
+    joins_groups = False
+    """Whether the KL joins bits of different groups, and so rests on nu (Sec. 5)."""
 
     @abstractmethod
     def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch terms"]:
@@ -56,10 +63,17 @@ class Prior(nn.Module, ABC):
     def refresh(self) -> None:
         """Advance what the gradient of log Z is estimated from, if anything: call it once a training step."""
 
-    def estimate_log_partition(self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3) -> LogPartition:
+    def chain_health(self) -> ChainHealth | None:
+        """How the chains are that the gradient of log Z comes from; None where there are none. Moves no state."""
+        return None
+
+    def estimate_log_partition(
+        self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3, thorough: bool = False
+    ) -> LogPartition:
         """Find log Z for the parameters as they are now, and keep it as `log_partition`.
 
-        The settings are those of annealed importance sampling, used where log Z cannot be had exactly.
+        The settings are those of annealed importance sampling, used where log Z cannot be had exactly; `thorough` adds
+        other ways, which must agree with it (`dvaepp.estimate_log_partition`).
         """
         return NORMALISED
 
@@ -141,18 +155,18 @@ class DirectedPrior(_DirectedByLogits):
 class BoltzmannPrior(Prior):
     """p(z) = exp(-E(z)) / Z, a Boltzmann machine (Sec. 5, Fig. 2g).
 
-    Where at most `exact_bits` bits lie outside the machine's largest block, log Z, its gradient and samples are exact
-    and no chains are needed. Else the gradient of log Z comes from persistent `chains` (call `refresh()` once a step)
-    and its value from `estimate_log_partition()`; until that has been called, `kl` is a loss with the right gradient,
-    and no bound.
+    Where at most `exact_bits` bits have to be summed over jointly (those outside the machine's largest block, or its
+    graph's treewidth), log Z, its gradient and samples are exact and no chains are needed. Else the gradient of log Z
+    comes from the samples of `chains`, any Sampler (call `refresh()` once a step), and its value from
+    `estimate_log_partition()`; until that has been called, `kl` is a loss with the right gradient, and no bound.
     """
 
-    def __init__(
-        self, machine: BoltzmannMachine, chains: PersistentChains | None = None, *, exact_bits: int = 16
-    ) -> None:
+    joins_groups = True
+
+    def __init__(self, machine: BoltzmannMachine, chains: Sampler | None = None, *, exact_bits: int = 16) -> None:
         super().__init__()
         self.machine = machine
-        self.exact = machine.enumerated_bits <= exact_bits
+        self.exact = bits_to_sum(machine) <= exact_bits
         if not self.exact and chains is None:
             raise InputError(
                 f"a Boltzmann machine of blocks {machine.blocks} is too large to enumerate: BoltzmannPrior needs "
@@ -177,7 +191,7 @@ class BoltzmannPrior(Prior):
         """
         if self.exact:
             return exact_log_partition(self.machine)
-        surrogate = self.machine.log_marginal(self.states).mean()
+        surrogate = self.machine.log_marginal(self.samples).mean()
         if self.log_partition is None:
             return surrogate
         return replace_gradient(torch.full_like(surrogate, self.log_partition.value), surrogate)
@@ -185,14 +199,14 @@ class BoltzmannPrior(Prior):
     def has_density(self, smoothing: Smoothing) -> bool:
         """True in the binary limit, and for overlapping smoothings of machines small enough to sum for each example."""
         few = self.exact and self.machine.enumerated_bits <= MOST_BITS_PER_EXAMPLE
-        return isinstance(smoothing, Hard) or (few and isinstance(smoothing, Overlapping))
+        return smoothing.binary or (few and isinstance(smoothing, Overlapping))
 
     def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """-E(z) - log Z with `hard`; else log sum_z p(z) prod_i r(zeta_i | z_i), by enumeration.
 
         The sum is the partition function of a machine with biases raised by log r(zeta | 1) - log r(zeta | 0).
         """
-        if isinstance(smoothing, Hard):
+        if smoothing.binary:
             return -self.machine.energy(zeta) - self.log_z()
         if not (self.has_density(smoothing) and isinstance(smoothing, Overlapping)):
             raise InputError(
@@ -204,26 +218,38 @@ class BoltzmannPrior(Prior):
         return smoothing.log_prob0(zeta).sum(-1) + log_unnormalised - self.log_z()
 
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
-        """Exact where the machine is enumerated; else copies of the chains' states, swept as in a training step."""
+        """Exact where that can be; else copies of the chains' samples, 40 Gibbs sweeps away from what each copies."""
         if self.chains is None:
             return exact_sample(self.machine, num_samples)
-        start = torch.randint(len(self.states), (num_samples,), device=self.states.device)
-        return self.chains.advance(self.machine, self.states[start])
+        start = torch.randint(len(self.samples), (num_samples,), device=self.states.device)
+        return self.machine.gibbs(self.samples[start], _SWEEPS_APART)
+
+    @property
+    def samples(self) -> Float[Tensor, "samples bits"]:
+        """The chains' samples of p(z), which the gradient of log Z is taken from."""
+        return self.states if self.chains is None else self.chains.samples(self.states)
 
     def refresh(self) -> None:
-        """Advance the persistent chains by their sweeps."""
+        """Advance the chains by one step of their sampler."""
         if self.chains is not None:
             self.states.copy_(self.chains.advance(self.machine, self.states))
 
-    def estimate_log_partition(self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3) -> LogPartition:
-        """Exact by enumeration, else annealed importance sampling with these settings; kept as `log_partition`."""
+    def chain_health(self) -> ChainHealth | None:
+        """The temperature of the samples, and how copies of 100 of them move in 100 Gibbs sweeps."""
+        return None if self.chains is None else chain_health(self.machine, self.samples)
+
+    def estimate_log_partition(
+        self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3, thorough: bool = False
+    ) -> LogPartition:
+        """Exact where that can be, else annealed importance sampling with these settings; kept as `log_partition`.
+
+        `thorough` adds parallel tempering and reverse annealing, and a judgement on whether the three agree.
+        """
         if self.exact:
-            value = float(exact_log_partition(self.machine).detach())
-            self.log_partition = LogPartition(value, 0.0, None, True, "exact, by enumeration")
+            self.log_partition = exact(self.machine)
         else:
-            self.log_partition = annealed_importance_sampling(
-                self.machine, temperatures=temperatures, chains=chains, repeats=repeats
-            )
+            estimate = estimate_log_partition if thorough else annealed_importance_sampling
+            self.log_partition = estimate(self.machine, temperatures=temperatures, chains=chains, repeats=repeats)
         self._estimated_for = self._parameter_copies()
         return self.log_partition
 

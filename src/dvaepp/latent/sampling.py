@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.errors import InputError
+from dvaepp.latent.annealing import annealed_population
 from dvaepp.latent.boltzmann import BoltzmannMachine
-from dvaepp.latent.partition import enumerated_log_marginals, enumerated_states
+from dvaepp.latent.partition import check_counts, exact_sample
+from dvaepp.latent.tempering import tempered_sweep, uniform_levels
+
+
+class Sampler(ABC):
+    """Where samples of p(z) come from: plain settings; what a sampler goes on from is a tensor that the prior holds."""
+
+    @abstractmethod
+    def start(self, machine: BoltzmannMachine) -> Float[Tensor, "*_ bits"]:
+        """The state to begin with."""
+
+    @abstractmethod
+    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "*_ bits"]) -> Float[Tensor, "*_ bits"]:
+        """The state after one step of training, of the same shape; `state` is left as it is."""
+
+    def samples(self, state: Float[Tensor, "*_ bits"]) -> Float[Tensor, "samples bits"]:
+        """The samples of p(z) that a state holds: all of it, unless the sampler says otherwise."""
+        return state
 
 
 @dataclass(frozen=True)
-class PersistentChains:
+class _Settings(Sampler):
+    """A sampler whose settings are all counts."""
+
+    def __post_init__(self) -> None:
+        check_counts(type(self).__name__, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class PersistentChains(_Settings):
     """Markov chains that go on from step to step of training, `sweeps` Gibbs sweeps a step (Tieleman 2008).
 
     Holds the settings; the states are the prior's visible buffer.
@@ -23,25 +49,79 @@ class PersistentChains:
     num_chains: int
     sweeps: int
 
-    def __post_init__(self) -> None:
-        for name, value in (("num_chains", self.num_chains), ("sweeps", self.sweeps)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} of PersistentChains must be a positive whole number, not {value!r}")
-
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "chains bits"]:
-        """Uniform random states to start from."""
+        """Uniform random states."""
         return torch.randint(0, 2, (self.num_chains, machine.bits), device=machine.bias.device).to(machine.bias.dtype)
 
-    def advance(self, machine: BoltzmannMachine, states: Float[Tensor, "chains bits"]) -> Float[Tensor, "chains bits"]:
+    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "chains bits"]) -> Float[Tensor, "chains bits"]:
         """The states after one step's sweeps."""
-        return machine.gibbs(states, self.sweeps)
+        return machine.gibbs(state, self.sweeps)
 
 
-@torch.no_grad()
-def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "samples bits"]:
-    """Independent draws from p(z): the enumerated bits from their marginal, then the summed-out block given them."""
-    probabilities = torch.softmax(enumerated_log_marginals(machine).double(), 0)
-    z = enumerated_states(machine)[torch.multinomial(probabilities, num_samples, replacement=True)]
-    field = machine.field(z, machine.summed)
-    z[:, machine.slices[machine.summed]] = (torch.rand_like(field) < torch.sigmoid(field)).to(z.dtype)
-    return z
+@dataclass(frozen=True)
+class TemperedChains(_Settings):
+    """Chains at `temperatures` evenly spaced inverse temperatures from 0 to 1 that swap states (parallel tempering).
+
+    Samples are the states at 1: `num_chains`, each fed by hotter ones that cross what it cannot. A step costs as much
+    as temperatures x num_chains persistent chains (Hukushima & Nemoto 1996).
+    """
+
+    num_chains: int
+    sweeps: int
+    temperatures: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts("TemperedChains", least=2, temperatures=self.temperatures)
+
+    def start(self, machine: BoltzmannMachine) -> Float[Tensor, "temperatures chains bits"]:
+        """Uniform random states at every temperature."""
+        return uniform_levels(machine, self.temperatures, self.num_chains)
+
+    def advance(
+        self, machine: BoltzmannMachine, state: Float[Tensor, "temperatures chains bits"]
+    ) -> Float[Tensor, "temperatures chains bits"]:
+        """The states after one step's sweeps, each after swaps of the even or the odd neighbours in turn."""
+        ladder = torch.linspace(0, 1, self.temperatures, dtype=torch.float64)
+        first = int(torch.randint(2, ()))  # at random, so that all swap however few the sweeps of a step
+        for sweep in range(first, first + self.sweeps):
+            state, _, _ = tempered_sweep(machine, state, ladder, sweep % 2)
+        return state
+
+    def samples(self, state: Float[Tensor, "temperatures chains bits"]) -> Float[Tensor, "chains bits"]:
+        """The states at inverse temperature 1."""
+        return state[-1]
+
+
+@dataclass(frozen=True)
+class AnnealedPopulation(_Settings):
+    """`population` chains annealed anew at each step through `temperatures`, and resampled (population annealing).
+
+    Nothing is kept from step to step (Hukushima & Iba 2003).
+    """
+
+    population: int
+    temperatures: int
+
+    def start(self, machine: BoltzmannMachine) -> Float[Tensor, "population bits"]:
+        """The first population."""
+        return annealed_population(machine, self.population, self.temperatures)
+
+    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "population bits"]) -> Tensor:
+        """The next population."""
+        return annealed_population(machine, self.population, self.temperatures)
+
+
+@dataclass(frozen=True)
+class ExactSamples(_Settings):
+    """`num_samples` independent exact draws at each step, for machines that can be summed exactly."""
+
+    num_samples: int
+
+    def start(self, machine: BoltzmannMachine) -> Float[Tensor, "samples bits"]:
+        """The first draws."""
+        return exact_sample(machine, self.num_samples)
+
+    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "samples bits"]) -> Float[Tensor, "samples bits"]:
+        """The next draws."""
+        return exact_sample(machine, self.num_samples)

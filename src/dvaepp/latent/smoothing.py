@@ -2,14 +2,16 @@
 
 A smoothing is a frozen dataclass of plain numbers. Called with logits (the log odds of z = 1) it gives a
 `torch.distributions.Distribution` over zeta. An overlapping pair of densities is a few formulas for z = 0 (see
-overlapping.py); density, CDF, posterior and gradient of the mixture are written once, in `SmoothedBernoulli`.
+overlapping.py, pairs.py and densities.py); density, CDF, posterior and gradient of the mixture are written once, in
+`SmoothedBernoulli`. Smoothings of other kinds are in spikes.py, concrete.py and straight_through.py.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from torch.distributions.utils import clamp_probs
 
 from dvaepp.errors import InputError
 from dvaepp.latent.gradients import replace_gradient
+from dvaepp.latent.quantiles import quantile
 
 
 class BitDistribution(Distribution, ABC):
@@ -60,9 +63,24 @@ class BitDistribution(Distribution, ABC):
 class Smoothing(ABC):
     """A map from logits to a distribution over zeta that tends to the bits themselves as it sharpens."""
 
+    binary: ClassVar[bool] = False
+    """zeta is z itself, 0 or 1 (hard, straight-through)."""
+
+    smooth_posterior: ClassVar[bool] = True
+    """q(z | x, zeta) is a smooth function of zeta, so that gradients may flow through nu (Sec. 5)."""
+
+    shared_conditional: ClassVar[bool] = True
+    """r(zeta | z) is the same in q and in p, so that it cancels in KL(q(z, zeta) || p(z, zeta))."""
+
     @abstractmethod
     def __call__(self, logits: Float[Tensor, "*shape"]) -> BitDistribution:
         """The distribution q(zeta | x) of bits with these logits."""
+
+    def sharpened(self, beta: float | Tensor) -> Smoothing:
+        """The same smoothing at inverse temperature beta; InputError where there is none."""
+        if "beta" not in getattr(self, "__dataclass_fields__", {}):
+            raise InputError(f"{type(self).__name__} has no inverse temperature that could be set to {beta}")
+        return cast(Smoothing, replace(cast(Any, self), beta=beta))
 
 
 class Overlapping(Smoothing):
@@ -72,7 +90,10 @@ class Overlapping(Smoothing):
     overridden too. All methods act elementwise on tensors.
     """
 
-    support: ClassVar[constraints.Constraint]
+    @property
+    @abstractmethod
+    def support(self) -> constraints.Constraint:
+        """Where both densities are positive."""
 
     @abstractmethod
     def log_prob0(self, zeta: Tensor) -> Tensor:
@@ -96,9 +117,23 @@ class Overlapping(Smoothing):
     def variance0(self) -> float | Tensor:
         """Var[zeta | z = 0]."""
 
-    @abstractmethod
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
-        """The zeta at which the mixture's CDF is rho (its value; the gradient is SmoothedBernoulli's)."""
+        """The zeta at which the mixture's CDF is rho (its value; the gradient is SmoothedBernoulli's).
+
+        It lies between the two components' quantiles; without a closed form it is found there by bisection.
+        """
+        rho = rho + torch.zeros_like(logits)
+        q, p = torch.sigmoid(logits), torch.sigmoid(-logits)
+        ends = self.icdf0(rho), self.icdf1(rho)
+        return quantile(lambda zeta: p * self.cdf0(zeta) + q * self.cdf1(zeta), rho, *ends)
+
+    def draw0(self, rho: Tensor) -> Tensor:
+        """A draw from r(zeta | 0) made of one uniform number; need not rise with it."""
+        return self.icdf0(rho)
+
+    def draw1(self, rho: Tensor) -> Tensor:
+        """A draw from r(zeta | 1) made of one uniform number; need not rise with it."""
+        return self.icdf1(rho)
 
     def log_prob1(self, zeta: Tensor) -> Tensor:
         """log r(zeta | z = 1), nats."""
@@ -178,7 +213,7 @@ class SmoothedBernoulli(BitDistribution):
         with torch.no_grad():
             uniform = torch.rand((2, *shape), dtype=self.logits.dtype, device=self.logits.device)
             z, rho = uniform[0] < self.probs, clamp_probs(uniform[1])
-            zeta = torch.where(z, self.smoothing.icdf1(rho), self.smoothing.icdf0(rho))
+            zeta = torch.where(z, self.smoothing.draw1(rho), self.smoothing.draw0(rho))
         return self._reparameterise(zeta)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -220,16 +255,31 @@ class SmoothedBernoulli(BitDistribution):
 class Hard(Smoothing):
     """zeta = z: the limit beta -> infinity of every smoothing, in which likelihoods are measured."""
 
+    binary: ClassVar[bool] = True
+
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
         """q(z | x) itself."""
         return HardBernoulli(logits, validate_args)
 
 
 class HardBernoulli(BitDistribution):
-    """zeta = z ~ Bernoulli(logits). There is no density over zeta and no reparameterisation."""
+    """zeta = z ~ Bernoulli(logits), as z = 1[u < q] of a uniform number u. There is no density over zeta.
 
-    has_rsample = False
+    Without a surrogate there is no reparameterisation. With one, a function of (logits, u), draws are bits that carry
+    its gradient in place of their own, which is 0 almost everywhere.
+    """
+
     support = constraints.boolean
+
+    def __init__(
+        self,
+        logits: Float[Tensor, "*shape"],
+        validate_args: bool | None = None,
+        surrogate: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        self.surrogate = surrogate
+        self.has_rsample = surrogate is not None
+        super().__init__(logits, validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -243,17 +293,20 @@ class HardBernoulli(BitDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> HardBernoulli:
         """The same distribution with a larger batch shape."""
-        return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), self._validate_args)
+        return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), self._validate_args, self.surrogate)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Bits 0 or 1, shape sample_shape + logits.shape."""
         with torch.no_grad():
-            uniform = torch.rand(
-                self._extended_shape(torch.Size(sample_shape)),
-                dtype=self.logits.dtype,
-                device=self.logits.device,
-            )
-            return (uniform < self.probs).to(self.logits.dtype)
+            return (self._uniform(sample_shape) < self.probs).to(self.logits.dtype)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Bits 0 or 1, shape sample_shape + logits.shape, with the surrogate's gradient; refused without one."""
+        if self.surrogate is None:
+            raise NotImplementedError("bits have no reparameterised draws without a surrogate gradient")
+        uniform = self._uniform(sample_shape)
+        z = (uniform < self.probs).to(self.logits.dtype)
+        return replace_gradient(z, self.surrogate(self.logits, uniform)) if self.logits.requires_grad else z
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(z | x) = z logit - log(1 + exp(logit)), nats, elementwise."""
@@ -266,13 +319,17 @@ class HardBernoulli(BitDistribution):
         return torch.sigmoid(-self.logits) * (value >= 0) + self.probs * (value >= 1)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """1[rho > 1 - q]."""
+        """1[rho > 1 - q]; no gradient."""
         self._validate_probability(value)
         return (value > torch.sigmoid(-self.logits)).to(self.logits.dtype)
 
     def posterior(self, zeta: Tensor) -> Bernoulli:
-        """q(z | x, zeta) = 1[z = zeta]."""
+        """q(z | x, zeta) = 1[z = zeta]; what gradient zeta carries flows through its probs."""
         return Bernoulli(probs=zeta)
+
+    def _uniform(self, sample_shape: Any) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
 
 
 hard = Hard()

@@ -21,8 +21,20 @@ def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
     """E_q(zeta|x)[log p(x | zeta)] - kl_weight KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta (Eq. 4; Sec. 5).
 
     Nats, shape (batch,). For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
+    Raises InputError for Concrete, whose r(zeta | z) differs between q and p, and for a smoothing with an atom under a
+    Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them.
     """
+    if not model.smoothing.shared_conditional:
+        raise InputError(
+            f"{model.smoothing} has no joint bound: its r(zeta | z) differs between q and p (use marginal_elbo)"
+        )
     trace = model(x)
+    atoms = not model.smoothing.smooth_posterior
+    if atoms and model.prior.joins_groups and len(trace.posterior.groups) > 1:
+        raise InputError(
+            f"joint_elbo has no gradient through q(z | x, zeta) of {model.smoothing}, which a Boltzmann prior of "
+            "several groups needs: use rolfe_elbo"
+        )
     return trace.likelihood.log_prob(x) - kl_weight * model.prior.kl(trace.posterior)
 
 
@@ -30,8 +42,13 @@ def marginal_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: flo
     """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
 
     Nats, shape (batch,). Tighter than `joint_elbo`. Raises InputError for a Boltzmann prior too large to enumerate: its
-    p(zeta) has no tractable density.
+    p(zeta) has no tractable density; and for a smoothing with an atom, whose log q(zeta | x) jumps there, so that its
+    gradient is lost.
     """
+    if model.smoothing.shared_conditional and not model.smoothing.smooth_posterior:
+        raise InputError(
+            f"marginal_elbo has no gradient at the atom of {model.smoothing}: use joint_elbo or rolfe_elbo"
+        )
     trace = model(x)
     kl = trace.posterior.log_prob() - model.prior.log_prob(trace.posterior.zeta, model.smoothing)
     return trace.likelihood.log_prob(x) - kl_weight * kl
@@ -41,9 +58,10 @@ def log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smooth
     """log p(x | zeta) + log p(zeta) - log q(zeta | x) for one draw zeta ~ q(zeta | x) under the smoothing.
 
     Nats, shape (batch,). With `hard`, zeta = z, and no gradient reaches the encoder: there is no reparameterisation.
-    Where p(zeta) is intractable (a soft smoothing, a large Boltzmann prior) it is the joint weight, without gradient.
+    Where p(zeta) is intractable (a soft smoothing, a large Boltzmann prior), or the smoothing has an atom, it is the
+    joint weight, without gradient. Raises InputError for Concrete with a Boltzmann prior, which has neither.
     """
-    if not model.prior.has_density(smoothing):
+    if smoothing.shared_conditional and not (smoothing.smooth_posterior and model.prior.has_density(smoothing)):
         return _joint_log_weight(model, x, smoothing)
     trace = model(x, smoothing)
     log_q = trace.posterior.log_prob()

@@ -1,0 +1,130 @@
+"""How honest the errors of log Z are: every estimate against the exact value, on random machines, and at 200+200.
+
+``OMP_NUM_THREADS=1 python benchmarks/log_z.py small`` takes 200 machines of each size and weight sd (bits' biases have
+the same sd), and every method once on each; ``large`` compares the methods where there is no exact value. Results go to
+results/log-z/, a file for each kind of machine, and finished ones are kept: run it again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+import dvaepp
+from dvaepp.latent.partition import LogPartition
+from dvaepp.latent.sampling import TemperedChains
+from dvaepp.storage import write_json
+
+MACHINES = {"8+8": (8, 8), "12+12": (12, 12), "16+16": (16, 16), "full-14": (1,) * 14}
+WEIGHT_SDS = (0.3, 1.0, 2.5)
+REPEATS = 200
+Estimate = Callable[[dvaepp.BoltzmannMachine], LogPartition]
+
+SMALL: dict[str, Estimate] = {
+    "annealed importance sampling": lambda m: dvaepp.annealed_importance_sampling(m, temperatures=100, chains=256),
+    "reverse annealing": lambda m: dvaepp.reverse_annealed_importance_sampling(m, temperatures=100, chains=256),
+    "population annealing": lambda m: dvaepp.population_annealing(m, temperatures=100, population=256),
+    "parallel tempering": lambda m: dvaepp.parallel_tempering(m, temperatures=12, chains=32, sweeps=256),
+}
+LARGE: dict[str, Estimate] = {
+    "annealed importance sampling": dvaepp.annealed_importance_sampling,
+    "population annealing": dvaepp.population_annealing,
+    "parallel tempering": dvaepp.parallel_tempering,
+    "reverse annealing": lambda m: dvaepp.reverse_annealed_importance_sampling(m, samples=tempered(m)),
+}
+
+
+def random_machine(blocks: tuple[int, ...], sd: float, seed: int) -> dvaepp.BoltzmannMachine:
+    machine = dvaepp.BoltzmannMachine(*blocks)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in machine.parameters():
+            parameter.normal_(0, sd, generator=generator)
+    return machine
+
+
+def tempered(machine: dvaepp.BoltzmannMachine) -> torch.Tensor:
+    """4096 states from parallel tempering: 1024 ensembles after 300 sweeps, at four moments 25 sweeps apart."""
+    chains, samples = TemperedChains(1024, sweeps=25, temperatures=24), []
+    state = chains.start(machine)
+    for step in range(12):
+        state = chains.advance(machine, state)
+        samples += [chains.samples(state)] if step >= 8 else []
+    return torch.cat(samples)
+
+
+def small(folder: Path) -> None:
+    for name, blocks in MACHINES.items():
+        for sd in WEIGHT_SDS:
+            path = folder / f"{name}-sd{sd}.json"
+            if path.exists():
+                continue
+            found: dict[str, list[dict[str, float]]] = {method: [] for method in SMALL}
+            for seed in range(REPEATS):
+                machine = random_machine(blocks, sd, seed)
+                with torch.no_grad():
+                    exact = float(dvaepp.exact_log_partition(machine.double()))
+                machine.float()
+                for method, estimate in SMALL.items():
+                    torch.manual_seed(seed)
+                    start = time.perf_counter()
+                    log_z = estimate(machine)
+                    seconds = time.perf_counter() - start
+                    found[method].append(
+                        {
+                            "error": log_z.value - exact,
+                            "standard_error": log_z.standard_error,
+                            "trusted": float(log_z.trusted),
+                            "seconds": seconds,
+                        }
+                    )
+            summary = {method: summarise(rows) for method, rows in found.items()}
+            write_json(path, {"machines": REPEATS, "blocks": list(blocks), "weight_sd": sd, "methods": summary})
+            print(name, sd, summary, flush=True)
+
+
+def summarise(rows: list[dict[str, float]]) -> dict[str, float]:
+    """How often within 3 of its own errors, of all and of the trusted ones; root mean square error; time."""
+    within = [abs(row["error"]) <= 3 * row["standard_error"] + 1e-6 for row in rows]
+    trusted = [ok for ok, row in zip(within, rows, strict=True) if row["trusted"]]
+    mean_square = sum(row["error"] ** 2 for row in rows) / len(rows)
+    return {
+        "within_3_errors": sum(within) / len(rows),
+        "trusted": len(trusted) / len(rows),
+        "within_3_errors_where_trusted": sum(trusted) / max(len(trusted), 1),
+        "rms_error": math.sqrt(mean_square),
+        "mean_error": sum(row["error"] for row in rows) / len(rows),
+        "mean_standard_error": sum(row["standard_error"] for row in rows) / len(rows),
+        "mean_seconds": sum(row["seconds"] for row in rows) / len(rows),
+    }
+
+
+def large(folder: Path) -> None:
+    for sd in (0.1, 0.3):
+        for seed in range(3):
+            path = folder / f"200+200-sd{sd}-seed{seed}.json"
+            if path.exists():
+                continue
+            machine, found = random_machine((200, 200), sd, seed), {}
+            for method, estimate in LARGE.items():
+                torch.manual_seed(seed)
+                start = time.perf_counter()
+                log_z = estimate(machine)
+                found[method] = {**asdict(log_z), "seconds": round(time.perf_counter() - start, 2)}
+                print(sd, seed, method, log_z, f"{time.perf_counter() - start:.1f} s", flush=True)
+            write_json(path, {"blocks": [200, 200], "weight_sd": sd, "seed": seed, "methods": found})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=["small", "large"])
+    parser.add_argument("--results", type=Path, default=Path("results/log-z"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    {"small": small, "large": large}[arguments.which](arguments.results)

@@ -1,0 +1,42 @@
+"""The discrete variational autoencoder of Rolfe (2016): a spike at zeta = 0, and the gradient that is lost in it."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.errors import InputError
+from dvaepp.latent.gradients import replace_gradient
+from dvaepp.latent.posterior import Posterior
+from dvaepp.latent.priors import BoltzmannPrior
+from dvaepp.models.trace import Model
+
+
+def rolfe_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
+    """E[log p(x | zeta)] - kl_weight (log Z - H(q) + E[E(z)]), the energy's gradient by hand (Rolfe 2016, Eq. 11, 12).
+
+    Nats, shape (batch,). For a Boltzmann prior and a smoothing with an atom at zeta = 0, such as SpikeExponential,
+    where z = 1[zeta > 0] is known and the energy of groups before the last is a step function of zeta: `lost_gradient`.
+    Every other term is reparameterised. The value is the bound's, as `joint_elbo`'s is. Raises InputError for other
+    priors and smoothings, which joint_elbo serves.
+    """
+    if not isinstance(model.prior, BoltzmannPrior):
+        raise InputError(f"rolfe_elbo is for a BoltzmannPrior, not {type(model.prior).__name__}: use joint_elbo")
+    if model.smoothing.smooth_posterior or not model.smoothing.shared_conditional:
+        raise InputError(f"rolfe_elbo is for a smoothing with an atom, such as SpikeExponential, not {model.smoothing}")
+    trace = model(x)
+    q = trace.posterior
+    energy = model.prior.machine.expected_energy(q, nu=lost_gradient(q))
+    return trace.likelihood.log_prob(x) - kl_weight * (model.prior.log_z() - q.entropy() + energy)
+
+
+def lost_gradient(q: Posterior) -> Float[Tensor, "*batch bits"]:
+    """z = 1[zeta > 0] in value, with (1 - z) / (1 - q) dq as its gradient: the one that makes z f(zeta) unbiased.
+
+    For one bit and any f that is continuous in zeta, E[z f(zeta)] = q E[f(zeta) | z = 1], so d/dq is E[f | z = 1]. The
+    reparameterised f(zeta), weighted by z, contributes E[z df/dzeta dzeta/dq] = E[f | z = 1] - f(0), since zeta stays
+    at 0 wherever z = 0. What is missing is f(0) = E[(1 - z) / (1 - q) f(zeta)], and with dq = q (1 - q) dlogit the
+    weight is (1 - z) q dlogit, finite for every q. In E[E(z)] each z stands once, times the mean of a later bit.
+    """
+    z = q.nu.detach()
+    return replace_gradient(z, ((1 - z) * q.mu).detach() * q.logits)
