@@ -41,13 +41,13 @@ PIXELS = 4
 class SmoothingCase:
     """A smoothing and the same two densities by scipy; without density1, it is density0 mirrored about 1/2.
 
-    `beta` says how sharp it is; `unplaced` is the mass of r(zeta | 1) above the largest float64 below 1.
+    `beta` says how sharp it is: d zeta / d rho reaches exp(beta / 2) / beta; `unplaced` is the mass of r(zeta | 1) above the largest float64 below 1.
     """
 
     smoothing: Overlapping
     density0: Any
     density1: Any = None
-    beta: float = 1.0
+    beta: float = 5.0
     unplaced: float = 0.0
 
     def pdf(self, zeta: Tensor, z: int) -> Tensor:
@@ -177,7 +177,7 @@ def logistic(beta: float | Tensor) -> SmoothingCase:
 
 def normal(beta: float | Tensor) -> SmoothingCase:
     laws = (stats.norm(loc=z, scale=1 / float(beta)) for z in (0, 1))
-    return SmoothingCase(OverlappingNormal(beta), *laws, beta=float(beta))
+    return SmoothingCase(OverlappingNormal(beta), *laws, beta=float(beta) ** 2 / 4)
 
 
 def power(beta: float | Tensor) -> SmoothingCase:

@@ -109,12 +109,14 @@ def test_draws_have_the_enumerated_moments(make: Callable[[], BoltzmannMachine])
 def test_a_chain_is_the_product_of_its_transfer_matrices(nodes: int) -> None:
     m = on_graph(networkx.path_graph(nodes), sd=1.5)
     bit = {label: i for i, label in enumerate(m.labels)}
-    couplings = m.coupling_matrix().detach()
-    row = torch.tensor([0.0, float(m.bias[bit[0]])], dtype=torch.float64)
+    couplings, bias = m.coupling_matrix().detach(), m.bias.detach()
+    row = torch.tensor([0.0, float(bias[bit[0]])], dtype=torch.float64)
     for node in range(1, nodes):
         i, j = sorted((bit[node - 1], bit[node]))
         pair = torch.tensor([[0.0, 0.0], [0.0, float(couplings[i, j])]], dtype=torch.float64)
-        row = torch.logsumexp(row[:, None] + pair, 0) + torch.tensor([0.0, float(m.bias[bit[node]])])
+        row = torch.logsumexp(row[:, None] + pair, 0) + torch.tensor(
+            [0.0, float(m.bias[bit[node]])], dtype=torch.float64
+        )
     assert exact_bits(m) == 1
     torch.testing.assert_close(exact_log_partition(m), torch.logsumexp(row, 0), rtol=1e-12, atol=1e-12)
     marginals = torch.autograd.grad(exact_log_partition(m), m.bias)[0]
@@ -149,7 +151,6 @@ def test_a_processors_log_z_agrees_with_tree_decomposition(name: str, sd: float)
         (networkx.complete_bipartite_graph(3, 9), 3),
         (networkx.grid_2d_graph(3, 5), 3),
         (networkx.grid_2d_graph(4, 4), 4),
-        (networkx.petersen_graph(), 4),
         *[(k_tree(k, 30, seed), k) for k in (2, 3, 5) for seed in (0, 1)],
     ],
     ids=str,

@@ -6,11 +6,10 @@ import dimod
 import pytest
 import torch
 from dwave.samplers import TreeDecompositionSampler
-from registry import all_states, errors_off, log_boltzmann, machine, pair_by_pair_energy
+from registry import RING, WHEEL, all_states, assert_distributed, brute_force_log_z, log_boltzmann, machine, sparse_machine
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.latent.annealing import annealed_importance_sampling
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.partition import (
     LogPartition,
@@ -22,10 +21,6 @@ from dvaepp.latent.partition import (
 
 every_shape = [(3, 2), (2, 3), (2, 3, 2), (3, 2, 2), (2, 2, 3), (1, 1, 1, 1, 1), (5,), (1,), (4, 4)]
 shapes = pytest.mark.parametrize("blocks", every_shape, ids=str)
-
-
-def brute_force_log_z(m: BoltzmannMachine) -> Tensor:
-    return torch.logsumexp(-pair_by_pair_energy(m, all_states(m.bits)), 0)
 
 
 def log_z_by_tree_decomposition(m: BoltzmannMachine) -> float:
@@ -137,82 +132,6 @@ def test_log_z_given_extra_biases_is_that_of_the_machine_so_biased(blocks: tuple
         torch.testing.assert_close(found[i, j], brute_force_log_z(biased))
 
 
-# --- annealed importance sampling ---
-
-
-@pytest.mark.parametrize("sides", [(8, 8), (12, 12)], ids=str)
-@pytest.mark.parametrize("sd", [0.5, 1.0])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_annealing_agrees_with_enumeration_within_its_error(sides: tuple[int, int], sd: float, seed: int) -> None:
-    m = machine(*sides, sd=sd, seed=seed)
-    found = annealed_importance_sampling(m, temperatures=150, chains=256, repeats=3)
-    assert found.trusted
-    assert 0 < found.standard_error < 0.2
-    assert found.effective_sample_size is not None
-    assert 100 <= found.effective_sample_size <= 768
-    assert abs(found.value - exact_log_partition(m).item()) < 5 * found.standard_error
-
-
-@pytest.mark.parametrize("blocks", [(5, 3), (2, 4, 2), (1, 1, 1, 1, 1), (5,), (2, 2, 3)], ids=str)
-def test_annealing_serves_every_structure(blocks: tuple[int, ...]) -> None:
-    m = machine(*blocks, sd=1.0)
-    found = annealed_importance_sampling(m, temperatures=60, chains=400, repeats=3)
-    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error + 1e-9
-
-
-@pytest.mark.parametrize("blocks", [(2, 2), (3, 2), (2, 3), (2, 1, 2), (1, 2, 1), (1, 1, 1, 1)], ids=str)
-@pytest.mark.parametrize("temperatures", [1, 2, 3])
-def test_annealed_weights_average_to_z_however_few_the_temperatures(blocks: tuple[int, ...], temperatures: int) -> None:
-    m = machine(*blocks, sd=1.5, seed=4)
-    found = annealed_importance_sampling(m, temperatures=temperatures, chains=100_000, repeats=3)
-    # Over 300,000 chains log mean w is as good as normal about log Z, if E[w] = Z.
-    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error
-
-
-@pytest.mark.parametrize("sweeps", [1, 3])
-def test_more_sweeps_a_temperature_estimate_the_same(sweeps: int) -> None:
-    m = machine(4, 4, sd=1.0)
-    found = annealed_importance_sampling(m, temperatures=30, chains=2000, repeats=3, sweeps=sweeps)
-    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error
-
-
-def test_the_standard_error_is_the_spread_of_repeated_estimates() -> None:
-    m = machine(6, 6, sd=1.0)
-    found = [annealed_importance_sampling(m, temperatures=20, chains=500, repeats=2) for _ in range(60)]
-    values = torch.tensor([f.value for f in found])
-    stated = torch.tensor([f.standard_error for f in found]).square().mean().sqrt()
-    assert 0.6 < float(values.std() / stated) < 1.4
-    assert float(errors_off(values, exact_log_partition(m).item())) < 5
-
-
-def test_few_temperatures_on_strong_couplings_are_not_trusted() -> None:
-    m = machine(12, 12, sd=4.0)
-    found = annealed_importance_sampling(m, temperatures=3, chains=512, repeats=3)
-    assert found.effective_sample_size is not None
-    assert found.effective_sample_size < 100
-    assert not found.trusted
-    assert "not to be trusted" in str(found)
-
-
-def test_a_single_chain_is_never_trusted() -> None:
-    found = annealed_importance_sampling(machine(2, 2), temperatures=5, chains=1, repeats=1)
-    assert not found.trusted
-    assert math.isfinite(found.value)
-
-
-def test_estimating_touches_nothing_but_the_random_generator() -> None:
-    m = machine(4, 3)
-    before = [p.detach().clone() for p in m.parameters()]
-    generator = torch.get_rng_state()
-    exact_log_partition(m)
-    assert torch.equal(generator, torch.get_rng_state())
-    first = annealed_importance_sampling(m, temperatures=10, chains=50)
-    torch.set_rng_state(generator)
-    assert annealed_importance_sampling(m, temperatures=10, chains=50) == first
-    assert all(torch.equal(p, b) for p, b in zip(m.parameters(), before, strict=True))
-    assert all(p.grad is None for p in m.parameters())
-
-
 def test_log_z_does_not_depend_on_mode_grad_or_default_dtype() -> None:
     m = machine(4, 3)
     value = exact_log_partition(m).item()
@@ -222,12 +141,6 @@ def test_log_z_does_not_depend_on_mode_grad_or_default_dtype() -> None:
             assert float(exact_log_partition(m.eval())) == value
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize("setting", ["temperatures", "chains", "repeats", "sweeps"])
-def test_settings_below_one_are_refused_by_name(setting: str) -> None:
-    with pytest.raises(InputError, match=setting):
-        annealed_importance_sampling(machine(2, 2), **{setting: 0})
 
 
 # --- the result ---

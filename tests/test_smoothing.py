@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.gradients import replace_gradient
-from dvaepp.latent.pairs import UniformExponential
+from dvaepp.latent.pairs import PowerFunction, UniformExponential
 from dvaepp.latent.smoothing import hard
 
 LOGITS = torch.tensor([-30.0, -4.0, -0.7, 0.0, 1.3, 5.0, 30.0], dtype=torch.float64)
@@ -159,9 +159,9 @@ def finite_difference(f, at: Tensor, step: float) -> Tensor:
     return (4 * narrow - wide) / 3
 
 
-# Of sharper ones the differences carry no digits: d zeta / d rho reaches exp(beta / 2) / beta. Their gradient is
-# compared with the implicit function theorem's below.
-not_too_sharp = {name: case for name, case in every_smoothing.items() if case.beta < 12}
+# Of sharper ones the differences carry no digits, and a sample mean misses rare slopes of size exp(beta / 2) / beta.
+# Their gradient is compared with the implicit function theorem's below.
+not_too_sharp = {name: case for name, case in every_smoothing.items() if case.beta < 15}
 
 
 @pytest.mark.parametrize("case", not_too_sharp.values(), ids=not_too_sharp.keys())
@@ -199,6 +199,7 @@ def test_icdf_and_rsample_have_one_gradient(case: SmoothingCase) -> None:
     torch.testing.assert_close(by_sample, by_inverse, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("case", not_too_sharp.values(), ids=not_too_sharp.keys())
 def test_the_mean_of_zeta_has_the_gradient_of_its_expectation(case: SmoothingCase) -> None:
     logits = torch.tensor([-2.0, 0.0, 1.5], dtype=torch.float64)
     leaf = logits.expand(100_000, 3).clone().requires_grad_()
@@ -307,10 +308,18 @@ def test_integer_logits_are_refused(case: SmoothingCase, monkeypatch: pytest.Mon
         hard(torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, torch.ones(2)])
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, torch.ones(2), torch.tensor(-3.0)])
 def test_a_beta_that_is_no_inverse_temperature_is_refused(make, beta: float | Tensor) -> None:
     with pytest.raises(InputError, match="beta"):
-        make(beta)
+        type(make(5.0).smoothing)(beta)
+
+
+def test_power_functions_need_a_beta_above_one_and_a_floor_is_a_share() -> None:
+    with pytest.raises(InputError, match="beta must be a finite number above 1"):
+        PowerFunction(1.0)
+    for epsilon in (0.0, 1.0, -0.1, math.nan):
+        with pytest.raises(InputError, match="epsilon"):
+            UniformExponential(5.0, epsilon)
 
 
 def test_beta_as_a_tensor_is_the_number(make) -> None:
@@ -451,9 +460,10 @@ def test_float32_icdf_is_finite_and_backward_stable(make, logit: float, beta: fl
     assert bool(zeta.isfinite().all())
     # zeta is rounded to float32, and so is the distance 1 - zeta of a logistic draw; each moves F by density * ulp.
     # The rest, in terms of order one that meet in B, is a few roundings of rho and q: 4 ulp of 1.
-    rounding = case.mixture_pdf(logits, zeta) * (ulp(zeta) + (EPS if zeta.abs() > 0.5 else 0.0))
-    backward = (case.mixture_cdf(logits, zeta) - uniform.double()).abs()
-    assert float(backward) <= 4 * EPS + 2 * float(rounding)
+    room = 2 * (ulp(zeta) + (EPS if zeta.abs() > 0.5 else 0.0))
+    low = torch.where(zeta == torch.finfo(torch.float32).tiny, 0.0, zeta.double() - room)
+    assert float(case.mixture_cdf(logits, low)) <= rho + 4 * EPS
+    assert float(case.mixture_cdf(logits, zeta.double() + room)) >= rho - 4 * EPS
 
 
 @float32_search
@@ -468,8 +478,10 @@ def test_float32_densities_and_gradients_agree_with_float64_at_the_same_zeta(mak
     zeta = zeta.detach()
     at = zeta.clone().requires_grad_()
     at64 = zeta.double().requires_grad_()
-    # log_prob sums terms as large as |logit| + 2 beta |zeta| + beta: some of their ulps is what float32 can give.
-    scale = EPS * (abs(logit) + beta * (2 * float(zeta.abs()) + 1) + 5)
+    # log_prob sums terms as large as the logit and the two log densities: some of their ulps is what float32 can give.
+    logs = [getattr(case.smoothing, name)(at64) for name in ("log_prob0", "log_prob1")]
+    scale = EPS * (abs(logit) + sum(float(v.detach().abs()) for v in logs) + beta + 5)
+    steepest = sum(float(torch.autograd.grad(v, at64)[0].abs()) for v in logs)
     log32, log64 = q32.log_prob(at), q64.log_prob(at64)
     assert float((log32 - log64).abs().detach()) <= 4 * scale
     nu32, nu64 = q32.posterior(at), q64.posterior(at64)
@@ -477,7 +489,7 @@ def test_float32_densities_and_gradients_agree_with_float64_at_the_same_zeta(mak
     assert float((nu32.probs - nu64.probs).abs().detach()) <= 4 * scale
     slopes32, slopes64 = torch.autograd.grad(log32, (narrow, at)), torch.autograd.grad(log64, (wide, at64))
     assert abs(float(slopes32[0]) - float(slopes64[0])) <= 4 * scale
-    assert abs(float(slopes32[1]) - float(slopes64[1])) <= 8 * beta * scale
+    assert abs(float(slopes32[1]) - float(slopes64[1])) <= 8 * scale * steepest + 1e-6
 
 
 def assert_close_to_float64(case: SmoothingCase, zeta: Tensor, gradient: Tensor, logit: float) -> None:

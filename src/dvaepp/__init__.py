@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from dvaepp.latent.convergence import ChainHealth as ChainHealth
     from dvaepp.latent.convergence import chain_health as chain_health
     from dvaepp.latent.densities import DensityPair as DensityPair
+    from dvaepp.latent.dimod_sampler import DimodSampler as DimodSampler
+    from dvaepp.latent.dimod_sampler import simulated_annealing as simulated_annealing
     from dvaepp.latent.graphs import hardware_graph as hardware_graph
     from dvaepp.latent.graphs import machine_on_graph as machine_on_graph
     from dvaepp.latent.overlapping import OverlappingExponential as OverlappingExponential
     from dvaepp.latent.overlapping import OverlappingLogistic as OverlappingLogistic
-    from dvaepp.latent.overlapping import OverlappingNormal as OverlappingNormal
+    from dvaepp.latent.pairs import OverlappingNormal as OverlappingNormal
     from dvaepp.latent.pairs import PowerFunction as PowerFunction
     from dvaepp.latent.pairs import UniformExponential as UniformExponential
     from dvaepp.latent.partition import LogPartition as LogPartition
@@ -64,62 +66,22 @@ _HOMES = {
     "latent.assessment": ("estimate_log_partition",),
     "latent.boltzmann": ("BoltzmannMachine",),
     "latent.concrete": ("Concrete",),
-    "latent.convergence": (
-        "ChainHealth",
-        "chain_health",
-    ),
-    "latent.graphs": (
-        "hardware_graph",
-        "machine_on_graph",
-    ),
-    "latent.overlapping": (
-        "OverlappingExponential",
-        "OverlappingLogistic",
-        "OverlappingNormal",
-    ),
-    "latent.pairs": (
-        "DensityPair",
-        "PowerFunction",
-        "UniformExponential",
-    ),
-    "latent.partition": (
-        "LogPartition",
-        "exact_log_partition",
-        "exact_sample",
-    ),
-    "latent.priors": (
-        "BernoulliPrior",
-        "BoltzmannPrior",
-        "DirectedPrior",
-    ),
-    "latent.sampling": (
-        "AnnealedPopulation",
-        "ExactSamples",
-        "PersistentChains",
-        "Sampler",
-        "TemperedChains",
-    ),
+    "latent.convergence": ("ChainHealth", "chain_health"),
+    "latent.densities": ("DensityPair",),
+    "latent.dimod_sampler": ("DimodSampler", "simulated_annealing"),
+    "latent.graphs": ("hardware_graph", "machine_on_graph"),
+    "latent.overlapping": ("OverlappingExponential", "OverlappingLogistic"),
+    "latent.pairs": ("OverlappingNormal", "PowerFunction", "UniformExponential"),
+    "latent.partition": ("LogPartition", "exact_log_partition", "exact_sample"),
+    "latent.priors": ("BernoulliPrior", "BoltzmannPrior", "DirectedPrior"),
+    "latent.sampling": ("AnnealedPopulation", "ExactSamples", "PersistentChains", "Sampler", "TemperedChains"),
     "latent.smoothing": ("hard",),
-    "latent.spikes": (
-        "SpikeExponential",
-        "SpikeGaussian",
-    ),
-    "latent.straight_through": (
-        "StraightThrough",
-        "StraightThroughGumbel",
-    ),
+    "latent.spikes": ("SpikeExponential", "SpikeGaussian"),
+    "latent.straight_through": ("StraightThrough", "StraightThroughGumbel"),
     "latent.tempering": ("parallel_tempering",),
-    "models.feedforward": (
-        "FeedForwardVAE",
-        "HierarchicalEncoder",
-    ),
+    "models.feedforward": ("FeedForwardVAE", "HierarchicalEncoder"),
     "networks.dense": ("dense",),
-    "objectives.bounds": (
-        "importance_weighted",
-        "joint_elbo",
-        "log_weight",
-        "marginal_elbo",
-    ),
+    "objectives.bounds": ("importance_weighted", "joint_elbo", "log_weight", "marginal_elbo"),
     "objectives.rolfe": ("rolfe_elbo",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

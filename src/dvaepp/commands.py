@@ -25,7 +25,7 @@ from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.latent.exchange import read_states, to_ising, to_qubo, write_model
+from dvaepp.latent.exchange import to_ising, to_qubo, write_model
 from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.storage import check_target, locked, replacing, write_json, write_text
 from dvaepp.training import Metrics

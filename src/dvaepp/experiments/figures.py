@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,8 @@ def figure_1(figure: Any) -> None:
     right.plot(q, median(SpikeExponential(BETAS[1]), q), color="black", label=rf"spike-and-exp, $\beta$ = {BETAS[1]:g}")
     left.set(xlabel=r"$\zeta$", ylabel="density", title=r"a) $r(\zeta\,|\,0)$ and, dashed, $r(\zeta\,|\,1)$")
     right.set(xlabel=r"$q(z = 1\,|\,x)$", ylabel=r"$\zeta$", title=r"b) inverse CDF at $\rho$ = 0.5")
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8)
+    for axes, place in ((left, "upper center"), (right, "lower right")):
+        axes.legend(frameon=False, fontsize=8, loc=place)
 
 
 def figure_concrete(figure: Any) -> None:
@@ -81,9 +82,9 @@ def figure_concrete(figure: Any) -> None:
         label = rf"$\beta$ = {beta:g}", f"T = {matched.temperature:.2f}"
         for each, colour, text in zip((smoothing, matched), _COLOURS, label, strict=False):
             curves.plot(q, median(each, q), color=colour, linestyle=style, label=text)
-    curves.set(xlabel="q", ylabel=r"$\zeta$", title=r"a) inverse CDF at $\rho$ = 0.5, equally sharp")
+    curves.set(xlabel="q", ylabel=r"$\zeta$", title=r"a) inverse CDF at $\rho$ = 0.5")
     mean.axhline(1, color="grey", linewidth=0.8)
-    mean.set(xlabel=r"mean distance of $\zeta$ to 0 or 1", title=r"b) mean of $d\zeta/dq$ (a bit's: 1)")
+    mean.set(xlabel=r"mean distance of $\zeta$ to 0 or 1", title=r"b) mean of $d\zeta/dq$ (of a bit: 1)")
     spread.set(xlabel=r"mean distance of $\zeta$ to 0 or 1", title=r"c) its standard deviation", yscale="log")
     for axes in (curves, mean, spread):
         axes.legend(frameon=False, fontsize=8)
@@ -120,6 +121,6 @@ def matching_temperature(distance: float) -> float:
     """The temperature at which Concrete is as far from a bit, by bisection."""
     low, high = 0.01, 10.0
     for _ in range(40):
-        middle = (low * high) ** 0.5
+        middle = math.sqrt(low * high)
         low, high = (middle, high) if sharpness_and_gradient(Concrete(middle)).distance < distance else (low, middle)
     return middle

@@ -142,7 +142,7 @@ class DensityPair(Overlapping):
         return ((zeta.detach() - self.low) / self._width).long().clamp(0, CELLS - 1)
 
     def _edge(self, cell: Tensor) -> Tensor:
-        return self.low + self._width * cell
+        return self.low + self._width * cell.double()
 
     def _between(self, z: int, start: Tensor, end: Tensor) -> Tensor:
         """The mass between two points of one cell, by Gauss-Legendre quadrature."""

@@ -24,7 +24,7 @@ def machine_on_graph(graph: networkx.Graph | Iterable[tuple[Hashable, Hashable]]
 
     >>> machine = machine_on_graph([("a", "b"), ("b", "c"), ("c", "d")])
     >>> machine.blocks, machine.labels
-    ((2, 2), ('a', 'c', 'b', 'd'))
+    ((2, 2), ('b', 'd', 'a', 'c'))
     """
     graph = networkx.Graph(graph if isinstance(graph, networkx.Graph) else list(graph))
     if not len(graph) or any(u == v for u, v in graph.edges):
