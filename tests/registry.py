@@ -41,7 +41,8 @@ PIXELS = 4
 class SmoothingCase:
     """A smoothing and the same two densities by scipy; without density1, it is density0 mirrored about 1/2.
 
-    `beta` says how sharp it is: d zeta / d rho reaches exp(beta / 2) / beta; `unplaced` is the mass of r(zeta | 1) above the largest float64 below 1.
+    `beta` says how sharp it is: d zeta / d rho reaches exp(beta / 2) / beta. `unplaced` is the mass of r(zeta | 1)
+    above the largest float64 below 1.
     """
 
     smoothing: Overlapping
@@ -299,12 +300,30 @@ every_spike: dict[str, SpikeCase] = {
     "gaussian-tensor-8": spike_gaussian(torch.tensor(8.0, dtype=torch.float64)),
 }
 
-every_deterministic: dict[str, Smoothing] = {
-    "hard": hard,
-    "straight-through": StraightThrough(),
-    "straight-through-gumbel-1": StraightThroughGumbel(1.0),
-    "straight-through-gumbel-0.3": StraightThroughGumbel(0.3),
-    "straight-through-gumbel-tensor": StraightThroughGumbel(torch.tensor(2.0, dtype=torch.float64)),
+
+@dataclass(frozen=True)
+class DeterministicCase:
+    """A smoothing whose zeta is z, and the slope d zeta / d logit that a draw carries, given its logistic noise."""
+
+    smoothing: Smoothing
+    slope: Callable[[Any, Any], Any] | None = None
+
+
+def gumbel(temperature: float | Tensor) -> DeterministicCase:
+    t = float(temperature)
+    return DeterministicCase(
+        StraightThroughGumbel(temperature), lambda logit, noise: stats.logistic.pdf((logit + noise) / t) / t
+    )
+
+
+every_deterministic: dict[str, DeterministicCase] = {
+    "hard": DeterministicCase(hard),
+    "straight-through": DeterministicCase(
+        StraightThrough(), lambda logit, noise: stats.logistic.pdf(logit + 0 * noise)
+    ),
+    "gumbel-1": gumbel(1.0),
+    "gumbel-0.3": gumbel(0.3),
+    "gumbel-tensor-2": gumbel(torch.tensor(2.0, dtype=torch.float64)),
 }
 
 every_concrete: dict[str, Concrete] = {
@@ -314,6 +333,13 @@ every_concrete: dict[str, Concrete] = {
     "2": Concrete(2.0),
     "tensor": Concrete(torch.tensor(0.4, dtype=torch.float64)),
 }
+
+
+def neighbours(zeta: Tensor) -> tuple[Tensor, Tensor]:
+    """The floats next to zeta, float64; those beyond the ends to which smoothings keep it are 0 and 1."""
+    value, info = zeta.detach().numpy(), torch.finfo(zeta.dtype)
+    low, high = (torch.from_numpy(np.asarray(np.nextafter(value, end, dtype=value.dtype))) for end in (-np.inf, np.inf))
+    return torch.where((zeta == info.tiny) | (zeta == info.tiny**0.5), 0.0, low).double(), high.double()
 
 
 def gauss_legendre(low: float, high: float, pieces: int = 40, nodes: int = 24) -> tuple[Tensor, Tensor]:
@@ -351,9 +377,9 @@ def brute_force_log_z(machine: BoltzmannMachine) -> Tensor:
 
 
 def pair_moments(z: Tensor) -> Tensor:
-    """z_i and z_i z_j of every state, (states, bits (bits + 1) / 2): by their means a machine's samples are judged."""
+    """z_i and z_i z_j of every state, (..., bits (bits + 1) / 2): by their means a machine's samples are judged."""
     i, j = torch.triu_indices(z.shape[-1], z.shape[-1])
-    return z[:, i] * z[:, j]
+    return z[..., i] * z[..., j]
 
 
 def exact_pair_moments(machine: BoltzmannMachine, inverse_temperature: float = 1.0) -> Tensor:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dvaepp.cli import main
 from dvaepp.experiments.catalogue import find
+from dvaepp.experiments.run import Run
+from dvaepp.latent.exchange import read_model
 from dvaepp.storage import load_tensors, locked, save_tensors, write_json
 
 QUICK = [
@@ -87,6 +90,62 @@ def test_sample_draws_pictures_and_arrays(trained: Path, tmp_path: Path) -> None
         assert set(np.unique(arrays["samples"])) <= {0, 1}
 
 
+def test_the_prior_goes_out_and_states_of_it_come_back(
+    trained: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    for form, vartype in (("ising", "SPIN"), ("qubo", "BINARY")):
+        assert main(["prior", str(trained), "-o", str(tmp_path / "m.json"), "--form", form]) == 0
+        model = read_model(tmp_path / "m.json")
+        assert (model.vartype, model.linear.shape) == (vartype, (10,))
+    machine = Run(trained).model().model.prior.machine
+    z = torch.bernoulli(torch.full((20, 10), 0.5))
+    found = torch.from_numpy(model.energy(z.numpy()))
+    torch.testing.assert_close(found, machine.energy(z).double(), rtol=1e-5, atol=1e-5)
+    (tmp_path / "spins.csv").write_text("\n".join(",".join(f"{s:.0f}" for s in row) for row in (2 * z - 1).tolist()))
+    np.savez(tmp_path / "codes.npz", codes=z.numpy())
+    means = []
+    for name in ("spins.csv", "codes.npz"):
+        assert main(["decode", str(trained), str(tmp_path / name), "-o", str(tmp_path / "d.npz")]) == 0
+        with np.load(tmp_path / "d.npz") as decoded:
+            means.append(decoded["means"])
+    assert (means[0] == means[1]).all()
+    (tmp_path / "spins.csv").write_text("1,-1,1\n")
+    assert "expected (samples, 10)" in fails("decode", trained, tmp_path / "spins.csv", "-o", tmp_path / "d.npz")
+
+
+def test_a_directed_prior_is_no_boltzmann_machine(tmp_path: Path, fails: Callable[..., str]) -> None:
+    assert main(["train", "quick/directed", *QUICK, "--out", str(tmp_path / "run")]) == 0
+    error = fails("prior", tmp_path / "run", "-o", tmp_path / "m.json")
+    assert "is a DirectedPrior, not a Boltzmann machine" in error
+
+
+def test_evaluation_tells_how_log_z_was_found_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, few = str(tmp_path / "run"), ["--temperatures", "20", "--chains", "128"]
+    large = ["--set", "model.groups=[30,30]", "--set", "model.chains=20", "--set", "evaluation.thorough=true"]
+    assert main(["train", "quick/rbm", *QUICK, *large, "--out", run]) == 0
+    assert main(["evaluate", run, "--samples", "3", *few]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("lowest swap rate", "forward log z", "tempering log z", "reverse log z"))
+    found = json.loads((tmp_path / "run/scores.json").read_text())["log_partition"]
+    assert "parallel tempering" in found["method"]
+    assert found["diagnosis"]["largest_distance_in_errors"] >= 0
+    assert main(["evaluate", run, "--samples", "3", "--quick", *few]) == 0
+    assert "swap rate" not in capsys.readouterr().out
+    assert main(["report", run]) == 0
+
+
+@pytest.mark.parametrize("name", ["1", "concrete"])
+def test_figures_are_png_and_svg(name: str, tmp_path: Path, fails: Callable[..., str]) -> None:
+    assert main(["figure", name, "-o", str(tmp_path / "f")]) == 0
+    with Image.open(tmp_path / "f.png") as image:
+        assert image.width > 2 * image.height > 500
+    assert "<svg" in (tmp_path / "f.svg").read_text()
+    once = (tmp_path / "f.svg").read_bytes()
+    assert main(["figure", name, "-o", str(tmp_path / "f.svg")]) == 0
+    assert (tmp_path / "f.svg").read_bytes() == once
+    assert ".png or .svg" in fails("figure", name, "-o", tmp_path / "f.pdf")
+
+
 def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
     images = np.random.RandomState(0).randint(0, 2, (13, 28, 28)).astype(np.uint8)
     np.save(tmp_path / "x.npy", images)
@@ -161,9 +220,13 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
     [
         ({"split": "valid"}, "on valid data"),
         ({"recipe": "table-2/mnist-static/linear-2/rbm"}, "is of recipe table-2/mnist-static/linear-2/rbm"),
-        ({"settings": {}}, "its data settings are others"),
+        ({"settings": {}}, "setting 'name': Field required"),
         (
-            {"settings": find(LINEAR, "small").model_dump(mode="json") | {"training": {}}},
+            {"settings": find(LINEAR, "small").model_dump(mode="json") | {"data": {"name": "digits"}}},
+            "its data settings are others",
+        ),
+        (
+            {"settings": find(LINEAR, "small").model_dump(mode="json") | {"training": {"steps": 3000}}},
             "its training settings are others",
         ),
         ({"scores": None}, "does not hold the scores of a run: scores"),

@@ -114,9 +114,7 @@ def test_a_chain_is_the_product_of_its_transfer_matrices(nodes: int) -> None:
     for node in range(1, nodes):
         i, j = sorted((bit[node - 1], bit[node]))
         pair = torch.tensor([[0.0, 0.0], [0.0, float(couplings[i, j])]], dtype=torch.float64)
-        row = torch.logsumexp(row[:, None] + pair, 0) + torch.tensor(
-            [0.0, float(m.bias[bit[node]])], dtype=torch.float64
-        )
+        row = torch.logsumexp(row[:, None] + pair, 0) + torch.tensor([0.0, float(bias[bit[node]])], dtype=torch.float64)
     assert exact_bits(m) == 1
     torch.testing.assert_close(exact_log_partition(m), torch.logsumexp(row, 0), rtol=1e-12, atol=1e-12)
     marginals = torch.autograd.grad(exact_log_partition(m), m.bias)[0]

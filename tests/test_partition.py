@@ -1,4 +1,4 @@
-"""log Z against sums over every state, an independent library, and unbiasedness of annealed weights."""
+"""log Z and draws against sums over every state and an independent library."""
 
 import math
 
@@ -6,17 +6,28 @@ import dimod
 import pytest
 import torch
 from dwave.samplers import TreeDecompositionSampler
-from registry import RING, WHEEL, all_states, assert_distributed, brute_force_log_z, log_boltzmann, machine, sparse_machine
-from torch import Tensor
+from registry import (
+    RING,
+    WHEEL,
+    all_states,
+    assert_distributed,
+    brute_force_log_z,
+    log_boltzmann,
+    machine,
+    sparse_machine,
+)
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.partition import (
     LogPartition,
+    can_be_sampled_exactly,
+    check_counts,
     enumerated_log_marginals,
     enumerated_states,
     exact_log_partition,
     exact_log_partition_given,
+    exact_sample,
 )
 
 every_shape = [(3, 2), (2, 3), (2, 3, 2), (3, 2, 2), (2, 2, 3), (1, 1, 1, 1, 1), (5,), (1,), (4, 4)]
@@ -143,6 +154,83 @@ def test_log_z_does_not_depend_on_mode_grad_or_default_dtype() -> None:
         torch.set_default_dtype(torch.float32)
 
 
+def test_log_z_draws_nothing_and_moves_nothing() -> None:
+    m = machine(4, 3)
+    before, generator = [p.detach().clone() for p in m.parameters()], torch.get_rng_state()
+    exact_log_partition(m)
+    assert torch.equal(generator, torch.get_rng_state())
+    assert all(torch.equal(p, b) and p.grad is None for p, b in zip(m.parameters(), before, strict=True))
+
+
+every_sparse = {
+    "ring": ((3, 3), RING),  # eliminated
+    "wheel": ((3, 2, 1), WHEEL),  # enumerated
+    "no-pairs": ((2, 2), ()),
+    "one-pair": ((1, 2, 3), ((5, 0),)),
+}
+sparse = pytest.mark.parametrize(("blocks", "pairs"), every_sparse.values(), ids=every_sparse)
+
+
+@sparse
+def test_sparse_machines_have_the_sums_of_their_own_pairs(
+    blocks: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    m = sparse_machine(*blocks, pairs=pairs, sd=1.2)
+    exact = brute_force_log_z(m)
+    torch.testing.assert_close(exact_log_partition(m), exact, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(torch.logsumexp(enumerated_log_marginals(m), 0), exact, rtol=1e-9, atol=1e-9)
+    extra = torch.randn(2, m.bits, dtype=torch.float64)
+    found = exact_log_partition_given(m, extra)
+    for row, value in zip(extra, found, strict=True):
+        with torch.no_grad():
+            m.bias.add_(row)
+            torch.testing.assert_close(value, brute_force_log_z(m))
+            m.bias.sub_(row)
+
+
+# --- exact samples ---
+
+
+@sparse
+def test_draws_of_sparse_machines_have_the_enumerated_distribution(
+    blocks: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    m = sparse_machine(*blocks, pairs=pairs, sd=1.2)
+    assert_distributed(exact_sample(m, 40_000), log_boltzmann(m))
+
+
+@shapes
+def test_draws_have_the_enumerated_distribution(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks, sd=1.2)
+    z = exact_sample(m, 40_000)
+    assert z.dtype == m.bias.dtype
+    assert not z.requires_grad
+    assert_distributed(z, log_boltzmann(m))
+
+
+def test_machines_too_large_to_be_sampled_are_refused_by_name() -> None:
+    large, small = BoltzmannMachine(21, 30), BoltzmannMachine(20, 3)
+    assert can_be_sampled_exactly(small)
+    assert not can_be_sampled_exactly(large)
+    with pytest.raises(InputError, match=r"2\^21 .*\(21, 30\).*TemperedChains"):
+        exact_sample(large, 3)
+
+
+def test_settings_that_are_no_counts_are_refused_by_name() -> None:
+    check_counts("owner", chains=1)
+    check_counts("owner", least=4, chains=4, sweeps=5)
+    for least, value in ((1, 0), (1, -1), (1, True), (4, 3)):
+        with pytest.raises(InputError, match=f"chains of owner must be .*{least}, not {value}"):
+            check_counts("owner", least=least, chains=value)
+
+
+def test_settings_that_are_no_whole_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    for value in (1.5, "3", None):
+        with pytest.raises(InputError, match="chains of owner"):
+            check_counts("owner", chains=value)
+
+
 # --- the result ---
 
 
@@ -155,3 +243,6 @@ def test_the_interval_is_two_standard_errors_either_side() -> None:
     exact = LogPartition(10.0, 0.0, None, True, "exact")
     assert exact.interval == (10.0, 10.0)
     assert "±" not in str(exact)
+    assert exact.diagnosis == {}
+    assert "not to be trusted" not in str(exact)
+    assert "not to be trusted" in str(LogPartition(10.0, 0.0, None, False, "exact"))

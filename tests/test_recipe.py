@@ -1,12 +1,21 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from dvaepp.errors import InputError
 from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import Recipe, override, read_recipe
+from dvaepp.experiments.recipe import (
+    _SAMPLERS,
+    _SMOOTHINGS,
+    Recipe,
+    _SamplerName,
+    _SmoothingName,
+    override,
+    read_recipe,
+)
 
 
 def test_every_recipe_builds_at_every_size() -> None:
@@ -81,6 +90,60 @@ def test_overrides_are_json_or_text() -> None:
 def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         override(catalogue.find("quick/rbm", "tiny"), [setting])
+
+
+SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false", "model.chains=3", "model.sweeps=1"]
+
+
+def trainable(*settings: str) -> None:
+    recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, *settings])
+    model, objective = recipe.build(torch.rand(9))
+    bound = objective(model, torch.bernoulli(torch.full((5, 9), 0.5)), 1.0)
+    bound.sum().backward()
+    assert bound.shape == (5,)
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.encoder.parameters())
+
+
+@pytest.mark.parametrize("smoothing", get_args(_SmoothingName))
+def test_every_smoothing_has_a_name_and_an_objective(smoothing: str) -> None:
+    spike = smoothing.startswith("spike")
+    if smoothing != "concrete":
+        trainable(f"model.smoothing={smoothing}", f"objective={'rolfe' if spike else 'joint'}")
+        trainable(f"model.smoothing={smoothing}", "model.prior=directed")
+    if not spike:
+        trainable(f"model.smoothing={smoothing}", "model.prior=directed", "objective=marginal")
+
+
+@pytest.mark.parametrize("sampler", get_args(_SamplerName))
+def test_every_sampler_has_a_name(sampler: str) -> None:
+    recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, "model.groups=[9,9]", f"model.sampler={sampler}"])
+    made = _SAMPLERS[sampler](recipe.model)
+    state = made.start(recipe._machine())
+    assert made.samples(state).shape == (3, 18)
+
+
+def test_a_graph_prior_is_of_hardware_or_of_a_file_of_edges(tmp_path: Path) -> None:
+    (tmp_path / "ring.csv").write_text("".join(f"{i},{(i + 1) % 8}\n" for i in range(8)))
+    trainable("model.prior=graph", f"model.graph={tmp_path / 'ring.csv'}")
+    zephyr, _ = override(catalogue.find("quick/zephyr", "tiny"), ["model.chains=2"]).build(torch.rand(9))
+    assert zephyr.prior.machine.bits == 160
+    assert int(zephyr.prior.machine.mask.sum()) == 1224
+    with pytest.raises(InputError, match="zephyr-1 has 48 nodes and model.groups hold 8 bits"):
+        trainable("model.prior=graph", "model.graph=zephyr-1")
+    for content, message in (("", "holds no edges"), ("a,b,c\n", "line 1"), ("a,\n", "line 1")):
+        (tmp_path / "ring.csv").write_text(content)
+        with pytest.raises(InputError, match=message):
+            trainable("model.prior=graph", f"model.graph={tmp_path / 'ring.csv'}")
+
+
+def test_annealing_beta_sharpens_every_smoothing_that_has_one() -> None:
+    for smoothing in get_args(_SmoothingName):
+        made = _SMOOTHINGS[smoothing](5.0)
+        if smoothing == "straight-through":
+            with pytest.raises(InputError, match="no inverse temperature"):
+                made.sharpened(8.0)
+        else:
+            assert made.sharpened(8.0) == _SMOOTHINGS[smoothing](8.0)
 
 
 def test_unknown_recipes_name_the_nearest() -> None:

@@ -142,7 +142,7 @@ def test_the_page_holds_the_scores_what_they_rest_on_and_how_to_repeat_them(rbm:
     assert result["data"]["protocol"] in read.text
     assert "Not shown" not in read.text
     assert read.headings == [
-        *("Numbers", "Training", "Samples", "Reconstructions"),
+        *("Numbers", "Training", "Chains", "Samples", "Reconstructions"),
         *("Prior", "Latent units", "Data", "To repeat it"),
     ]
 

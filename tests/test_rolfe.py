@@ -36,7 +36,11 @@ def bit_nodes() -> tuple[Tensor, Tensor, Tensor]:
     zeta = torch.from_numpy((x + 1) / 2)
     density = BETA * torch.exp(BETA * zeta) / (math.exp(BETA) - 1)
     z = torch.cat([torch.zeros(1), torch.ones(NODES)]).double()
-    return z, torch.cat([torch.zeros(1).double(), zeta]), torch.cat([torch.ones(1).double(), density * torch.from_numpy(w) / 2])
+    return (
+        z,
+        torch.cat([torch.zeros(1).double(), zeta]),
+        torch.cat([torch.ones(1).double(), density * torch.from_numpy(w) / 2]),
+    )
 
 
 def exact_bound(model: FeedForwardVAE, groups: tuple[int, ...], x: Tensor) -> Tensor:

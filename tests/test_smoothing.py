@@ -18,6 +18,7 @@ from registry import (
     every_smoothing,
     exponential,
     logistic,
+    neighbours,
     normal,
     written_normal,
 )
@@ -48,13 +49,6 @@ def grid() -> tuple[Tensor, Tensor]:
     """Every logit with every rho: (rho, logits), both (49,)."""
     rho, logits = torch.meshgrid(RHO, LOGITS, indexing="ij")
     return rho.reshape(-1).clone(), logits.reshape(-1).clone()
-
-
-def neighbours(zeta: Tensor) -> tuple[Tensor, Tensor]:
-    """The floats next to zeta, float64; those next to the ends of what a smoothing returns are 0 and 1."""
-    value = zeta.detach().numpy()
-    low, high = (torch.from_numpy(np.asarray(np.nextafter(value, end, dtype=value.dtype))) for end in (-np.inf, np.inf))
-    return torch.where(zeta == torch.finfo(zeta.dtype).tiny, 0.0, low).double(), high.double()
 
 
 def assert_inverse(cdf: Callable[[Tensor], Tensor], zeta: Tensor, rho: Tensor, error: float = 1e-12) -> None:
@@ -131,6 +125,14 @@ def test_the_inverse_cdf_inverts_the_cdf(case: SmoothingCase) -> None:
     zeta = case.smoothing(logits).icdf(rho)
     # Backward error: near the middle d zeta / d rho reaches exp(beta / 2) / beta, so zeta itself is not determined.
     assert_inverse(lambda v: case.mixture_cdf(logits, v), zeta, rho)
+
+
+def test_the_inverse_is_finite_at_the_ends_of_rho(case: SmoothingCase) -> None:
+    rho, logits = torch.tensor([0.0, 1.0]), torch.zeros(2, requires_grad=True)
+    for dtype in (torch.float32, torch.float64):
+        zeta = case.smoothing(logits.to(dtype)).icdf(rho.to(dtype))
+        assert bool(zeta.isfinite().all())
+        assert bool(torch.autograd.grad(zeta.sum(), logits)[0].isfinite().all())
 
 
 def test_the_posterior_is_bayes_rule(case: SmoothingCase) -> None:
@@ -518,6 +520,28 @@ def test_float32_draws_carry_the_exact_gradient_of_where_they_fell(make, beta: f
     gradient = torch.autograd.grad(zeta.sum(), logits)[0]
     exact = implicit_gradient(case, logits, zeta.detach())
     torch.testing.assert_close(gradient.double(), exact, rtol=3e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("beta", [1.1, 8.0, 40.0])
+def test_power_functions_are_finite_at_the_ends_and_saturate_there(dtype: torch.dtype, beta: float) -> None:
+    zeta = torch.tensor([0.0, 1.0], dtype=dtype, requires_grad=True)
+    q, info = PowerFunction(beta)(torch.zeros(2, dtype=dtype)), torch.finfo(dtype)
+    for term in (q.log_prob(zeta), q.posterior(zeta).logits):
+        assert bool(term.isfinite().all())
+        assert bool(torch.autograd.grad(term.sum(), zeta, retain_graph=True)[0].isfinite().all())
+    ends = torch.tensor([math.log(info.tiny), -math.log(info.eps / 2)], dtype=dtype)
+    torch.testing.assert_close(q.posterior(zeta.detach()).logits, (1 - 1 / beta) * ends)
+    draws = q.icdf(torch.tensor([0.0, 1.0], dtype=dtype))
+    assert draws.tolist() == [info.tiny, 1 - info.eps / 2]
+
+
+def test_normal_tails_do_not_cancel() -> None:
+    case = normal(5.0)
+    zeta = torch.tensor([-1.5, -0.7, 0.2, 1.6, 2.4], dtype=torch.float64)
+    torch.testing.assert_close(case.smoothing.cdf0(zeta), case.cdf(zeta, 0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(case.smoothing.cdf1(zeta), case.cdf(zeta, 1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(case.smoothing.cdf_gap(zeta), case.cdf_gap(zeta), rtol=1e-11, atol=0)
 
 
 # --- composition with torch ---

@@ -35,8 +35,19 @@ def lines(run: Run) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
-    settings = ["model.groups=[20,20]", "training.steps=30", "training.validate_every=10", "training.log_every=7"]
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        ["model.groups=[20,20]"],
+        ["model.groups=[20,20]", "model.sampler=tempering", "model.temperatures=4"],
+        ["model.groups=[20,20]", "model.sampler=population", "model.temperatures=5"],
+        ["model.groups=[24,24]", "model.prior=graph", "model.graph=zephyr-1", "model.sampler=annealer"],
+        ["model.groups=[20,20]", "model.smoothing=spike-exponential", "objective=rolfe"],
+    ],
+    ids=["gibbs", "tempering", "population", "annealer", "rolfe"],
+)
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, sampler: list[str]) -> None:
+    settings = [*sampler, "training.steps=30", "training.validate_every=10", "training.log_every=7"]
     whole = start(tmp_path, *settings, name="whole")
     whole.trainer().fit()
     broken = start(tmp_path, *settings, name="broken")
@@ -56,6 +67,16 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
     ).read_bytes()
     assert (whole.folder / "best.safetensors").read_bytes() == (broken.folder / "best.safetensors").read_bytes()
     assert lines(whole) == lines(broken)
+    watched = [line for line in lines(whole) if "chains_r_hat" in line]
+    assert len(watched) == 7  # at each log line and before each validation
+    assert all(line["chains_autocorrelation_time"] >= 1 for line in watched)
+    assert all(line["chains_effective_sample_size"] > 1 for line in watched)
+
+
+def test_an_exact_or_directed_prior_has_no_chains_to_watch(tmp_path: Path) -> None:
+    run = start(tmp_path, "training.steps=2", "training.log_every=1", "model.prior=directed")
+    run.trainer().fit()
+    assert not any(name.startswith("chains") for line in lines(run) for name in line)
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_never_killed(tmp_path: Path) -> None:

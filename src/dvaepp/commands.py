@@ -25,8 +25,8 @@ from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.latent.exchange import to_ising, to_qubo, write_model
-from dvaepp.latent.priors import BoltzmannPrior
+from dvaepp.latent.exchange import read_states, to_ising, to_qubo, write_model
+from dvaepp.latent.priors import BoltzmannPrior, Prior
 from dvaepp.storage import check_target, locked, replacing, write_json, write_text
 from dvaepp.training import Metrics
 
@@ -152,7 +152,7 @@ def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
     run = Run(Path(arguments.run))
     trained = run.model(arguments.last, arguments.device)
-    codes = _read_codes(_existing(arguments.codes), sum(run.recipe.model.groups))
+    codes = _read_codes(_existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
     with measuring(trained.model, 0):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
     means = torch.cat(pieces)
@@ -279,8 +279,10 @@ def _must_end_in_npz(path: Path) -> None:
         raise InputError(f"{path} must end in .npz")
 
 
-def _read_codes(path: Path, bits: int) -> torch.Tensor:
-    """Bits (n, bits) from `codes` or rounded `probabilities` of an .npz file."""
+def _read_codes(path: Path, prior: Prior, bits: int) -> torch.Tensor:
+    """Bits (n, bits) from `codes` or rounded `probabilities` of an .npz file, else states that were drawn elsewhere."""
+    if path.suffix != ".npz":
+        return read_states(path, prior.machine if isinstance(prior, BoltzmannPrior) else bits)
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             name = next(name for name in ("codes", "probabilities") if name in arrays)

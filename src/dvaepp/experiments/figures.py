@@ -26,9 +26,9 @@ _POINTS = 20_000
 
 
 def write_figure(name: str, target: Path) -> list[Path]:
-    """Draw a figure of FIGURES into target, or where it has no suffix into target.png and target.svg; what was written.
+    """Draw a figure of FIGURES into target, or where that has no suffix into target.png and target.svg.
 
-    Raises InputError for other suffixes.
+    Returns what was written; raises InputError for other suffixes.
     """
     suffixes = [target.suffix] if target.suffix else [".png", ".svg"]
     if not set(suffixes) <= {".png", ".svg"}:
@@ -37,10 +37,10 @@ def write_figure(name: str, target: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     paths = [target.with_name(target.stem + suffix) for suffix in suffixes]
-    with matplotlib.rc_context(_STYLE), torch.random.fork_rng():
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
-        FIGURES[name](figure)
-        for path in paths:
+    for path in paths:
+        with matplotlib.rc_context(_STYLE):
+            figure = Figure(figsize=(9, 3.2), layout="constrained")
+            FIGURES[name](figure)
             with replacing(path) as temporary:
                 metadata = {"Date": None} if path.suffix == ".svg" else None
                 figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata)

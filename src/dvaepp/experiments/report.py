@@ -76,9 +76,10 @@ class _Subject:
 
 
 def _section(title: str, subject: _Subject, content: Callable[[_Subject], str]) -> str:
-    """A section, or the reason why there is none."""
+    """A section, or the reason why it is not shown; nothing where there is nothing to show."""
     try:
-        return page.section(title, content(subject))
+        text = content(subject)
+        return page.section(title, text) if text else ""
     except InputError as error:
         return page.section(title, page.paragraph(f"Not shown: {error}.", "note"))
 
@@ -200,7 +201,7 @@ def _chains(subject: _Subject) -> str:
     }
     series = {text: subject.curve(f"chains_{name}") for name, text in texts.items()}
     if not any(curve.values for curve in series.values()):
-        raise InputError("the gradient of log Z is exact or needs no chains")
+        return ""
     figures = [page.figure(pictures.curves(text, curve), text) for text, curve in series.items()]
     size = subject.curve("chains_effective_sample_size").values[-1]
     note = f"At each point up to 100 chains were watched for 100 sweeps; at the last they were worth {size:,.0f} draws."

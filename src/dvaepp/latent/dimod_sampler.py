@@ -15,7 +15,7 @@ from torch import Tensor
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.convergence import effective_inverse_temperature
-from dvaepp.latent.exchange import to_bqm, to_ising
+from dvaepp.latent.exchange import QuadraticModel, to_bqm, to_ising
 from dvaepp.latent.partition import check_counts
 from dvaepp.latent.sampling import Sampler
 
@@ -98,7 +98,7 @@ class DimodSampler(Sampler):
             passed["seed"] = int(torch.randint(_MOST_SEED, ()))
         passed = {name: value for name, value in passed.items() if name in declared} | dict(self.parameters)
         model = to_ising(machine).scaled(1 / self.inverse_temperature)
-        found = self.sampler.sample(to_bqm(model), **passed)
+        found = self._ask(model, passed)
         rows = self._in_order(machine, found)
         if "num_reads" not in declared and len(rows) == 2.0**machine.bits == len(np.unique(rows, axis=0)):
             log_weights = torch.from_numpy(-self.inverse_temperature * model.energy(2.0 * rows - 1))
@@ -106,6 +106,19 @@ class DimodSampler(Sampler):
         else:
             chosen = self._choose(np.repeat(np.arange(len(rows)), found.record.num_occurrences))
         return torch.from_numpy(rows[chosen]).to(machine.bias)
+
+    def _ask(self, model: QuadraticModel, parameters: Mapping[str, Any]) -> Any:
+        """The sampler's sample set; InputError where its graph is not the model's."""
+        bqm = to_bqm(model)
+        from dimod.exceptions import BinaryQuadraticModelStructureError
+
+        try:
+            return self.sampler.sample(bqm, **parameters)
+        except BinaryQuadraticModelStructureError as error:
+            raise InputError(
+                f"the machine's graph is not part of that of {self._name} ({error}): make the machine on the sampler's "
+                "graph (machine_on_graph), or wrap the sampler in an embedding"
+            ) from None
 
     def _in_order(self, machine: BoltzmannMachine, found: Any) -> Shaped[np.ndarray, "rows bits"]:
         """Whether each bit is 1 in each of a sample set's rows, columns in the machine's order."""

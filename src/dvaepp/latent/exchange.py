@@ -46,13 +46,13 @@ class QuadraticModel:
     vartype: Vartype
     linear: Float64[np.ndarray, " bits"]
     pairs: Int64[np.ndarray, "pairs 2"]
-    quadratic: Float64[np.ndarray, " pairs"]
+    quadratic: Float64[np.ndarray, " couplings"]
     offset: float
     labels: tuple[Hashable, ...]
 
     def __post_init__(self) -> None:
         bits, count = len(self.labels), len(self.pairs)
-        if self.vartype not in _VALUES:
+        if self.vartype not in tuple(_VALUES):
             raise InputError(f"vartype of a quadratic model must be SPIN or BINARY, not {self.vartype!r}")
         if not bits or len(set(self.labels)) != bits:
             raise InputError(f"labels of a quadratic model must be different names of at least one bit, not {bits}")
@@ -103,7 +103,7 @@ class QuadraticModel:
     def _at_each_bit(self) -> Float64[np.ndarray, " bits"]:
         """The sum of the couplings of every bit."""
         both = np.concatenate([self.quadratic, self.quadratic])
-        return np.bincount(self.pairs.T.ravel(), both, len(self.linear))
+        return np.bincount(self.pairs.T.ravel(), both, len(self.linear)).astype(np.float64)
 
 
 def to_qubo(machine: BoltzmannMachine) -> QuadraticModel:
@@ -306,13 +306,13 @@ def _load_lines(path: Path) -> tuple[np.ndarray, list[str] | None]:
     rows = [[entry.strip() for entry in row] for row in rows]
     names = None if all(_number(entry) in (-1, 0, 1) for entry in rows[0]) else rows.pop(0)
     width = len(names or rows[0])
-    for row in rows:
-        unread = next((entry for entry in row if _number(entry) is None), None)
-        if unread is not None:
-            raise InputError(f"{path} holds {unread!r}, expected numbers")
+    numbers = [[_number(entry) for entry in row] for row in rows]
+    for row, read in zip(rows, numbers, strict=True):
+        if None in read:
+            raise InputError(f"{path} holds {row[read.index(None)]!r}, expected numbers")
         if len(row) != width:
             raise InputError(f"{path} has lines of {width} and of {len(row)} columns: it may be cut short")
-    values = np.array([[_number(entry) for entry in row] for row in rows], np.float64).reshape(-1, width)
+    values = np.array(numbers, np.float64).reshape(-1, width)
     return values, names
 
 
@@ -344,7 +344,7 @@ def _number(entry: str) -> float | None:
 
 
 def _vartype(value: Any) -> Vartype:
-    if value not in _VALUES.keys():  # noqa: SIM118
+    if value not in tuple(_VALUES):
         raise InputError(f"vartype must be SPIN or BINARY, not {value!r}")
     found: Vartype = value
     return found
