@@ -76,12 +76,24 @@ def test_the_estimate_of_z_is_unbiased_however_few_the_temperatures(way: str, ma
     assert_mean(z_over_exact(way, m, 20, temperatures=temperatures, chains=20, repeats=300), 1.0, sigmas=6)
 
 
-@pytest.mark.parametrize("population", [2, 20])
-@pytest.mark.parametrize("sweeps", [1, 2])
-def test_a_population_that_resamples_at_nearly_every_temperature_is_unbiased(population: int, sweeps: int) -> None:
-    m = machine(4, 3, sd=2.5, seed=1)
-    settings = {"temperatures": 5, "chains": population, "repeats": 1000, "sweeps": sweeps}
+@pytest.mark.parametrize(("population", "sweeps"), [(5, 1), (20, 1), (20, 2)])
+@pytest.mark.parametrize("blocks", [(1, 1, 1, 1, 1, 1), (4, 4)], ids=str)
+def test_populations_that_resample_again_and_again_are_unbiased(
+    blocks: tuple[int, ...], population: int, sweeps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resampled = []
+
+    def watched(log_weights: Tensor, log_means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found = _resampled(log_weights, log_means)
+        resampled.append((found[1] == 0).all(1))
+        return found
+
+    monkeypatch.setattr("dvaepp.latent.annealing._resampled", watched)
+    m = machine(*blocks, sd=4.0, seed=1)
+    settings = {"temperatures": 4, "chains": population, "repeats": 500, "sweeps": sweeps}
     assert_mean(z_over_exact("population", m, 25, **settings), 1.0, sigmas=6)
+    times = torch.stack(resampled).view(25, 3, 500).sum(1)
+    assert float((times > 1).double().mean()) > 0.05
 
 
 def test_the_logarithm_of_an_unbiased_estimate_is_low_and_that_of_its_inverse_high() -> None:

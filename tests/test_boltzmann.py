@@ -30,7 +30,7 @@ from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.partition import exact_log_partition
 from dvaepp.latent.posterior import Posterior
 
-every_shape = [(3, 2), (2, 3, 2), (1, 1, 1, 1, 1), (5,), (4, 1), (1, 2, 1, 2)]
+every_shape = [(3, 2), (2, 3, 2), (1, 1, 1, 1, 1), (5,), (4, 1), (1, 2, 1, 2), (3, 1, 2)]
 shapes = pytest.mark.parametrize("blocks", every_shape, ids=str)
 
 every_mask: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {

@@ -139,8 +139,8 @@ def test_float32_draws_never_reach_the_ends_and_all_is_finite(temperature: float
     for term in (zeta, q.log_prob(zeta), q.cdf(zeta)):
         assert bool(term.isfinite().all())
         assert bool(torch.autograd.grad(term.sum(), logits, retain_graph=True)[0].isfinite().all())
-    ends = torch.tensor([0.0, 1.0], requires_grad=True)
-    log_density = Concrete(temperature)(torch.zeros(2)).log_prob(ends)
+    ends = torch.tensor([0.0, torch.finfo(torch.float32).tiny, 1.0], requires_grad=True)
+    log_density = Concrete(temperature)(torch.zeros(3)).log_prob(ends)
     assert bool(log_density.isfinite().all())
     assert bool(torch.autograd.grad(log_density.sum(), ends)[0].isfinite().all())
     rho = torch.tensor([0.0, 1.0], requires_grad=True)

@@ -106,6 +106,13 @@ def test_float32_gradients_are_finite_at_extreme_logits_and_temperatures(soft: D
         assert bool(torch.autograd.grad(z.sum(), logits)[0].isfinite().all())
 
 
+def test_a_uniform_number_of_zero_gives_a_finite_gradient() -> None:
+    logits = torch.zeros(2, requires_grad=True)
+    s = StraightThroughGumbel(0.1).surrogate(logits, torch.tensor([0.0, 1 - 2.0**-24]))
+    assert bool(s.isfinite().all())
+    assert bool(torch.autograd.grad(s.sum(), logits)[0].isfinite().all())
+
+
 def test_shapes_expand_and_validation(case: DeterministicCase) -> None:
     q = case.smoothing(torch.zeros(3, 2), validate_args=True)
     wide = q.expand(torch.Size((4, 3, 2)))

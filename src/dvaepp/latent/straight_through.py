@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions.utils import clamp_probs
 
 from dvaepp.latent.scalars import check_above
 from dvaepp.latent.smoothing import HardBernoulli, Smoothing
@@ -53,7 +52,7 @@ class StraightThroughGumbel(Smoothing):
 
     def surrogate(self, logits: Tensor, uniform: Tensor) -> Tensor:
         """sigmoid((logit - logit(u)) / T): above 1/2 where u < q, and -logit(u) is as good a logistic number."""
-        return torch.sigmoid((logits - torch.logit(clamp_probs(uniform))) / self.temperature)
+        return torch.sigmoid((logits - torch.logit(uniform)) / self.temperature)
 
     def sharpened(self, beta: float | Tensor) -> StraightThroughGumbel:
         """Temperature 1 / beta."""
