@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.concrete import Concrete
 from dvaepp.latent.densities import DensityPair
+from dvaepp.latent.hard import hard
 from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
 from dvaepp.latent.pairs import OverlappingNormal, PowerFunction, UniformExponential
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
 from dvaepp.latent.sampling import PersistentChains
-from dvaepp.latent.smoothing import Overlapping, Smoothing, hard
+from dvaepp.latent.smoothing import Overlapping, Smoothing
 from dvaepp.latent.spikes import Spike, SpikeExponential, SpikeGaussian
 from dvaepp.latent.straight_through import StraightThrough, StraightThroughGumbel
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder

@@ -77,9 +77,8 @@ def test_the_estimate_of_z_is_unbiased_however_few_the_temperatures(way: str, ma
 
 
 @pytest.mark.parametrize(("population", "sweeps"), [(5, 1), (20, 1), (20, 2)])
-@pytest.mark.parametrize("blocks", [(1, 1, 1, 1, 1, 1), (4, 4)], ids=str)
 def test_populations_that_resample_again_and_again_are_unbiased(
-    blocks: tuple[int, ...], population: int, sweeps: int, monkeypatch: pytest.MonkeyPatch
+    population: int, sweeps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resampled = []
 
@@ -89,7 +88,7 @@ def test_populations_that_resample_again_and_again_are_unbiased(
         return found
 
     monkeypatch.setattr("dvaepp.latent.annealing._resampled", watched)
-    m = machine(*blocks, sd=4.0, seed=1)
+    m = machine(*[1] * 6, sd=4.0, seed=1)
     settings = {"temperatures": 4, "chains": population, "repeats": 500, "sweeps": sweeps}
     assert_mean(z_over_exact("population", m, 25, **settings), 1.0, sigmas=6)
     times = torch.stack(resampled).view(25, 3, 500).sum(1)

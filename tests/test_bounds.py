@@ -33,8 +33,8 @@ from registry import (
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.latent.hard import hard
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior
-from dvaepp.latent.smoothing import hard
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
 from dvaepp.objectives.bounds import importance_weighted, joint_elbo, log_weight, marginal_elbo
 

@@ -17,9 +17,9 @@ from registry import (
 from torch import Tensor
 
 from dvaepp.errors import InputError
+from dvaepp.latent.hard import hard
 from dvaepp.latent.posterior import Posterior, bernoulli_entropy
 from dvaepp.latent.priors import BernoulliPrior
-from dvaepp.latent.smoothing import hard
 from dvaepp.models.feedforward import HierarchicalEncoder
 
 GROUPS = (2, 3, 1)

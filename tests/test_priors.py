@@ -23,11 +23,11 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.hard import hard
 from dvaepp.latent.partition import exact_log_partition
 from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior
 from dvaepp.latent.sampling import PersistentChains
-from dvaepp.latent.smoothing import hard
 
 
 @pytest.fixture(params=every_prior.values(), ids=every_prior.keys())

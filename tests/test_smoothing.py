@@ -27,8 +27,8 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.gradients import replace_gradient
+from dvaepp.latent.hard import hard
 from dvaepp.latent.pairs import PowerFunction, UniformExponential
-from dvaepp.latent.smoothing import hard
 
 LOGITS = torch.tensor([-30.0, -4.0, -0.7, 0.0, 1.3, 5.0, 30.0], dtype=torch.float64)
 RHO = torch.tensor([1e-6, 0.01, 0.2, 0.5, 0.77, 0.99, 1 - 1e-6], dtype=torch.float64)

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.latent.smoothing import hard
+from dvaepp.latent.hard import hard
 from dvaepp.latent.spikes import SpikeExponential, SpikeGaussian
 
 LOGITS = torch.tensor([-30.0, -4.0, -0.7, 0.0, 1.3, 5.0, 30.0], dtype=torch.float64)

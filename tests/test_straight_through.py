@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.concrete import Concrete
-from dvaepp.latent.smoothing import hard
+from dvaepp.latent.hard import hard
 from dvaepp.latent.straight_through import StraightThrough, StraightThroughGumbel
 
 LOGITS = torch.tensor([-4.0, -0.7, 0.0, 1.3, 5.0], dtype=torch.float64)

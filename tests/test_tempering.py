@@ -267,6 +267,29 @@ def test_ensembles_that_stay_apart_are_not_trusted() -> None:
     assert abs(enough.value - brute_force_log_z(m).item()) < 5 * enough.standard_error
 
 
+@pytest.mark.parametrize(("drift", "apart", "trusted"), [(0.0, 0.0, True), (1.0, 0.0, False), (0.0, 1.0, False)])
+def test_halves_or_ensembles_that_disagree_are_not_trusted(
+    drift: float, apart: float, trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs made up: log Z drifts as they go, or ensembles see cold states of their own."""
+    m = machine(3, 2)
+
+    def made_up(
+        machine: BoltzmannMachine, states: Tensor, ladder: Tensor, sweeps: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        up, down = gaussian_work(ladder_of(1.0), ladder_of(0.5), sweeps, 30)
+        moved = drift * torch.linspace(0, 1, sweeps, dtype=torch.float64)[:, None, None]
+        own = (torch.rand(1, 30, 1) < apart).double() * torch.randint(0, 2, (1, 30, 5))
+        cold = torch.where(torch.rand(sweeps, 30, 5) < apart, own, torch.randint(0, 2, (sweeps, 30, 5)).double())
+        return states, up + moved, down - moved, cold
+
+    monkeypatch.setattr("dvaepp.latent.tempering._run", made_up)
+    found = parallel_tempering(m, temperatures=2, chains=30, sweeps=200)
+    assert found.trusted == trusted
+    assert (found.diagnosis["halves_apart"] > 4) == (drift > 0)
+    assert (found.diagnosis["r_hat"] > 1.05) == (apart > 0)
+
+
 def test_a_machine_without_energy_has_n_log_2() -> None:
     found = parallel_tempering(BoltzmannMachine(3, 4), temperatures=3, chains=4, sweeps=8)
     assert found.value == pytest.approx(7 * math.log(2), rel=1e-6)

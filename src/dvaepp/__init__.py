@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dvaepp.latent.dimod_sampler import simulated_annealing as simulated_annealing
     from dvaepp.latent.graphs import hardware_graph as hardware_graph
     from dvaepp.latent.graphs import machine_on_graph as machine_on_graph
+    from dvaepp.latent.hard import hard as hard
     from dvaepp.latent.overlapping import OverlappingExponential as OverlappingExponential
     from dvaepp.latent.overlapping import OverlappingLogistic as OverlappingLogistic
     from dvaepp.latent.pairs import OverlappingNormal as OverlappingNormal
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from dvaepp.latent.sampling import PersistentChains as PersistentChains
     from dvaepp.latent.sampling import Sampler as Sampler
     from dvaepp.latent.sampling import TemperedChains as TemperedChains
-    from dvaepp.latent.smoothing import hard as hard
     from dvaepp.latent.spikes import SpikeExponential as SpikeExponential
     from dvaepp.latent.spikes import SpikeGaussian as SpikeGaussian
     from dvaepp.latent.straight_through import StraightThrough as StraightThrough
@@ -75,7 +75,7 @@ _HOMES = {
     "latent.partition": ("LogPartition", "exact_log_partition", "exact_sample"),
     "latent.priors": ("BernoulliPrior", "BoltzmannPrior", "DirectedPrior"),
     "latent.sampling": ("AnnealedPopulation", "ExactSamples", "PersistentChains", "Sampler", "TemperedChains"),
-    "latent.smoothing": ("hard",),
+    "latent.hard": ("hard",),
     "latent.spikes": ("SpikeExponential", "SpikeGaussian"),
     "latent.straight_through": ("StraightThrough", "StraightThroughGumbel"),
     "latent.tempering": ("parallel_tempering",),

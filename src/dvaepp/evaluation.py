@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
+from dvaepp.latent.hard import hard
 from dvaepp.latent.partition import LogPartition
-from dvaepp.latent.smoothing import hard
 from dvaepp.models.trace import Model
 from dvaepp.objectives.bounds import log_weight
 

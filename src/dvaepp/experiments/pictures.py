@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.evaluation import measuring
-from dvaepp.latent.smoothing import hard
+from dvaepp.latent.hard import hard
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.storage import replacing
 

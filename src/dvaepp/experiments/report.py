@@ -21,8 +21,8 @@ from dvaepp.experiments import page, pictures
 from dvaepp.experiments.pictures import Curve
 from dvaepp.experiments.run import Run, TrainedModel
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.hard import hard
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior
-from dvaepp.latent.smoothing import hard
 from dvaepp.storage import write_text
 
 _ROWS, _COLUMNS = 6, 8

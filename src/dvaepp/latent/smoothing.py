@@ -9,8 +9,7 @@ overlapping.py, pairs.py and densities.py); density, CDF, posterior and gradient
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -249,87 +248,3 @@ class SmoothedBernoulli(BitDistribution):
             log_weight = -F.softplus(-self.logits) - F.softplus(self.logits + self.smoothing.log_ratio(zeta))
             slope = self.smoothing.cdf_gap(zeta) * torch.exp(log_weight - self.smoothing.log_prob0(zeta))
         return replace_gradient(zeta, slope * self.logits)
-
-
-@dataclass(frozen=True)
-class Hard(Smoothing):
-    """zeta = z: the limit beta -> infinity of every smoothing, in which likelihoods are measured."""
-
-    binary: ClassVar[bool] = True
-
-    def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
-        """q(z | x) itself."""
-        return HardBernoulli(logits, validate_args)
-
-
-class HardBernoulli(BitDistribution):
-    """zeta = z ~ Bernoulli(logits), as z = 1[u < q] of a uniform number u. There is no density over zeta.
-
-    Without a surrogate there is no reparameterisation. With one, a function of (logits, u), draws are bits that carry
-    its gradient in place of their own, which is 0 almost everywhere.
-    """
-
-    support = constraints.boolean
-
-    def __init__(
-        self,
-        logits: Float[Tensor, "*shape"],
-        validate_args: bool | None = None,
-        surrogate: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> None:
-        self.surrogate = surrogate
-        self.has_rsample = surrogate is not None
-        super().__init__(logits, validate_args)
-
-    @property
-    def mean(self) -> Tensor:
-        """E[z] = q."""
-        return self.probs
-
-    @property
-    def variance(self) -> Tensor:
-        """Var[z] = q (1 - q)."""
-        return self.probs * (1 - self.probs)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> HardBernoulli:
-        """The same distribution with a larger batch shape."""
-        return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), self._validate_args, self.surrogate)
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Bits 0 or 1, shape sample_shape + logits.shape."""
-        with torch.no_grad():
-            return (self._uniform(sample_shape) < self.probs).to(self.logits.dtype)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Bits 0 or 1, shape sample_shape + logits.shape, with the surrogate's gradient; refused without one."""
-        if self.surrogate is None:
-            raise NotImplementedError("bits have no reparameterised draws without a surrogate gradient")
-        uniform = self._uniform(sample_shape)
-        z = (uniform < self.probs).to(self.logits.dtype)
-        return replace_gradient(z, self.surrogate(self.logits, uniform)) if self.logits.requires_grad else z
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log q(z | x) = z logit - log(1 + exp(logit)), nats, elementwise."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return value * self.logits - F.softplus(self.logits)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """0 below 0, 1 - q in [0, 1), 1 from 1 on."""
-        return torch.sigmoid(-self.logits) * (value >= 0) + self.probs * (value >= 1)
-
-    def icdf(self, value: Tensor) -> Tensor:
-        """1[rho > 1 - q]; no gradient."""
-        self._validate_probability(value)
-        return (value > torch.sigmoid(-self.logits)).to(self.logits.dtype)
-
-    def posterior(self, zeta: Tensor) -> Bernoulli:
-        """q(z | x, zeta) = 1[z = zeta]; what gradient zeta carries flows through its probs."""
-        return Bernoulli(probs=zeta)
-
-    def _uniform(self, sample_shape: Any) -> Tensor:
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-
-
-hard = Hard()

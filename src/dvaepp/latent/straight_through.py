@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp.latent.hard import HardBernoulli
 from dvaepp.latent.scalars import check_above
-from dvaepp.latent.smoothing import HardBernoulli, Smoothing
+from dvaepp.latent.smoothing import Smoothing
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.latent.smoothing import Smoothing, hard
+from dvaepp.latent.hard import hard
+from dvaepp.latent.smoothing import Smoothing
 from dvaepp.models.trace import Model
 
 
