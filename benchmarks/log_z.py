@@ -1,8 +1,9 @@
 """How honest the errors of log Z are: every estimate against the exact value, on random machines, and at 200+200.
 
 ``OMP_NUM_THREADS=1 python benchmarks/log_z.py small`` takes 200 machines of each size and weight sd (bits' biases have
-the same sd), and every method once on each; ``large`` compares the methods where there is no exact value. Results go to
-results/log-z/, a file for each kind of machine, and finished ones are kept: run it again to go on.
+the same sd), and every method once on each; ``hard`` takes 40 of kinds that defeat them; ``large`` compares the methods
+where there is no exact value. Results go to results/log-z/, a file for each kind of machine, and finished ones are
+kept: run it again to go on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,10 +23,9 @@ from dvaepp.latent.partition import LogPartition
 from dvaepp.latent.sampling import TemperedChains
 from dvaepp.storage import write_json
 
-MACHINES = {"8+8": (8, 8), "12+12": (12, 12), "16+16": (16, 16), "full-14": (1,) * 14}
-WEIGHT_SDS = (0.3, 1.0, 2.5)
-REPEATS = 200
+BLOCKS = {"8+8": (8, 8), "12+12": (12, 12), "16+16": (16, 16), "full-14": (1,) * 14}
 Estimate = Callable[[dvaepp.BoltzmannMachine], LogPartition]
+Make = Callable[[int], dvaepp.BoltzmannMachine]
 
 SMALL: dict[str, Estimate] = {
     "annealed importance sampling": lambda m: dvaepp.annealed_importance_sampling(m, temperatures=100, chains=256),
@@ -49,6 +50,21 @@ def random_machine(blocks: tuple[int, ...], sd: float, seed: int) -> dvaepp.Bolt
     return machine
 
 
+def ferromagnet(side: int, strength: float, seed: int) -> dvaepp.BoltzmannMachine:
+    """Spins on two sides, each coupled to all of the other by +-strength, so that two opposite states are deep wells.
+
+    Signs come from a random gauge; biases get N(0, .3^2) more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (torch.randn(side, generator=generator).sign() for _ in range(2))
+    couplings, machine = strength * torch.outer(left, right), dvaepp.BoltzmannMachine(side, side)
+    with torch.no_grad():
+        machine.couplings[0].copy_(4 * couplings)
+        machine.bias.copy_(torch.cat([-2 * couplings.sum(1), -2 * couplings.sum(0)]))
+        machine.bias.add_(0.3 * torch.randn(2 * side, generator=generator))
+    return machine
+
+
 def tempered(machine: dvaepp.BoltzmannMachine) -> torch.Tensor:
     """4096 states from parallel tempering: 1024 ensembles after 300 sweeps, at four moments 25 sweeps apart."""
     chains, samples = TemperedChains(1024, sweeps=25, temperatures=24), []
@@ -59,34 +75,42 @@ def tempered(machine: dvaepp.BoltzmannMachine) -> torch.Tensor:
     return torch.cat(samples)
 
 
+def measure(folder: Path, kinds: dict[str, Make], machines: int) -> None:
+    for name, make in kinds.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            continue
+        found: dict[str, list[dict[str, float]]] = {method: [] for method in SMALL}
+        for seed in range(machines):
+            machine = make(seed)
+            with torch.no_grad():
+                exact = float(dvaepp.exact_log_partition(machine.double()))
+            machine.float()
+            for method, estimate in SMALL.items():
+                torch.manual_seed(seed)
+                start = time.perf_counter()
+                log_z = estimate(machine)
+                found[method].append(
+                    {
+                        "error": log_z.value - exact,
+                        "standard_error": log_z.standard_error,
+                        "trusted": float(log_z.trusted),
+                        "seconds": time.perf_counter() - start,
+                    }
+                )
+        summary = {method: summarise(rows) for method, rows in found.items()}
+        write_json(path, {"machines": machines, "methods": summary})
+        print(name, summary, flush=True)
+
+
 def small(folder: Path) -> None:
-    for name, blocks in MACHINES.items():
-        for sd in WEIGHT_SDS:
-            path = folder / f"{name}-sd{sd}.json"
-            if path.exists():
-                continue
-            found: dict[str, list[dict[str, float]]] = {method: [] for method in SMALL}
-            for seed in range(REPEATS):
-                machine = random_machine(blocks, sd, seed)
-                with torch.no_grad():
-                    exact = float(dvaepp.exact_log_partition(machine.double()))
-                machine.float()
-                for method, estimate in SMALL.items():
-                    torch.manual_seed(seed)
-                    start = time.perf_counter()
-                    log_z = estimate(machine)
-                    seconds = time.perf_counter() - start
-                    found[method].append(
-                        {
-                            "error": log_z.value - exact,
-                            "standard_error": log_z.standard_error,
-                            "trusted": float(log_z.trusted),
-                            "seconds": seconds,
-                        }
-                    )
-            summary = {method: summarise(rows) for method, rows in found.items()}
-            write_json(path, {"machines": REPEATS, "blocks": list(blocks), "weight_sd": sd, "methods": summary})
-            print(name, sd, summary, flush=True)
+    pairs = [(name, sd) for name in BLOCKS for sd in (0.3, 1.0, 2.5)]
+    measure(folder, {f"{name}-sd{sd}": partial(random_machine, BLOCKS[name], sd) for name, sd in pairs}, 200)
+
+
+def hard(folder: Path) -> None:
+    ferromagnets = {f"ferromagnet-16+16-{strength}": partial(ferromagnet, 16, strength) for strength in (0.3, 1.0)}
+    measure(folder, {"16+16-sd6.0": partial(random_machine, (16, 16), 6.0), **ferromagnets}, 40)
 
 
 def summarise(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -123,8 +147,8 @@ def large(folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["small", "large"])
+    parser.add_argument("which", choices=["small", "hard", "large"])
     parser.add_argument("--results", type=Path, default=Path("results/log-z"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"small": small, "large": large}[arguments.which](arguments.results)
+    {"small": small, "hard": hard, "large": large}[arguments.which](arguments.results)

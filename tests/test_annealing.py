@@ -99,14 +99,14 @@ def test_the_logarithm_of_an_unbiased_estimate_is_low_and_that_of_its_inverse_hi
     m = machine(4, 4, sd=2.5)
     settings = {"temperatures": 2, "chains": 2, "repeats": 1}
     for way, side in (("forward", -1), ("population", -1), ("reverse", 1)):
-        logs = torch.tensor([every_way[way](m, **settings).value for _ in range(150)]) - brute_force_log_z(m).item()
-        assert side * float(logs.mean()) > 5 * float(logs.std()) / math.sqrt(150)
+        logs = torch.tensor([every_way[way](m, **settings).value for _ in range(100)]) - brute_force_log_z(m).item()
+        assert side * float(logs.mean()) > 5 * float(logs.std()) / math.sqrt(100)
 
 
 # --- errors ---
 
 
-@pytest.mark.parametrize(("way", "repeats"), [("forward", 1), ("forward", 4), ("reverse", 1), ("population", 1)])
+@pytest.mark.parametrize(("way", "repeats"), [("forward", 4), ("reverse", 1), ("population", 1)])
 def test_the_standard_error_is_the_spread_of_the_estimates(way: str, repeats: int) -> None:
     m = machine(6, 6, sd=1.0)
     log_z = brute_force_log_z(m).item()
@@ -279,9 +279,9 @@ def test_only_populations_whose_effective_size_is_below_half_are_resampled() -> 
 @pytest.mark.parametrize("name", ["(2, 1, 2)", "(1, 1, 1, 1)", "ring"])
 def test_an_annealed_population_has_the_machines_moments(name: str) -> None:
     m = every_machine[name](sd=1.2)
-    draws = torch.stack([pair_moments(annealed_population(m, 1000, 4)).mean(0) for _ in range(40)])
-    # The bias is of the order of 1 / 1000: added to six errors of the mean of 40.
-    off = (draws.mean(0) - exact_pair_moments(m)).abs() - 6 * draws.std(0) / math.sqrt(40)
+    draws = torch.stack([pair_moments(annealed_population(m, 1000, 4)).mean(0) for _ in range(25)])
+    # The bias is of the order of 1 / 1000: added to six errors of the mean of 25.
+    off = (draws.mean(0) - exact_pair_moments(m)).abs() - 6 * draws.std(0) / math.sqrt(25)
     assert float(off.max()) < 2e-3
 
 
@@ -296,23 +296,15 @@ def test_an_annealed_population_is_right_even_where_each_temperature_is_far_from
 # --- annealed importance sampling ---
 
 
-@pytest.mark.parametrize("sides", [(8, 8), (12, 12)], ids=str)
 @pytest.mark.parametrize(("sd", "seed"), [(0.5, 0), (1.0, 1)])
-def test_annealing_agrees_with_enumeration_within_its_error(sides: tuple[int, int], sd: float, seed: int) -> None:
-    m = machine(*sides, sd=sd, seed=seed)
+def test_annealing_agrees_with_enumeration_within_its_error(sd: float, seed: int) -> None:
+    m = machine(12, 12, sd=sd, seed=seed)
     found = annealed_importance_sampling(m, temperatures=150, chains=256, repeats=3)
     assert found.trusted
     assert 0 < found.standard_error < 0.2
     assert found.effective_sample_size is not None
     assert 100 <= found.effective_sample_size <= 768
     assert abs(found.value - exact_log_partition(m).item()) < 5 * found.standard_error
-
-
-@pytest.mark.parametrize("blocks", [(5, 3), (2, 4, 2), (1, 1, 1, 1, 1), (5,), (2, 2, 3)], ids=str)
-def test_annealing_serves_every_structure(blocks: tuple[int, ...]) -> None:
-    m = machine(*blocks, sd=1.0)
-    found = annealed_importance_sampling(m, temperatures=60, chains=400, repeats=3)
-    assert abs(found.value - brute_force_log_z(m).item()) < 5 * found.standard_error + 1e-9
 
 
 @pytest.mark.parametrize("sweeps", [1, 3])

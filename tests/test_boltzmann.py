@@ -345,7 +345,7 @@ def test_when_all_bits_are_clamped_nothing_moves() -> None:
 def test_each_state_may_have_an_inverse_temperature_of_its_own(make: Make) -> None:
     m = make(sd=1.2)
     betas = torch.tensor([0.0, 0.3, 1.0, 1.7], dtype=torch.float64)
-    z = m.gibbs(torch.zeros(20_000, 4, m.bits, dtype=torch.float64), 40, betas.expand(20_000, 4))
+    z = m.gibbs(torch.zeros(10_000, 4, m.bits, dtype=torch.float64), 30, betas.expand(10_000, 4))
     for level, beta in enumerate(betas.tolist()):
         assert_distributed(z[:, level], log_boltzmann(m, beta))
 

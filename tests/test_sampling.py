@@ -25,7 +25,6 @@ samplers = pytest.mark.parametrize("sampler", every_sampler.values(), ids=every_
 every_machine = {
     "rbm": machine(3, 3, sd=1.2),
     "three-blocks": machine(2, 3, 1, sd=1.2),
-    "single-bits": machine(1, 1, 1, 1, 1, sd=1.2),
     "ring": sparse_machine(3, 3, pairs=RING, sd=1.2),
 }
 
@@ -69,7 +68,7 @@ def test_the_machine_is_not_moved(sampler: Sampler) -> None:
 
 def settled(sampler: Sampler, m: BoltzmannMachine) -> Tensor:
     state = sampler.start(m)
-    for _ in range(1 if isinstance(sampler, AnnealedPopulation | ExactSamples) else 30):
+    for _ in range(1 if isinstance(sampler, AnnealedPopulation | ExactSamples) else 15):
         state = sampler.advance(m, state)
     return sampler.samples(state)
 
@@ -100,7 +99,7 @@ def test_tempered_samples_are_the_coldest_states() -> None:
     assert torch.equal(sampler.samples(state), state[3])
 
 
-@pytest.mark.parametrize("sweeps", [1, 2, 3])
+@pytest.mark.parametrize("sweeps", [1, 3])
 def test_states_reach_the_coldest_temperature_from_the_hottest_however_few_the_sweeps(sweeps: int) -> None:
     """Two wells that a cold chain never leaves: only swaps all the way up and down cross between them."""
     m = BoltzmannMachine(4, 4).double()
