@@ -1,7 +1,7 @@
 """Rolfe's gradient and the overlapping one on 3+3 bits: distance from the exact gradient, and variance, side by side.
 
-``OMP_NUM_THREADS=1 python benchmarks/rolfe.py``. The KL of q(z1 | x) q(z2 | zeta1, x) to an RBM, in the logits of z1 and
-the parameters of the network of z2. Exact: bits enumerated, zeta1 by Gauss-Legendre quadrature.
+``OMP_NUM_THREADS=1 python benchmarks/rolfe.py``: the KL of q(z1 | x) q(z2 | zeta1, x) to an RBM, in the logits of z1
+and the parameters of the network of z2. Exact: bits enumerated, zeta1 by Gauss-Legendre quadrature.
 """
 
 from __future__ import annotations

@@ -71,9 +71,9 @@ def z_over_exact(way: str, m: BoltzmannMachine, calls: int, **settings: int) -> 
 @machines
 @pytest.mark.parametrize("temperatures", [1, 3])
 def test_the_estimate_of_z_is_unbiased_however_few_the_temperatures(way: str, make: Make, temperatures: int) -> None:
-    # 20 means of 300 x 20 chains each: small populations, so that every one of their resamplings counts.
+    # 16 means of 300 x 20 chains each: small populations, so that every one of their resamplings counts.
     m = make(sd=1.5, seed=4)
-    assert_mean(z_over_exact(way, m, 20, temperatures=temperatures, chains=20, repeats=300), 1.0, sigmas=6)
+    assert_mean(z_over_exact(way, m, 16, temperatures=temperatures, chains=20, repeats=300), 1.0, sigmas=6)
 
 
 @pytest.mark.parametrize(("population", "sweeps"), [(5, 1), (20, 1), (20, 2)])
@@ -100,7 +100,7 @@ def test_the_logarithm_of_an_unbiased_estimate_is_low_and_that_of_its_inverse_hi
     settings = {"temperatures": 2, "chains": 2, "repeats": 1}
     for way, side in (("forward", -1), ("population", -1), ("reverse", 1)):
         logs = torch.tensor([every_way[way](m, **settings).value for _ in range(100)]) - brute_force_log_z(m).item()
-        assert side * float(logs.mean()) > 5 * float(logs.std()) / math.sqrt(100)
+        assert side * float(logs.mean()) > 3 * float(logs.std()) / math.sqrt(100)
 
 
 # --- errors ---
