@@ -289,11 +289,13 @@ def test_damaged_runs_are_named(fails: Callable[..., str], copied: Path) -> None
 @pytest.mark.parametrize(
     ("arrays", "expected"),
     [
-        ({"codes": np.zeros((3, 9))}, "expected (n, 10)"),
-        ({"codes": np.full((3, 10), 2.0)}, "in [0, 1]"),
-        ({"codes": np.full((3, 10), np.nan)}, "in [0, 1]"),
-        ({"code": np.zeros((3, 10))}, "is not an .npz file with `codes` or `probabilities`"),
-        ({"codes": np.array([[None] * 10])}, "is not an .npz file with"),
+        ({"codes": np.zeros((3, 9))}, "expected (samples, 10)"),
+        ({"codes": np.full((3, 10), 2.0)}, "holds 2.0, expected only 0 and 1"),
+        ({"codes": np.full((3, 10), np.nan)}, "holds nan, expected only 0 and 1"),
+        ({"probabilities": np.full((3, 10), 1.5)}, "in [0, 1]"),
+        ({"probabilities": np.full((3, 9), 0.5)}, "expected (n, 10) in [0, 1]"),
+        ({"code": np.zeros((3, 10)), "more": np.zeros(3)}, "must hold one array of samples, codes, states"),
+        ({"codes": np.array([[None] * 10])}, "is not a whole .npz file of numbers"),
     ],
 )
 def test_codes_that_do_not_fit_are_refused(
@@ -331,7 +333,9 @@ def test_files_that_are_no_codes_are_refused(
     fails: Callable[..., str], trained: Path, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "c.npz").write_bytes(content)
-    assert "is not an .npz file" in fails("decode", trained, tmp_path / "c.npz", "-o", tmp_path / "d.png")
+    assert "is not a whole .npz file of numbers" in fails(
+        "decode", trained, tmp_path / "c.npz", "-o", tmp_path / "d.png"
+    )
 
 
 @pytest.mark.parametrize(

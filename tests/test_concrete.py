@@ -88,7 +88,7 @@ def test_zeta_tells_the_bit_which_has_its_probability(smoothing: Concrete) -> No
 
 
 def test_concrete_says_what_it_is(smoothing: Concrete) -> None:
-    assert (smoothing.binary, smoothing.smooth_posterior, smoothing.shared_conditional) == (False, False, False)
+    assert (smoothing.binary, smoothing.has_atom, smoothing.shared_conditional) == (False, False, False)
 
 
 @pytest.mark.parametrize("logit", [-3.0, 0.0, 1.2])

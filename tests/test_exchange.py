@@ -17,21 +17,19 @@ from registry import all_states, log_boltzmann, machine, pair_by_pair_energy, ra
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
-from dvaepp.latent.exchange import (
+from dvaepp.latent.exchange import read_model, read_states, write_model
+from dvaepp.latent.graphs import machine_on_graph
+from dvaepp.latent.quadratic import (
     QuadraticModel,
     bits_to_spins,
     machine_from,
     machine_from_bqm,
     model_from_bqm,
-    read_model,
-    read_states,
     spins_to_bits,
     to_bqm,
     to_ising,
     to_qubo,
-    write_model,
 )
-from dvaepp.latent.graphs import machine_on_graph
 
 
 def on_graph() -> BoltzmannMachine:

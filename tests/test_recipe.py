@@ -81,6 +81,9 @@ def test_overrides_are_json_or_text() -> None:
         ("model.graph=zephyr-2", "graph and prior 'graph' need each other"),
         ("model.prior=graph", "graph and prior 'graph' need each other"),
         ("model.sampler=qpu", "setting 'model.sampler'.*'annealer'"),
+        ("model.smoothing=straight-through training.beta=[1,2]", "'straight-through' has none"),
+        ("model.smoothing=power training.beta=[1,20]", "'power' needs a training.beta above 1"),
+        ("model.smoothing=power model.beta=0.5", "'power' needs a beta above 1"),
         ("model.temperatures=1", "setting 'model.temperatures'.*greater than or equal to 2"),
         ("training.learning_rate=[[0.5,1e-3]]", "rising fractions, the last being 1"),
         ("training.steps", "takes name=value"),
@@ -89,7 +92,7 @@ def test_overrides_are_json_or_text() -> None:
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        override(catalogue.find("quick/rbm", "tiny"), [setting])
+        override(catalogue.find("quick/rbm", "tiny"), setting.split(" "))
 
 
 SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false", "model.chains=3", "model.sweeps=1"]

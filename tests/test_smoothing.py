@@ -390,7 +390,7 @@ def test_what_has_no_inverse_temperature_cannot_be_sharpened() -> None:
 
 def test_overlapping_smoothings_say_what_they_are(case: SmoothingCase) -> None:
     s = case.smoothing
-    assert (s.binary, s.smooth_posterior, s.shared_conditional) == (False, True, True)
+    assert (s.binary, s.has_atom, s.shared_conditional) == (False, False, True)
 
 
 def test_hard_is_the_bits_themselves() -> None:

@@ -132,7 +132,7 @@ def test_the_posterior_is_one_sided_and_carries_no_gradient(case: SpikeCase) -> 
 
 def test_spikes_say_what_they_are(case: SpikeCase) -> None:
     s = case.smoothing
-    assert (s.binary, s.smooth_posterior, s.shared_conditional) == (False, False, True)
+    assert (s.binary, s.has_atom, s.shared_conditional) == (False, True, True)
 
 
 # --- gradients ---

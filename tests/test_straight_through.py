@@ -58,7 +58,7 @@ def test_the_posterior_is_the_bit_and_passes_its_gradient_on(case: Deterministic
 
 def test_bits_say_what_they_are(case: DeterministicCase) -> None:
     s = case.smoothing
-    assert (s.binary, s.smooth_posterior, s.shared_conditional) == (True, True, True)
+    assert (s.binary, s.has_atom, s.shared_conditional) == (True, False, True)
     assert s(LOGITS).has_rsample == (case.slope is not None)
 
 

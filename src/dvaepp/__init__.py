@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dvaepp.latent.densities import DensityPair as DensityPair
     from dvaepp.latent.dimod_sampler import DimodSampler as DimodSampler
     from dvaepp.latent.dimod_sampler import simulated_annealing as simulated_annealing
+    from dvaepp.latent.exchange import read_model as read_model
+    from dvaepp.latent.exchange import read_states as read_states
+    from dvaepp.latent.exchange import write_model as write_model
     from dvaepp.latent.graphs import hardware_graph as hardware_graph
     from dvaepp.latent.graphs import machine_on_graph as machine_on_graph
     from dvaepp.latent.hard import hard as hard
@@ -32,14 +35,24 @@ if TYPE_CHECKING:
     from dvaepp.latent.partition import LogPartition as LogPartition
     from dvaepp.latent.partition import exact_log_partition as exact_log_partition
     from dvaepp.latent.partition import exact_sample as exact_sample
+    from dvaepp.latent.posterior import Posterior as Posterior
     from dvaepp.latent.priors import BernoulliPrior as BernoulliPrior
     from dvaepp.latent.priors import BoltzmannPrior as BoltzmannPrior
     from dvaepp.latent.priors import DirectedPrior as DirectedPrior
+    from dvaepp.latent.priors import Prior as Prior
+    from dvaepp.latent.quadratic import QuadraticModel as QuadraticModel
+    from dvaepp.latent.quadratic import machine_from as machine_from
+    from dvaepp.latent.quadratic import to_bqm as to_bqm
+    from dvaepp.latent.quadratic import to_ising as to_ising
+    from dvaepp.latent.quadratic import to_qubo as to_qubo
     from dvaepp.latent.sampling import AnnealedPopulation as AnnealedPopulation
     from dvaepp.latent.sampling import ExactSamples as ExactSamples
     from dvaepp.latent.sampling import PersistentChains as PersistentChains
     from dvaepp.latent.sampling import Sampler as Sampler
     from dvaepp.latent.sampling import TemperedChains as TemperedChains
+    from dvaepp.latent.smoothing import Overlapping as Overlapping
+    from dvaepp.latent.smoothing import Smoothing as Smoothing
+    from dvaepp.latent.spikes import Spike as Spike
     from dvaepp.latent.spikes import SpikeExponential as SpikeExponential
     from dvaepp.latent.spikes import SpikeGaussian as SpikeGaussian
     from dvaepp.latent.straight_through import StraightThrough as StraightThrough
@@ -69,14 +82,18 @@ _HOMES = {
     "latent.convergence": ("ChainHealth", "chain_health"),
     "latent.densities": ("DensityPair",),
     "latent.dimod_sampler": ("DimodSampler", "simulated_annealing"),
+    "latent.exchange": ("read_model", "read_states", "write_model"),
     "latent.graphs": ("hardware_graph", "machine_on_graph"),
     "latent.overlapping": ("OverlappingExponential", "OverlappingLogistic"),
     "latent.pairs": ("OverlappingNormal", "PowerFunction", "UniformExponential"),
-    "latent.partition": ("LogPartition", "exact_log_partition", "exact_sample"),
-    "latent.priors": ("BernoulliPrior", "BoltzmannPrior", "DirectedPrior"),
-    "latent.sampling": ("AnnealedPopulation", "ExactSamples", "PersistentChains", "Sampler", "TemperedChains"),
     "latent.hard": ("hard",),
-    "latent.spikes": ("SpikeExponential", "SpikeGaussian"),
+    "latent.partition": ("LogPartition", "exact_log_partition", "exact_sample"),
+    "latent.posterior": ("Posterior",),
+    "latent.priors": ("BernoulliPrior", "BoltzmannPrior", "DirectedPrior", "Prior"),
+    "latent.quadratic": ("QuadraticModel", "machine_from", "to_bqm", "to_ising", "to_qubo"),
+    "latent.sampling": ("AnnealedPopulation", "ExactSamples", "PersistentChains", "Sampler", "TemperedChains"),
+    "latent.smoothing": ("Overlapping", "Smoothing"),
+    "latent.spikes": ("Spike", "SpikeExponential", "SpikeGaussian"),
     "latent.straight_through": ("StraightThrough", "StraightThroughGumbel"),
     "latent.tempering": ("parallel_tempering",),
     "models.feedforward": ("FeedForwardVAE", "HierarchicalEncoder"),

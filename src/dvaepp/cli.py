@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
     decode = command("decode", "means of p(x | z) of codes that `encode` wrote")
     _run(decode)
-    decode.add_argument("codes", help="codes.npz (probabilities are rounded), or .npy, .csv of bits or spins")
+    decode.add_argument("codes", help="codes.npz (probabilities are rounded), or .npz, .npy, .csv of bits or spins")
     _model_choice(decode)
     _output(decode, "grid.png or means.npz")
 

@@ -25,8 +25,9 @@ from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.latent.exchange import read_states, to_ising, to_qubo, write_model
+from dvaepp.latent.exchange import read_states, write_model
 from dvaepp.latent.priors import BoltzmannPrior, Prior
+from dvaepp.latent.quadratic import to_ising, to_qubo
 from dvaepp.storage import check_target, locked, replacing, write_json, write_text
 from dvaepp.training import Metrics
 
@@ -280,19 +281,24 @@ def _must_end_in_npz(path: Path) -> None:
 
 
 def _read_codes(path: Path, prior: Prior, bits: int) -> torch.Tensor:
-    """Bits (n, bits) from `codes` or rounded `probabilities` of an .npz file, else states that were drawn elsewhere."""
-    if path.suffix != ".npz":
+    """Bits (n, bits) from rounded `probabilities` as encode writes, else codes or states of the prior from any file."""
+    probabilities = _probabilities(path) if path.suffix == ".npz" else None
+    if probabilities is None:
         return read_states(path, prior.machine if isinstance(prior, BoltzmannPrior) else bits)
+    in_range = probabilities.dtype.kind in "buif" and bool(((probabilities >= 0) & (probabilities <= 1)).all())
+    if probabilities.ndim != 2 or probabilities.shape[1] != bits or not probabilities.size or not in_range:
+        found = f"{probabilities.dtype} probabilities of shape {probabilities.shape}"
+        raise InputError(f"{path} holds {found}, expected (n, {bits}) in [0, 1]")
+    return torch.from_numpy(np.asarray(probabilities, dtype=np.float32)).round()
+
+
+def _probabilities(path: Path) -> Any:
+    """The array `probabilities` of an .npz file; None where there is none."""
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            name = next(name for name in ("codes", "probabilities") if name in arrays)
-            codes = arrays[name]
-    except (OSError, ValueError, EOFError, KeyError, TypeError, StopIteration, AttributeError, BadZipFile, zlib.error):
-        raise InputError(f"{path} is not an .npz file with `codes` or `probabilities`, as encode writes") from None
-    in_range = codes.dtype.kind in "buif" and codes.size and bool(((codes >= 0) & (codes <= 1)).all())
-    if codes.ndim != 2 or codes.shape[1] != bits or not in_range:
-        raise InputError(f"{path} holds {codes.dtype} {name} of shape {codes.shape}, expected (n, {bits}) in [0, 1]")
-    return torch.from_numpy(np.asarray(codes, dtype=np.float32)).round()
+            return arrays.get("probabilities")
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error):
+        raise InputError(f"{path} is not a whole .npz file of numbers") from None
 
 
 COMMANDS = {

@@ -233,6 +233,8 @@ def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict
         here, there = (tuple(d[name].shape) if name in d else None for d in (expected, weights))
         if here != there:
             raise InputError(f"{path} does not fit the recipe: {name} has shape {there} there and {here} in the model")
+        if expected[name].dtype == torch.bool and not torch.equal(expected[name].cpu(), weights[name].cpu()):
+            raise InputError(f"{path} does not fit the recipe: {name} says that other bits interact than in the model")
     model.load_state_dict(weights)
     if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:
         model.prior.restore_log_partition(LogPartition(**about["log_partition"]))

@@ -90,14 +90,17 @@ class ModelSettings(_Settings):
     graph: str | None = None
     """A hardware graph by name, such as zephyr-2, or a CSV file of edges, for the prior `graph`."""
     sampler: _SamplerName = "gibbs"
-    """Where the gradient of log Z comes from; unused where log Z is exact."""
+    """Where the gradient of log Z comes from; unused where log Z is exact. `annealer` begins anew at each step: it
+    needs some 40 sweeps where chains that go on (`gibbs`, `tempering`) take 5. `population` sweeps once a temperature.
+    """
     chains: _Size = 1000
     sweeps: _Size = 40
     temperatures: Annotated[int, Field(ge=2, le=100_000)] = 10
     """Of the samplers `tempering` and `population`."""
     smoothing: _SmoothingName = "exponential"
     beta: float = Field(10.0, gt=0)
-    """The smoothing's inverse temperature, unless training.beta anneals it; of `concrete`, one over its temperature."""
+    """The smoothing's inverse temperature, unless training.beta anneals it; one over the temperature of `concrete` and
+    `straight-through-gumbel`; `straight-through` has none."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
@@ -107,6 +110,8 @@ class ModelSettings(_Settings):
             )
         if self.prior == "rbm" and sum(self.groups) < 2:
             raise ValueError("a restricted Boltzmann machine needs at least 2 bits")
+        if self.smoothing == "power" and self.beta <= 1:
+            raise ValueError("smoothing 'power' needs a beta above 1")
         if (self.prior == "graph") != (self.graph is not None):
             raise ValueError("graph and prior 'graph' need each other, as in prior=graph, graph=zephyr-2")
         return self
@@ -164,6 +169,10 @@ class Recipe(_Settings):
         several = len(self.model.groups) > 1 and self.model.boltzmann
         if self.objective == "joint" and several and self.model.smoothing.startswith("spike"):
             raise ValueError("a spike smoothing with a Boltzmann prior of several groups takes objective 'rolfe'")
+        if self.training.beta is not None and self.model.smoothing == "straight-through":
+            raise ValueError("training.beta anneals a smoothing's beta, and 'straight-through' has none")
+        if self.training.beta is not None and self.model.smoothing == "power" and min(self.training.beta) <= 1:
+            raise ValueError("smoothing 'power' needs a training.beta above 1")
         if self.model.batch_norm and self.model.hidden and self.training.batch < 2:
             raise ValueError(
                 "training.batch must be at least 2 with batch norm, which model.batch_norm=false turns off"

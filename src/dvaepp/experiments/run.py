@@ -136,6 +136,9 @@ class Run:
         if recipe.data.name not in NAMES:
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
             recipe = recipe.model_copy(update={"data": data})
+        if recipe.model.graph is not None and recipe.model.graph.endswith(".csv"):
+            model = recipe.model.model_copy(update={"graph": str(Path(recipe.model.graph).resolve())})
+            recipe = recipe.model_copy(update={"model": model})
         record = Record(
             recipe=recipe.model_dump(mode="json"),
             seed=seed,

@@ -68,6 +68,7 @@ def reverse_annealed_importance_sampling(
             )
         start, origin = exact_sample(machine, repeats * chains), "exact samples"
     else:
+        machine.check(samples)
         rows = torch.randint(len(samples), (repeats * chains,), device=samples.device)
         start, origin = samples[rows], "given samples"
     annealed = _anneal(machine, start, repeats, _ladder(temperatures).flip(0), sweeps, False)

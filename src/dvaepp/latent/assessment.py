@@ -29,8 +29,7 @@ def estimate_log_partition(
     temperatures, ensembles and sweeps) are independent; the value is their mean, weighted by 1 / error^2. Reverse
     annealing starts from the tempered states: a consistency check. The result is trusted where both estimates are and
     no two of the three lie further apart than 3 combined errors; else its standard error is at least half of how far
-    they do. `diagnosis` holds each value and error, the effective sample size, swap rates, R-hat, and the largest
-    distance in combined errors.
+    they do. `diagnosis` holds each value and error, swap rates, R-hat, and the largest distance in combined errors.
     """
     if can_be_sampled_exactly(machine):
         return exact(machine)

@@ -50,7 +50,7 @@ class BoltzmannMachine(nn.Module):
         if len(set(self.labels)) != self.bits or len(self.labels) != self.bits:
             raise InputError(f"labels must be {self.bits} different names of the bits, not {len(self.labels)}")
         self.mask: Tensor | None
-        self.register_buffer("mask", None if mask is None else self._upper(mask), persistent=False)
+        self.register_buffer("mask", None if mask is None else self._upper(mask))
         self.bias = nn.Parameter(torch.zeros(self.bits))
         self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
 
@@ -82,7 +82,7 @@ class BoltzmannMachine(nn.Module):
 
     def energy(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
         """E(z) = -b'z - z'Jz."""
-        self._check(z)
+        self.check(z)
         energy = -(z @ self.bias)
         for s, coupling in self._interactions():
             energy = energy - ((z[..., : s.start] @ coupling) * z[..., s]).sum(-1)
@@ -95,7 +95,7 @@ class BoltzmannMachine(nn.Module):
         of one group are independent given the earlier zeta; across groups the later bit depends on the earlier one's
         zeta only. `nu` is q's own unless it is given, with another gradient.
         """
-        self._check(q.mu)
+        self.check(q.mu)
         nu = q.nu if nu is None else nu
         energy = -(q.mu @ self.bias)
         for s, coupling in self._interactions():
@@ -151,7 +151,7 @@ class BoltzmannMachine(nn.Module):
         are `clamped` keep z's values: the others are drawn from their distribution given those. Each state may have an
         inverse temperature of its own.
         """
-        self._check(z)
+        self.check(z)
         if sweeps < 0:
             raise InputError(f"sweeps must not be negative, not {sweeps}")
         states = z.reshape(-1, self.bits).clone()
@@ -211,7 +211,8 @@ class BoltzmannMachine(nn.Module):
         for s, coupling in zip(self.slices[1:], self.couplings, strict=True):
             yield s, coupling if self.mask is None else coupling * self.mask[: s.start, s]
 
-    def _check(self, z: Tensor) -> None:
+    def check(self, z: Tensor) -> None:
+        """InputError unless these are states of this machine."""
         if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
             raise InputError(
                 f"a Boltzmann machine of blocks {self.blocks} takes {self.bias.dtype} states whose last axis holds "

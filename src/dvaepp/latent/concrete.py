@@ -29,7 +29,6 @@ class Concrete(Smoothing):
     """
 
     temperature: float | Tensor
-    smooth_posterior: ClassVar[bool] = False
     shared_conditional: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.convergence import effective_inverse_temperature
-from dvaepp.latent.exchange import QuadraticModel, to_bqm, to_ising
 from dvaepp.latent.partition import check_counts
+from dvaepp.latent.quadratic import QuadraticModel, to_bqm, to_ising
 from dvaepp.latent.sampling import Sampler
 
 _MOST_SEED = 2**31 - 1

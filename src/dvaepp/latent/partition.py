@@ -24,7 +24,7 @@ class LogPartition:
 
     `standard_error` is 0 for an exact value. `effective_sample_size` is that of the importance weights, None where
     there are none. `trusted` is False where the estimate's own diagnosis says that its error may be larger than stated;
-    `diagnosis` holds what it was judged by, as numbers by name.
+    `diagnosis` holds what else it was judged by, as numbers by name.
     """
 
     value: float
@@ -78,7 +78,8 @@ def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
     if count > MOST_ENUMERATED_BITS:
         raise InputError(
             f"exact_log_partition would sum 2^{count} states of a machine of blocks {machine.blocks}; at most "
-            f"{MOST_ENUMERATED_BITS} bits outside the largest block can be (use annealed_importance_sampling)"
+            f"{MOST_ENUMERATED_BITS} bits, outside the largest block or of the treewidth, can be (use "
+            "estimate_log_partition)"
         )
     if count < machine.enumerated_bits:
         return eliminated_log_partition(machine)

@@ -65,8 +65,8 @@ class Smoothing(ABC):
     binary: ClassVar[bool] = False
     """zeta is z itself, 0 or 1 (hard, straight-through)."""
 
-    smooth_posterior: ClassVar[bool] = True
-    """q(z | x, zeta) is a smooth function of zeta, so that gradients may flow through nu (Sec. 5)."""
+    has_atom: ClassVar[bool] = False
+    """zeta is exactly 0 with positive probability: q(z | x, zeta) is a step, and the gradient through nu is lost."""
 
     shared_conditional: ClassVar[bool] = True
     """r(zeta | z) is the same in q and in p, so that it cancels in KL(q(z, zeta) || p(z, zeta))."""

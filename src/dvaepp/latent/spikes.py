@@ -25,7 +25,7 @@ from dvaepp.latent.smoothing import BitDistribution, Smoothing
 class Spike(Smoothing):
     """r(zeta | 0) = delta(zeta) and a density r(zeta | 1). All methods act elementwise on tensors."""
 
-    smooth_posterior: ClassVar[bool] = False
+    has_atom: ClassVar[bool] = True
     support: ClassVar[constraints.Constraint]
 
     @abstractmethod

@@ -30,8 +30,7 @@ def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
             f"{model.smoothing} has no joint bound: its r(zeta | z) differs between q and p (use marginal_elbo)"
         )
     trace = model(x)
-    atoms = not model.smoothing.smooth_posterior
-    if atoms and model.prior.joins_groups and len(trace.posterior.groups) > 1:
+    if model.smoothing.has_atom and model.prior.joins_groups and len(trace.posterior.groups) > 1:
         raise InputError(
             f"joint_elbo has no gradient through q(z | x, zeta) of {model.smoothing}, which a Boltzmann prior of "
             "several groups needs: use rolfe_elbo"
@@ -46,7 +45,7 @@ def marginal_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: flo
     p(zeta) has no tractable density; and for a smoothing with an atom, whose log q(zeta | x) jumps there, so that its
     gradient is lost.
     """
-    if model.smoothing.shared_conditional and not model.smoothing.smooth_posterior:
+    if model.smoothing.has_atom:
         raise InputError(
             f"marginal_elbo has no gradient at the atom of {model.smoothing}: use joint_elbo or rolfe_elbo"
         )
@@ -62,7 +61,7 @@ def log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smooth
     Where p(zeta) is intractable (a soft smoothing, a large Boltzmann prior), or the smoothing has an atom, it is the
     joint weight, without gradient. Raises InputError for Concrete with a Boltzmann prior, which has neither.
     """
-    if smoothing.shared_conditional and not (smoothing.smooth_posterior and model.prior.has_density(smoothing)):
+    if smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing)):
         return _joint_log_weight(model, x, smoothing)
     trace = model(x, smoothing)
     log_q = trace.posterior.log_prob()

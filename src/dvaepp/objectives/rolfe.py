@@ -16,13 +16,13 @@ def rolfe_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
     """E[log p(x | zeta)] - kl_weight (log Z - H(q) + E[E(z)]), the energy's gradient by hand (Rolfe 2016, Eq. 11, 12).
 
     Nats, shape (batch,). For a Boltzmann prior and a smoothing with an atom at zeta = 0, such as SpikeExponential,
-    where z = 1[zeta > 0] is known and the energy of groups before the last is a step function of zeta: `lost_gradient`.
-    Every other term is reparameterised. The value is the bound's, as `joint_elbo`'s is. Raises InputError for other
-    priors and smoothings, which joint_elbo serves.
+    where z = 1[zeta != 0] is known and the energy of groups before the last is a step function of zeta:
+    `lost_gradient`. Every other term is reparameterised. The value is the bound's, as `joint_elbo`'s is. Raises
+    InputError for other priors and smoothings, which joint_elbo serves.
     """
     if not isinstance(model.prior, BoltzmannPrior):
         raise InputError(f"rolfe_elbo is for a BoltzmannPrior, not {type(model.prior).__name__}: use joint_elbo")
-    if model.smoothing.smooth_posterior or not model.smoothing.shared_conditional:
+    if not model.smoothing.has_atom:
         raise InputError(f"rolfe_elbo is for a smoothing with an atom, such as SpikeExponential, not {model.smoothing}")
     trace = model(x)
     q = trace.posterior
@@ -31,7 +31,7 @@ def rolfe_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
 
 
 def lost_gradient(q: Posterior) -> Float[Tensor, "*batch bits"]:
-    """z = 1[zeta > 0] in value, with (1 - z) / (1 - q) dq as its gradient: the one that makes z f(zeta) unbiased.
+    """z = 1[zeta != 0] in value, with (1 - z) / (1 - q) dq as its gradient: the one that makes z f(zeta) unbiased.
 
     For one bit and any f that is continuous in zeta, E[z f(zeta)] = q E[f(zeta) | z = 1], so d/dq is E[f | z = 1]. The
     reparameterised f(zeta), weighted by z, contributes E[z df/dzeta dzeta/dq] = E[f | z = 1] - f(0), since zeta stays
