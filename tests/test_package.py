@@ -86,7 +86,7 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/paper.md", "docs/design.md", "docs/log.md", "docs/results.md"])
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\(([^)#]+)\)", text)

@@ -12,7 +12,7 @@ import torch
 from dvaepp.errors import InputError, nearest
 from dvaepp.latent.boltzmann import BoltzmannMachine
 
-_COLOURINGS = ("DSATUR", "smallest_last", "largest_first", "independent_set")
+_COLOURINGS = ("DSATUR", "smallest_last", "largest_first")
 
 
 def machine_on_graph(graph: networkx.Graph | Iterable[tuple[Hashable, Hashable]]) -> BoltzmannMachine:
