@@ -25,7 +25,8 @@ def test_every_public_name_is_there() -> None:
 def rows() -> list[list[str]]:
     lines = (ROOT / "docs/paper.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    return [row for row in cells if not set("".join(row)) <= set("-: ")][1:]
+    headings = ("equation", "what")
+    return [row for row in cells if row[0] not in headings and not set("".join(row)) <= set("-: ")]
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])

@@ -55,9 +55,10 @@ def reverse_annealed_importance_sampling(
     """log Z = n log 2 - log E[w], log w = sum_t log p*_t(r_t+1) - log p*_t+1(r_t+1), from beta 1 to 0 (Grosse 2015).
 
     The chains start from exact samples where they can be had; then E[1 / Z estimate] = 1 / Z, and the logarithm is high
-    on average: with the forward estimate it brackets log Z. Else give `samples` (of p, by any sampler), from which
-    starts are drawn: the result is then a consistency check and no bound, its own error counts as if they were exact,
-    and it is never `trusted`. `method` says where the samples came from. Raises InputError where there are none.
+    on average: in expectation it and the forward estimate bracket log Z. Else give `samples` (of p, by any sampler),
+    from which starts are drawn: the result is then a consistency check and no bound, and its own error counts as if
+    they were exact. It is never `trusted` by itself: states that matter at beta 0 and that no chain met leave no trace
+    in its weights. `method` says where the samples came from. Raises InputError where there are none.
     """
     check_counts("annealing", temperatures=temperatures, chains=chains, repeats=repeats, sweeps=sweeps)
     if samples is None:
@@ -74,7 +75,7 @@ def reverse_annealed_importance_sampling(
     annealed = _anneal(machine, start, repeats, _ladder(temperatures).flip(0), sweeps, False)
     method = f"reverse annealing from {origin}, {temperatures} temperatures x {chains} chains x {repeats} repeats"
     found = annealed.log_partition(-machine.bits * math.log(2), method)
-    return replace(found, value=-found.value, trusted=found.trusted and samples is None)
+    return replace(found, value=-found.value, trusted=False)
 
 
 def population_annealing(

@@ -84,11 +84,11 @@ class DensityPair(Overlapping):
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """The zeta at which cdf0 is rho: the table's cell, then Newton's method inside it."""
-        return self._quantile(0, rho.double()).to(rho.dtype)
+        return self._inside(self._quantile(0, rho.double()).to(rho.dtype))
 
     def icdf1(self, rho: Tensor) -> Tensor:
         """The zeta at which cdf1 is rho."""
-        return self._quantile(1, rho.double()).to(rho.dtype)
+        return self._inside(self._quantile(1, rho.double()).to(rho.dtype))
 
     @property
     def mean0(self) -> float:
@@ -164,13 +164,21 @@ class DensityPair(Overlapping):
         cell = (torch.searchsorted(before, rho) - 1).clamp(0, CELLS - 1)
         start, wanted = self._edge(cell), rho - before[cell]
         low, high = start, start + self._width
-        zeta = start + self._width * (wanted / (before[cell + 1] - before[cell])).clamp(0, 1)
+        zeta = self._inside(start + self._width * (wanted / (before[cell + 1] - before[cell])).clamp(0, 1))
         for _ in range(12):
             excess = self._between(z, start, zeta) - wanted
             low, high = torch.where(excess < 0, zeta, low), torch.where(excess < 0, high, zeta)
             newton = zeta - excess / self._density(z, zeta)
-            zeta = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-        return zeta.clamp(self.low, self.high)
+            zeta = self._inside(torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2))
+        return zeta
+
+    def _inside(self, zeta: Tensor) -> Tensor:
+        """zeta kept off the ends by one float, for densities that are infinite or zero there."""
+        low, high = zeta.new_tensor(self.low), zeta.new_tensor(self.high)
+        lowest, highest = torch.nextafter(low, high), torch.nextafter(high, low)
+        tiny = torch.finfo(zeta.dtype).tiny  # what is smaller may be taken for 0
+        lowest, highest = torch.where(low == 0, tiny, lowest), torch.where(high == 0, -tiny, highest)
+        return zeta.clamp(lowest, highest)
 
 
 def _evaluate(name: str, log_density: Callable[[Tensor], Tensor], zeta: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from dvaepp.latent.assessment import estimate_log_partition, exact
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.convergence import ChainHealth, chain_health
 from dvaepp.latent.gradients import replace_gradient
+from dvaepp.latent.hard import hard
 from dvaepp.latent.partition import (
     LogPartition,
     exact_log_partition,
@@ -51,6 +52,12 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """log p(zeta), nats, with z summed out; with `hard`, log p(z)."""
+
+    def log_prob_bits(
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
+    ) -> Float[Tensor, "*batch"]:
+        """log p(z | zeta) = sum_k log p(z_k | zeta_<k), nats, for bits z: zeta takes no part unless the prior says so."""
+        return self.log_prob(z, hard)
 
     def has_density(self, smoothing: Smoothing) -> bool:
         """Whether log_prob can be had for this smoothing."""
@@ -98,6 +105,12 @@ class _DirectedByLogits(Prior, ABC):
         cross_entropy = F.softplus(logits) - q.mu * logits
         groups = torch.split(cross_entropy - bernoulli_entropy(q.logits), list(q.sizes), -1)
         return torch.stack([kl.sum(-1) for kl in groups], -1)
+
+    def log_prob_bits(
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
+    ) -> Float[Tensor, "*batch"]:
+        """sum_k log p(z_k | zeta_<k)."""
+        return hard(self.logits(zeta)).log_prob(z).sum(-1)
 
     def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """sum_k log p(zeta_k | zeta_<k), p(zeta | ...) = sum_z r(zeta | z) p(z | ...) (Eq. 5)."""

@@ -15,21 +15,23 @@ from torch import Tensor
 from dvaepp.errors import InputError
 from dvaepp.latent.hard import hard
 from dvaepp.latent.smoothing import Smoothing
-from dvaepp.models.trace import Model
+from dvaepp.models.trace import Model, Trace
 
 
 def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta)] - kl_weight KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta (Eq. 4; Sec. 5).
 
     Nats, shape (batch,). For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
-    Raises InputError for Concrete, whose r(zeta | z) differs between q and p, and for a smoothing with an atom under a
-    Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them.
+    Raises InputError for Concrete, whose r(zeta | z) differs between q and p; for a smoothing with an atom under a
+    Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them; and for `hard`, which
+    has no gradient to the encoder, unless none is asked for (`torch.no_grad()`).
     """
     if not model.smoothing.shared_conditional:
         raise InputError(
             f"{model.smoothing} has no joint bound: its r(zeta | z) differs between q and p (use marginal_elbo)"
         )
     trace = model(x)
+    _check_gradient("joint_elbo", trace, model.smoothing)
     if model.smoothing.has_atom and model.prior.joins_groups and len(trace.posterior.groups) > 1:
         raise InputError(
             f"joint_elbo has no gradient through q(z | x, zeta) of {model.smoothing}, which a Boltzmann prior of "
@@ -42,16 +44,26 @@ def marginal_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: flo
     """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
 
     Nats, shape (batch,). Tighter than `joint_elbo`. Raises InputError for a Boltzmann prior too large to enumerate: its
-    p(zeta) has no tractable density; and for a smoothing with an atom, whose log q(zeta | x) jumps there, so that its
-    gradient is lost.
+    p(zeta) has no tractable density under a soft smoothing; for a smoothing with an atom, whose log q(zeta | x) jumps
+    there, so that its gradient is lost; and for `hard` as in joint_elbo.
     """
     if model.smoothing.has_atom:
         raise InputError(
             f"marginal_elbo has no gradient at the atom of {model.smoothing}: use joint_elbo or rolfe_elbo"
         )
     trace = model(x)
+    _check_gradient("marginal_elbo", trace, model.smoothing)
     kl = trace.posterior.log_prob() - model.prior.log_prob(trace.posterior.zeta, model.smoothing)
     return trace.likelihood.log_prob(x) - kl_weight * kl
+
+
+def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:
+    """InputError where the encoder would be trained on half an estimator."""
+    if trace.posterior.logits.requires_grad and not trace.posterior.reparameterised:
+        raise InputError(
+            f"{bound} has no gradient to the encoder through {smoothing}: take its value under torch.no_grad(), or train "
+            "with another smoothing, such as StraightThrough()"
+        )
 
 
 def log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
@@ -76,7 +88,8 @@ def _joint_log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing:
     trace = model(x, smoothing)
     q = trace.posterior
     z = torch.bernoulli(q.nu)
-    return trace.likelihood.log_prob(x) + model.prior.log_prob(z, hard) - hard(q.logits).log_prob(z).sum(-1)
+    log_p = model.prior.log_prob_bits(z, q.zeta)
+    return trace.likelihood.log_prob(x) + log_p - hard(q.logits).log_prob(z).sum(-1)
 
 
 def importance_weighted(
