@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingDivergedError as error:
         print(f"dvaepp: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (InputError, OSError) as error:
         print(f"dvaepp: {error}", file=sys.stderr)
         return 2

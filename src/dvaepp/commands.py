@@ -194,6 +194,8 @@ def prior(arguments: Namespace) -> None:
     boltzmann = Run(Path(arguments.run)).model(arguments.last, arguments.device).model.prior
     if not isinstance(boltzmann, BoltzmannPrior):
         raise InputError(f"the prior of {arguments.run} is a {type(boltzmann).__name__}, not a Boltzmann machine")
+    if not arguments.output.endswith(".json"):
+        raise InputError(f"{arguments.output} must end in .json")
     form = to_ising if arguments.form == "ising" else to_qubo
     write_model(Path(arguments.output), form(boltzmann.machine))
     console.print(f"wrote {arguments.output}")

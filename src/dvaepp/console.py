@@ -59,7 +59,7 @@ def print_scores(scores: Scores) -> None:
         "NLL, nats": f"{numbers['nll']:.3f} ± {numbers['nll_standard_error']:.2f}",
         "NLL over log Z's interval": f"{low:.3f} .. {high:.3f}",
         "log Z": str(log_z),
-        **{name.replace("_", " "): f"{value:.3f}" for name, value in log_z.diagnosis.items()},
+        **{f"  {name.replace('_', ' ')}": f"{value:.3f}" for name, value in log_z.diagnosis.items()},
     }
     for name, value in numbers.items():
         if not name.startswith(("nll", "log_z")):

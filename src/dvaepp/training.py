@@ -129,7 +129,7 @@ class Trainer:
             "kl": kl,
             "kl_weight": kl_weight,
             "learning_rate": self.settings.learning_rate_at(fraction),
-            **{f"chains_{name}": value for name, value in (asdict(health) if health else {}).items()},
+            **{f"chains_{k}": v for k, v in (asdict(health) if health else {}).items() if math.isfinite(v)},
         }
 
     def _stop_unless_finite(self, losses: Float[Tensor, " steps"]) -> None:

@@ -31,8 +31,8 @@ def write_figure(name: str, target: Path) -> list[Path]:
     Returns what was written; raises InputError for other suffixes.
     """
     suffixes = [target.suffix] if target.suffix else [".png", ".svg"]
-    if not set(suffixes) <= {".png", ".svg"}:
-        raise InputError(f"{target} must end in .png or .svg, or have no suffix for both")
+    if target.is_dir() or not set(suffixes) <= {".png", ".svg"}:
+        raise InputError(f"{target} must name a file that ends in .png or .svg, or has no suffix for both")
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -98,7 +98,7 @@ class ModelSettings(_Settings):
     temperatures: Annotated[int, Field(ge=2, le=100_000)] = 10
     """Of the samplers `tempering` and `population`."""
     smoothing: _SmoothingName = "exponential"
-    beta: float = Field(10.0, gt=0)
+    beta: float = Field(10.0, ge=1e-3, le=1e4)
     """The smoothing's inverse temperature, unless training.beta anneals it; one over the temperature of `concrete` and
     `straight-through-gumbel`; `straight-through` has none."""
 
@@ -173,6 +173,8 @@ class Recipe(_Settings):
             raise ValueError("training.beta anneals a smoothing's beta, and 'straight-through' has none")
         if self.training.beta is not None and self.model.smoothing == "power" and min(self.training.beta) <= 1:
             raise ValueError("smoothing 'power' needs a training.beta above 1")
+        if self.training.beta is not None and not 1e-3 <= min(self.training.beta) <= max(self.training.beta) <= 1e4:
+            raise ValueError("training.beta must lie between .001 and 10,000")
         if self.model.batch_norm and self.model.hidden and self.training.batch < 2:
             raise ValueError(
                 "training.batch must be at least 2 with batch norm, which model.batch_norm=false turns off"
@@ -233,7 +235,8 @@ def recipe_from(values: Any, source: str) -> Recipe:
             raise InputError(f"{source} has an unknown setting {'.'.join(path)!r}{_nearest_setting(path)}") from None
         message = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] in ("missing", "value_error") else f", not {reprlib.repr(first['input'])}"
-        raise InputError(f"{source}: setting {'.'.join(path) or 'recipe'!r}: {message}{given}") from None
+        where = f"setting {'.'.join(path)!r}: " if path else ""
+        raise InputError(f"{source}: {where}{message}{given}") from None
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -23,6 +23,7 @@ from dvaepp.experiments.run import Run, TrainedModel
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.hard import hard
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior
+from dvaepp.latent.quadratic import to_qubo
 from dvaepp.storage import write_text
 
 _ROWS, _COLUMNS = 6, 8
@@ -100,13 +101,14 @@ def _headline(subject: _Subject) -> str:
         return _unscored(subject)
     s = result["scores"]
     low, high = _number(s["nll_at_low_log_z"]), _number(s["nll_at_high_log_z"])
+    certain = s["log_z_standard_error"] == 0
     exact = f"No uncertainty comes from log Z: {result['log_partition']['method']}"
     headline = page.headline(
         f"Negative log-likelihood, {result['split']} data",
         _number(s["nll"]),
         f"± {_number(s['nll_standard_error'])} nats",
         f"K = {s['samples']:,.0f} importance samples · {s['examples']:,.0f} examples · step {result['steps']:,}",
-        f"{low} to {high} nats for log Z two standard errors lower to two higher" if low != high else exact,
+        f"{low} to {high} nats for log Z two standard errors lower to two higher" if not certain else exact,
     )
     return headline + _untrusted(subject, result) + _outdated(subject, result)
 
@@ -257,7 +259,7 @@ def _machine(machine: BoltzmannMachine) -> str:
     if len(machine.blocks) == 1:
         return page.columns(biases)
     matrix = machine.coupling_matrix().detach().cpu()[: -machine.blocks[-1], machine.blocks[0] :]
-    weights = torch.cat([coupling.detach().cpu().flatten() for coupling in machine.couplings])
+    weights = torch.from_numpy(-to_qubo(machine).quadratic)
     scale = float(np.quantile(weights.abs(), 0.99)) or 1.0
     image = page.picture(pictures.signed(matrix, scale), "Couplings")
     ends = page.key(f"≤ −{scale:.2f}", f"≥ {scale:.2f}", (pictures.NEGATIVE, pictures.POSITIVE))

@@ -70,6 +70,8 @@ def reverse_annealed_importance_sampling(
         start, origin = exact_sample(machine, repeats * chains), "exact samples"
     else:
         machine.check(samples)
+        if samples.ndim != 2 or not len(samples) or not bool(((samples == 0) | (samples == 1)).all()):
+            raise InputError(f"samples must be at least one state of bits 0 and 1, not {tuple(samples.shape)}")
         rows = torch.randint(len(samples), (repeats * chains,), device=samples.device)
         start, origin = samples[rows], "given samples"
     annealed = _anneal(machine, start, repeats, _ladder(temperatures).flip(0), sweeps, False)

@@ -46,7 +46,7 @@ def exact(machine: BoltzmannMachine) -> LogPartition:
     with torch.no_grad():
         value = float(exact_log_partition(machine))
     how = "enumeration" if exact_bits(machine) == machine.enumerated_bits else "elimination"
-    return LogPartition(value, 0.0, None, True, f"exact, by {how}")
+    return LogPartition(value, 0.0, None, math.isfinite(value), f"exact, by {how}")
 
 
 def agreed(forward: LogPartition, tempering: LogPartition, reverse: LogPartition) -> LogPartition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import accumulate
 
@@ -56,10 +57,11 @@ class BoltzmannMachine(nn.Module):
 
     def _upper(self, mask: Bool[Tensor, "bits bits"]) -> Bool[Tensor, "bits bits"]:
         """The mask's pairs with the earlier bit first; InputError where they lie within a block."""
-        if mask.shape != (self.bits, self.bits) or mask.dtype != torch.bool:
+        if not isinstance(mask, Tensor) or mask.shape != (self.bits, self.bits) or mask.dtype != torch.bool:
+            given = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
             raise InputError(
                 f"mask of a Boltzmann machine of blocks {self.blocks} must be a boolean matrix of {self.bits} x "
-                f"{self.bits}, not {mask.dtype} of shape {tuple(mask.shape)}"
+                f"{self.bits}, not {given}"
             )
         if any(bool(mask[s, s].any()) for s in self.slices):
             raise InputError(f"mask joins bits of one block of {self.blocks}: bits of a block do not interact")
@@ -126,6 +128,7 @@ class BoltzmannMachine(nn.Module):
         self, z: Float[Tensor, "*batch bits"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch _"]]:
         """The energy among the bits outside the summed-out block, and that block's field: linear in the parameters."""
+        self.check(z)
         s = self.slices[self.summed]
         energy = -(z[..., : s.start] @ self.bias[: s.start]) - z[..., s.stop :] @ self.bias[s.stop :]
         for t, coupling in self._interactions():
@@ -152,8 +155,7 @@ class BoltzmannMachine(nn.Module):
         inverse temperature of its own.
         """
         self.check(z)
-        if sweeps < 0:
-            raise InputError(f"sweeps must not be negative, not {sweeps}")
+        self._check_settings(z, sweeps, inverse_temperature, clamped)
         states = z.reshape(-1, self.bits).clone()
         held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
@@ -211,6 +213,26 @@ class BoltzmannMachine(nn.Module):
         for s, coupling in zip(self.slices[1:], self.couplings, strict=True):
             yield s, coupling if self.mask is None else coupling * self.mask[: s.start, s]
 
+    def _check_settings(
+        self, z: Tensor, sweeps: int, inverse_temperature: float | Tensor, clamped: Tensor | None
+    ) -> None:
+        if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
+            raise InputError(f"sweeps must be a whole number of at least 0, not {sweeps!r}")
+        if isinstance(inverse_temperature, Tensor):
+            if inverse_temperature.numel() != 1 and inverse_temperature.shape != z.shape[:-1]:
+                raise InputError(
+                    f"inverse_temperature must be a number or one for each state, {tuple(z.shape[:-1])}, not "
+                    f"{tuple(inverse_temperature.shape)}"
+                )
+        elif not isinstance(inverse_temperature, float | int) or not math.isfinite(inverse_temperature):
+            raise InputError(f"inverse_temperature must be a finite number, not {inverse_temperature!r}")
+        if clamped is not None:
+            fits = isinstance(clamped, Tensor) and clamped.dtype == torch.bool and clamped.shape[-1:] == (self.bits,)
+            if not fits or not _broadcasts(clamped.shape, z.shape):
+                raise InputError(
+                    f"clamped must be boolean, of shape ({self.bits},) or {tuple(z.shape)}, not {clamped!r}"
+                )
+
     def check(self, z: Tensor) -> None:
         """InputError unless these are states of this machine."""
         if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
@@ -223,3 +245,10 @@ class BoltzmannMachine(nn.Module):
         """The blocks, and how many pairs interact where not all do."""
         pairs = "" if self.mask is None else f", {int(self.mask.sum())} couplings"
         return " x ".join(map(str, self.blocks)) + pairs
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Whether a tensor of this shape expands to the target's."""
+    return len(shape) <= len(target) and all(
+        a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
+    )

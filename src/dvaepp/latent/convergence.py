@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.partition import check_counts
 
 
 @torch.no_grad()
@@ -75,6 +76,9 @@ def chain_health(
 
     The states are left as they are.
     """
+    check_counts("chain_health", least=4, sweeps=sweeps)
+    check_counts("chain_health", watched=watched)
+    machine.check(states)
     z, energies = states[:watched], []
     for _ in range(sweeps):
         z = machine.gibbs(z, 1)

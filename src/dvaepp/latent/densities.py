@@ -183,9 +183,9 @@ class DensityPair(Overlapping):
 
 def _evaluate(name: str, log_density: Callable[[Tensor], Tensor], zeta: Tensor) -> Tensor:
     log_r = log_density(zeta)
-    if not isinstance(log_r, Tensor) or log_r.shape != zeta.shape:
+    if not isinstance(log_r, Tensor) or log_r.shape != zeta.shape or not log_r.is_floating_point():
         got = tuple(log_r.shape) if isinstance(log_r, Tensor) else type(log_r).__name__
-        raise InputError(f"{name} must return a tensor of its argument's shape {tuple(zeta.shape)}, not {got}")
+        raise InputError(f"{name} must return real numbers of its argument's shape {tuple(zeta.shape)}, not {got}")
     log_r = log_r.double()
     if bool((log_r == -math.inf).all()):
         raise InputError(f"{name} is minus infinity everywhere: the density has no mass")
@@ -199,9 +199,12 @@ def _evaluate(name: str, log_density: Callable[[Tensor], Tensor], zeta: Tensor) 
 def _check_resolved(
     name: str, log_density: Callable[[Tensor], Tensor], low: float, high: float, mass: float, top: float
 ) -> None:
-    """The mass by cells of another width must agree: what lies between the nodes is not seen."""
-    cells = torch.arange(CELLS - 1, dtype=torch.float64)[:, None]
-    width = (high - low) / (CELLS - 1)
+    """The mass by cells of twice the width must agree: what lies between the nodes is not seen."""
+    cells = torch.arange(CELLS // 2, dtype=torch.float64)[:, None]
+    width = (high - low) / (CELLS // 2)
     again = torch.exp(_evaluate(name, log_density, low + width * (cells + _NODES)) - top) * _WEIGHTS * width
     if not abs(float(again.sum()) / mass - 1) < 1e-5:
-        raise InputError(f"{name} is too sharp: its mass on {CELLS} cells between low and high is not determined")
+        raise InputError(
+            f"{name} is too sharp: its mass on {CELLS} cells between low and high is not determined; nor is that of a "
+            "density that is infinite at an end"
+        )

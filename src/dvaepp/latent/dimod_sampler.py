@@ -20,6 +20,7 @@ from dvaepp.latent.quadratic import QuadraticModel, to_bqm, to_ising
 from dvaepp.latent.sampling import Sampler
 
 _MOST_SEED = 2**31 - 1
+_MOST_BETA = 100.0
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,11 @@ class DimodSampler(Sampler):
         found = self
         for _ in range(rounds):
             beta = effective_inverse_temperature(machine, found._draw(machine))
-            if not beta > 0:
+            if not 0 < beta < _MOST_BETA:
+                why = "do not favour low energies" if beta <= 0 else "are minima rather than draws"
                 raise InputError(
-                    f"samples of {self._name} look drawn at inverse temperature {beta:.3g}: they do not favour low "
-                    "energies, so it cannot be calibrated"
+                    f"samples of {self._name} look drawn at inverse temperature {beta:.3g}: they {why}, so it cannot "
+                    "be calibrated"
                 )
             found = replace(found, inverse_temperature=found.inverse_temperature * beta)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ def machine_on_graph(graph: networkx.Graph | Iterable[tuple[Hashable, Hashable]]
     >>> machine.blocks, machine.labels
     ((2, 2), ('b', 'd', 'a', 'c'))
     """
-    graph = networkx.Graph(graph if isinstance(graph, networkx.Graph) else list(graph))
+    try:
+        graph = networkx.Graph(graph if isinstance(graph, networkx.Graph) else [(u, v) for u, v in graph])
+    except (TypeError, ValueError, networkx.NetworkXError):
+        raise InputError("a machine's graph must be a networkx graph or its edges, pairs of nodes") from None
     if not len(graph) or any(u == v for u, v in graph.edges):
         raise InputError("a machine's graph must have nodes, and no edge from a node to itself")
     classes = _colour_classes(graph)
@@ -74,10 +78,11 @@ def hardware_graph(name: str) -> networkx.Graph:
 def read_edges(path: Path) -> list[tuple[str, str]]:
     """The edges of a graph in a CSV file, two names of nodes a line; InputError for anything else."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{path} is not a file of edges, expected CSV with two nodes a line") from None
-    edges = [tuple(name.strip() for name in line.split(",")) for line in lines if line.strip()]
+    rows = csv.reader((line for line in lines if line.strip()), skipinitialspace=True)
+    edges = [tuple(name.strip() for name in row) for row in rows]
     for number, edge in enumerate(edges, 1):
         if len(edge) != 2 or not all(edge):
             raise InputError(f"{path}: line {number} does not name the two nodes of an edge, as in a,b")

@@ -77,7 +77,7 @@ def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
     count = exact_bits(machine)
     if count > MOST_ENUMERATED_BITS:
         raise InputError(
-            f"exact_log_partition would sum 2^{count} states of a machine of blocks {machine.blocks}; at most "
+            f"exact_log_partition would sum at least 2^{count} states of a machine of blocks {machine.blocks}; at most "
             f"{MOST_ENUMERATED_BITS} bits, outside the largest block or of the treewidth, can be (use "
             "estimate_log_partition)"
         )
@@ -100,10 +100,11 @@ def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "
     Or bit by bit, where the machine's treewidth is smaller. Raises InputError where more than 20 bits have to be summed
     over jointly.
     """
+    check_counts("exact_sample", num_samples=num_samples)
     if not can_be_sampled_exactly(machine):
         raise InputError(
-            f"exact_sample would sum 2^{exact_bits(machine)} states of a machine of blocks {machine.blocks}; at most "
-            f"{MOST_SAMPLED_BITS} bits outside the largest block can be (use PersistentChains or TemperedChains)"
+            f"exact_sample would sum at least 2^{exact_bits(machine)} states of a machine of blocks {machine.blocks}; "
+            f"at most 2^{MOST_SAMPLED_BITS} can be (use PersistentChains or TemperedChains)"
         )
     if exact_bits(machine) < machine.enumerated_bits:
         return eliminated_sample(machine, num_samples)

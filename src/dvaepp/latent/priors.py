@@ -56,7 +56,7 @@ class Prior(nn.Module, ABC):
     def log_prob_bits(
         self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
     ) -> Float[Tensor, "*batch"]:
-        """log p(z | zeta) = sum_k log p(z_k | zeta_<k), nats, for bits z: zeta takes no part unless the prior says so."""
+        """log p(z | zeta) = sum_k log p(z_k | zeta_<k), nats, for bits z; here zeta takes no part."""
         return self.log_prob(z, hard)
 
     def has_density(self, smoothing: Smoothing) -> bool:
@@ -180,6 +180,8 @@ class BoltzmannPrior(Prior):
         super().__init__()
         self.machine = machine
         self.exact = bits_to_sum(machine) <= exact_bits
+        if chains is not None and not isinstance(chains, Sampler):
+            raise InputError(f"chains of a BoltzmannPrior must be a Sampler, such as PersistentChains, not {chains!r}")
         if not self.exact and chains is None:
             raise InputError(
                 f"a Boltzmann machine of blocks {machine.blocks} is too large to enumerate: BoltzmannPrior needs "
@@ -221,6 +223,8 @@ class BoltzmannPrior(Prior):
         """
         if smoothing.binary:
             return -self.machine.energy(zeta) - self.log_z()
+        if not smoothing.shared_conditional:
+            raise InputError(f"{smoothing} has no bound with a Boltzmann prior: use a directed prior")
         if not (self.has_density(smoothing) and isinstance(smoothing, Overlapping)):
             raise InputError(
                 f"p(zeta) under {smoothing} has no tractable density for a Boltzmann machine of blocks "

@@ -138,6 +138,9 @@ def machine_from(model: QuadraticModel, dtype: torch.dtype = torch.float32) -> B
     i, j = np.sort(place[qubo.pairs], 1).T
     couplings = np.zeros((bits, bits))
     couplings[i, j] = -qubo.quadratic
+    limit = torch.finfo(dtype).max
+    if max(np.abs(qubo.linear).max(), np.abs(qubo.quadratic).max(initial=0)) > limit:
+        raise InputError(f"the model's numbers are too large for {dtype}")
     with torch.no_grad():
         machine.bias.copy_(torch.from_numpy(-qubo.linear[order]))
         for s, coupling in zip(machine.slices[1:], machine.couplings, strict=True):

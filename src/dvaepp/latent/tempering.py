@@ -61,11 +61,12 @@ def temper(
         "r_hat": r_hat(machine.log_marginal(cold).T),
         "halves_apart": apart,
     }
+    healthy = diagnosis["lowest_swap_rate"] >= LEAST_SWAP_RATE and diagnosis["r_hat"] <= MOST_R_HAT and apart <= 4
     log_partition = LogPartition(
         value=machine.bits * math.log(2) + value,
         standard_error=error,
         effective_sample_size=None,
-        trusted=diagnosis["lowest_swap_rate"] >= LEAST_SWAP_RATE and diagnosis["r_hat"] <= MOST_R_HAT and apart <= 4,
+        trusted=healthy and math.isfinite(value) and math.isfinite(error),
         method=f"parallel tempering, {temperatures} temperatures x {chains} ensembles x {sweeps} sweeps, Bennett",
         diagnosis=diagnosis,
     )

@@ -28,7 +28,8 @@ def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
     """
     if not model.smoothing.shared_conditional:
         raise InputError(
-            f"{model.smoothing} has no joint bound: its r(zeta | z) differs between q and p (use marginal_elbo)"
+            f"{model.smoothing} has no joint bound: its r(zeta | z) differs between q and p (use marginal_elbo, "
+            "with a directed prior)"
         )
     trace = model(x)
     _check_gradient("joint_elbo", trace, model.smoothing)
@@ -61,8 +62,8 @@ def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:
     """InputError where the encoder would be trained on half an estimator."""
     if trace.posterior.logits.requires_grad and not trace.posterior.reparameterised:
         raise InputError(
-            f"{bound} has no gradient to the encoder through {smoothing}: take its value under torch.no_grad(), or train "
-            "with another smoothing, such as StraightThrough()"
+            f"{bound} has no gradient to the encoder through {smoothing}: take its value under torch.no_grad(), or "
+            "train with another smoothing, such as StraightThrough()"
         )
 
 
@@ -102,7 +103,7 @@ def importance_weighted(
     `hard`, which cannot be reparameterised. With an overlapping smoothing the bound is the smoothed model's and its
     gradient is whole; but for a Boltzmann prior too large to enumerate it has none (Burda et al. 2015).
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
         raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
     log_weights = log_weight(model, x.repeat_interleave(num_samples, 0), smoothing)
     return torch.logsumexp(log_weights.view(len(x), num_samples), 1) - math.log(num_samples)
