@@ -31,7 +31,6 @@ from dvaepp.latent.tempering import (
     respaced,
     temper,
     tempered_sweep,
-    uniform_levels,
 )
 
 Make = Callable[..., BoltzmannMachine]
@@ -125,9 +124,9 @@ def test_a_sweep_from_given_states_swaps_with_the_right_probability(betas: tuple
     assert max(probabilities) == 1.0
 
 
-def test_uniform_levels_are_uniform() -> None:
+def test_levels_start_uniform() -> None:
     m = machine(2, 2)
-    z = uniform_levels(m, 3, 5000)
+    z = m.uniform(3, 5000)
     assert z.shape == (3, 5000, 4)
     assert z.dtype == m.bias.dtype
     assert_distributed(z.flatten(0, 1), torch.zeros(16).log_softmax(0))

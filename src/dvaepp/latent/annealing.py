@@ -38,7 +38,7 @@ def annealed_importance_sampling(
     is at least 100 and no repeat lies further off than chance allows.
     """
     check_counts("annealing", temperatures=temperatures, chains=chains, repeats=repeats, sweeps=sweeps)
-    annealed = _anneal(machine, _uniform(machine, repeats * chains), repeats, _ladder(temperatures), sweeps, False)
+    annealed = _anneal(machine, machine.uniform(repeats * chains), repeats, _ladder(temperatures), sweeps, False)
     method = f"annealed importance sampling, {temperatures} temperatures x {chains} chains x {repeats} repeats"
     return annealed.log_partition(machine.bits * math.log(2), method)
 
@@ -97,7 +97,7 @@ def population_annealing(
     sampling, beside the spread between repeats.
     """
     check_counts("annealing", temperatures=temperatures, population=population, repeats=repeats, sweeps=sweeps)
-    annealed = _anneal(machine, _uniform(machine, repeats * population), repeats, _ladder(temperatures), sweeps, True)
+    annealed = _anneal(machine, machine.uniform(repeats * population), repeats, _ladder(temperatures), sweeps, True)
     method = f"population annealing, {temperatures} temperatures x {population} chains x {repeats} repeats"
     return annealed.log_partition(machine.bits * math.log(2), method)
 
@@ -107,7 +107,7 @@ def annealed_population(
     machine: BoltzmannMachine, population: int, temperatures: int, sweeps: int = 1
 ) -> Float[Tensor, "population bits"]:
     """States from p(z), in the limit of many: a population annealed from beta 0 to 1 and resampled at the end."""
-    annealed = _anneal(machine, _uniform(machine, population), 1, _ladder(temperatures), sweeps, True)
+    annealed = _anneal(machine, machine.uniform(population), 1, _ladder(temperatures), sweeps, True)
     rows = _systematic(torch.softmax(annealed.log_weights, 1))[0]
     return machine.gibbs(annealed.states[rows], sweeps)
 
@@ -200,7 +200,3 @@ def _systematic(weights: Float[Tensor, "repeats chains"]) -> Int[Tensor, "repeat
 
 def _ladder(temperatures: int) -> Float[Tensor, " levels"]:
     return torch.linspace(0, 1, temperatures + 1, dtype=torch.float64)
-
-
-def _uniform(machine: BoltzmannMachine, count: int) -> Float[Tensor, "count bits"]:
-    return torch.randint(0, 2, (count, machine.bits), device=machine.bias.device).to(machine.bias.dtype)

@@ -77,6 +77,10 @@ class BoltzmannMachine(nn.Module):
         """The number of bits outside the block that is summed out: exact sums take 2^enumerated_bits terms."""
         return self.bits - self.blocks[self.summed]
 
+    def uniform(self, *shape: int) -> Float[Tensor, "*shape bits"]:
+        """States of independent fair bits, (*shape, bits): p(z) at inverse temperature 0."""
+        return torch.randint(0, 2, (*shape, self.bits), device=self.bias.device).to(self.bias.dtype)
+
     def coupling_matrix(self) -> Float[Tensor, "bits bits"]:
         """J, strictly upper block triangular."""
         columns = [F.pad(coupling, (0, 0, 0, self.bits - s.start)) for s, coupling in self._interactions()]

@@ -60,11 +60,7 @@ class DimodSampler(Sampler):
             raise InputError(f"{self._name} takes no parameter {strange[0]!r} (but {', '.join(sorted(declared))})")
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "reads bits"]:
-        """The first draws."""
-        return self._draw(machine)
-
-    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "reads bits"]) -> Float[Tensor, "reads bits"]:
-        """The next draws."""
+        """New draws."""
         return self._draw(machine)
 
     def calibrated(self, machine: BoltzmannMachine, rounds: int = 3) -> DimodSampler:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dvaepp.latent.annealing import annealed_population
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.partition import check_counts, exact_sample
-from dvaepp.latent.tempering import tempered_sweep, uniform_levels
+from dvaepp.latent.tempering import tempered_sweep
 
 
 class Sampler(ABC):
@@ -22,9 +22,12 @@ class Sampler(ABC):
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "*_ bits"]:
         """The state to begin with."""
 
-    @abstractmethod
     def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "*_ bits"]) -> Float[Tensor, "*_ bits"]:
-        """The state after one step of training, of the same shape; `state` is left as it is."""
+        """The state after one step of training, of the same shape; `state` is left as it is.
+
+        A start anew, unless the sampler goes on from its state.
+        """
+        return self.start(machine)
 
     def samples(self, state: Float[Tensor, "*_ bits"]) -> Float[Tensor, "samples bits"]:
         """The samples of p(z) that a state holds: all of it, unless the sampler says otherwise."""
@@ -51,7 +54,7 @@ class PersistentChains(_Settings):
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "chains bits"]:
         """Uniform random states."""
-        return torch.randint(0, 2, (self.num_chains, machine.bits), device=machine.bias.device).to(machine.bias.dtype)
+        return machine.uniform(self.num_chains)
 
     def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "chains bits"]) -> Float[Tensor, "chains bits"]:
         """The states after one step's sweeps."""
@@ -76,7 +79,7 @@ class TemperedChains(_Settings):
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "temperatures chains bits"]:
         """Uniform random states at every temperature."""
-        return uniform_levels(machine, self.temperatures, self.num_chains)
+        return machine.uniform(self.temperatures, self.num_chains)
 
     def advance(
         self, machine: BoltzmannMachine, state: Float[Tensor, "temperatures chains bits"]
@@ -104,11 +107,7 @@ class AnnealedPopulation(_Settings):
     temperatures: int
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "population bits"]:
-        """The first population."""
-        return annealed_population(machine, self.population, self.temperatures)
-
-    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "population bits"]) -> Tensor:
-        """The next population."""
+        """A population."""
         return annealed_population(machine, self.population, self.temperatures)
 
 
@@ -119,9 +118,5 @@ class ExactSamples(_Settings):
     num_samples: int
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "samples bits"]:
-        """The first draws."""
-        return exact_sample(machine, self.num_samples)
-
-    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "samples bits"]) -> Float[Tensor, "samples bits"]:
-        """The next draws."""
+        """New draws."""
         return exact_sample(machine, self.num_samples)

@@ -46,7 +46,7 @@ def temper(
     check_counts("parallel_tempering", least=2, temperatures=temperatures, chains=chains)
     check_counts("parallel_tempering", least=8, sweeps=sweeps)
     ladder = torch.linspace(0, 1, temperatures, dtype=torch.float64)
-    states = uniform_levels(machine, temperatures, chains)
+    states = machine.uniform(temperatures, chains)
     for share in (32, 16, 8, 4):
         states, up, down, _ = _run(machine, states, ladder, max(1, sweeps // share))
         ladder = respaced(ladder, 1 - _acceptance(up, down).mean((0, 2)).cpu())
@@ -71,12 +71,6 @@ def temper(
         diagnosis=diagnosis,
     )
     return log_partition, cold[:: max(1, len(cold) // 32)].flatten(0, 1)
-
-
-def uniform_levels(machine: BoltzmannMachine, temperatures: int, chains: int) -> Levels:
-    """Uniform random states to start from."""
-    shape = (temperatures, chains, machine.bits)
-    return torch.randint(0, 2, shape, device=machine.bias.device).to(machine.bias.dtype)
 
 
 def tempered_sweep(
