@@ -55,11 +55,11 @@ def figure_1(figure: Any) -> None:
         smoothing = OverlappingExponential(beta)
         left.plot(zeta, smoothing.log_prob0(zeta).exp(), color=colour, label=rf"$r(\zeta\,|\,0)$, $\beta$ = {beta:g}")
         left.plot(zeta, smoothing.log_prob1(zeta).exp(), color=colour, linestyle="--")
-        right.plot(q, median(smoothing, q), color=colour, label=rf"mixture of exponentials, $\beta$ = {beta:g}")
+        right.plot(q, median(smoothing, q), color=colour, label=rf"mixture, $\beta$ = {beta:g}")
     right.plot(q, median(SpikeExponential(BETAS[1]), q), color="black", label=rf"spike-and-exp, $\beta$ = {BETAS[1]:g}")
     left.set(xlabel=r"$\zeta$", ylabel="density", title=r"a) $r(\zeta\,|\,0)$ and, dashed, $r(\zeta\,|\,1)$")
     right.set(xlabel=r"$q(z = 1\,|\,x)$", ylabel=r"$\zeta$", title=r"b) inverse CDF at $\rho$ = 0.5")
-    for axes, place in ((left, "upper center"), (right, "lower right")):
+    for axes, place in ((left, "upper center"), (right, "upper left")):
         axes.legend(frameon=False, fontsize=8, loc=place)
 
 
