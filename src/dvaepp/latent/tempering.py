@@ -50,6 +50,7 @@ def temper(
     for share in (32, 16, 8, 4):
         states, up, down, _ = _run(machine, states, ladder, max(1, sweeps // share))
         ladder = respaced(ladder, 1 - _acceptance(up, down).mean((0, 2)).cpu())
+    states, *_ = _run(machine, states, ladder, max(1, sweeps // 16))  # they were drawn at other temperatures
     _, up, down, cold = _run(machine, states, ladder, max(4, sweeps // 2))
     value, error = _bennett(up, down)
     early, late = (_bennett(*part) for part in zip(up.tensor_split(2), down.tensor_split(2), strict=True))
