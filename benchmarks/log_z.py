@@ -65,6 +65,22 @@ def ferromagnet(side: int, strength: float, seed: int) -> dvaepp.BoltzmannMachin
     return machine
 
 
+def deceptive(seed: int, side: int = 20, core: int = 5) -> dvaepp.BoltzmannMachine:
+    """A deep well behind a narrow gate: a core that has to be all ones before the other bits' couplings to it count.
+
+    Where the well begins to outweigh the rest, the core has long been frozen at zero.
+    """
+    generator, machine = torch.Generator().manual_seed(seed), dvaepp.BoltzmannMachine(side, side)
+    with torch.no_grad():
+        weights = machine.couplings[0]
+        weights[:core, :core] = 2.4
+        weights[:core, core:] = weights[core:, :core] = 60 / core
+        biases = machine.bias.view(2, side)
+        biases[:, :core] = -1.2 * core - 1750 / (2 * core)
+        machine.bias.add_(0.1 * torch.randn(2 * side, generator=generator))
+    return machine
+
+
 def tempered(machine: dvaepp.BoltzmannMachine) -> torch.Tensor:
     """4096 states from parallel tempering: 1024 ensembles after 300 sweeps, at four moments 25 sweeps apart."""
     chains, samples = TemperedChains(1024, sweeps=25, temperatures=24), []
@@ -111,6 +127,7 @@ def small(folder: Path) -> None:
 def hard(folder: Path) -> None:
     ferromagnets = {f"ferromagnet-16+16-{strength}": partial(ferromagnet, 16, strength) for strength in (0.3, 1.0)}
     measure(folder, {"16+16-sd6.0": partial(random_machine, (16, 16), 6.0), **ferromagnets}, 40)
+    measure(folder, {"deceptive-20+20": deceptive}, 10)
 
 
 def summarise(rows: list[dict[str, float]]) -> dict[str, float]:
