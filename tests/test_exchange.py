@@ -21,11 +21,9 @@ from dvaepp.latent.exchange import read_model, read_states, write_model
 from dvaepp.latent.graphs import machine_on_graph
 from dvaepp.latent.quadratic import (
     QuadraticModel,
-    bits_to_spins,
     machine_from,
     machine_from_bqm,
     model_from_bqm,
-    spins_to_bits,
     to_bqm,
     to_ising,
     to_qubo,
@@ -56,7 +54,7 @@ def export(m: BoltzmannMachine, vartype: str) -> QuadraticModel:
 
 
 def in_variables(z: torch.Tensor, vartype: str) -> torch.Tensor:
-    return bits_to_spins(z) if vartype == "SPIN" else z
+    return 2 * z - 1 if vartype == "SPIN" else z
 
 
 def log_probabilities(m: BoltzmannMachine, labels: Any) -> torch.Tensor:
@@ -113,7 +111,7 @@ def test_the_other_variables_and_back_are_the_same_model(make: Callable[[], Bolt
 
 
 def test_a_scaled_model_has_scaled_energies() -> None:
-    model, s = to_ising(machine(3, 2)), bits_to_spins(all_states(5))
+    model, s = to_ising(machine(3, 2)), 2 * all_states(5) - 1
     np.testing.assert_allclose(model.scaled(0.4).energy(s), 0.4 * model.energy(s), atol=1e-12)
 
 
@@ -140,13 +138,6 @@ def test_models_take_states_of_their_own_values_only() -> None:
     for states in (np.zeros((2, 5)), np.ones((2, 4)), np.full((2, 5), np.nan)):
         with pytest.raises(InputError, match="SPIN model of 5 bits takes states of that many -1 or 1"):
             model.energy(states)
-
-
-def test_bits_and_spins() -> None:
-    z = all_states(3)
-    assert set(bits_to_spins(z).unique().tolist()) == {-1, 1}
-    assert torch.equal(spins_to_bits(bits_to_spins(z)), z)
-    assert bits_to_spins(torch.tensor([0.0, 1.0])).tolist() == [-1.0, 1.0]
 
 
 # --- machines that come back ---
@@ -186,7 +177,7 @@ def test_a_bqm_of_someone_elses_comes_in_with_its_own_sums() -> None:
     bqm.offset = 2.5
     m = machine_from_bqm(bqm, torch.float64)
     z = all_states(7)
-    energy = bqm.energies((bits_to_spins(z).numpy(), list(m.labels)))
+    energy = bqm.energies(((2 * z - 1).numpy(), list(m.labels)))
     expected = torch.log_softmax(torch.from_numpy(-energy), 0)
     torch.testing.assert_close(torch.log_softmax(-m.energy(z), 0).detach(), expected, rtol=1e-11, atol=1e-11)
     assert int(m.mask.sum()) == bqm.num_interactions  # type: ignore[union-attr]

@@ -51,6 +51,17 @@ def test_log_z_that_is_no_number_or_stands_on_none_is_not_trusted(value: float) 
     assert not found[-1].trusted
 
 
+def test_reverse_annealing_that_misses_what_counts_at_beta_0_does_not_know_it() -> None:
+    """A bit with a giant bias is 1 in every exact sample: log 2 is missing, and the weights are all alike."""
+    made = dvaepp.BoltzmannMachine(3, 3)
+    with torch.no_grad():
+        made.bias[0] = 1000.0
+    found = dvaepp.reverse_annealed_importance_sampling(made, temperatures=100, chains=256)
+    assert found.value - float(dvaepp.exact_log_partition(made).detach()) == pytest.approx(math.log(2), abs=0.01)
+    assert found.standard_error < 0.01
+    assert not found.trusted
+
+
 STATES = torch.zeros(2, 6)
 
 

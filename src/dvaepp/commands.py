@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import zlib
 from argparse import Namespace
 from dataclasses import fields
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,13 +17,14 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation import measuring
 from dvaepp.experiments import catalogue, results
 from dvaepp.experiments import run as runs
+from dvaepp.experiments.codes import read_codes
 from dvaepp.experiments.figures import write_figure
 from dvaepp.experiments.pictures import grid, samples, save_grid
 from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
-from dvaepp.latent.exchange import read_states, write_model
-from dvaepp.latent.priors import BoltzmannPrior, Prior
+from dvaepp.latent.exchange import write_model
+from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.latent.quadratic import to_ising, to_qubo
 from dvaepp.storage import check_target, locked, replacing, write_json, write_text
 from dvaepp.training import Metrics
@@ -153,7 +151,7 @@ def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
     run = Run(Path(arguments.run))
     trained = run.model(arguments.last, arguments.device)
-    codes = _read_codes(_existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
+    codes = read_codes(_existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
     with measuring(trained.model, 0):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
     means = torch.cat(pieces)
@@ -280,27 +278,6 @@ def _write_npz(path: Path, **arrays: Any) -> None:
 def _must_end_in_npz(path: Path) -> None:
     if path.suffix != ".npz":
         raise InputError(f"{path} must end in .npz")
-
-
-def _read_codes(path: Path, prior: Prior, bits: int) -> torch.Tensor:
-    """Bits (n, bits) from rounded `probabilities` as encode writes, else codes or states of the prior from any file."""
-    probabilities = _probabilities(path) if path.suffix == ".npz" else None
-    if probabilities is None:
-        return read_states(path, prior.machine if isinstance(prior, BoltzmannPrior) else bits)
-    in_range = probabilities.dtype.kind in "buif" and bool(((probabilities >= 0) & (probabilities <= 1)).all())
-    if probabilities.ndim != 2 or probabilities.shape[1] != bits or not probabilities.size or not in_range:
-        found = f"{probabilities.dtype} probabilities of shape {probabilities.shape}"
-        raise InputError(f"{path} holds {found}, expected (n, {bits}) in [0, 1]")
-    return torch.from_numpy(np.asarray(probabilities, dtype=np.float32)).round()
-
-
-def _probabilities(path: Path) -> Any:
-    """The array `probabilities` of an .npz file; None where there is none."""
-    try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return arrays.get("probabilities")
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error):
-        raise InputError(f"{path} is not a whole .npz file of numbers") from None
 
 
 COMMANDS = {

@@ -19,9 +19,9 @@ from dvaepp.latent.smoothing import Smoothing
 from dvaepp.latent.spikes import SpikeExponential
 from dvaepp.storage import replacing
 
-BETAS = (5.0, 8.0, 12.0, 18.0)
+BETAS = (5.0, 8.0, 12.0)
 _STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "dvaepp"}
-_COLOURS = ("#2c74c4", "#d4621c", "#3a9a5b", "#8a56b8")
+_COLOURS = ("#2c74c4", "#d4621c", "#3a9a5b")
 _POINTS = 20_000
 
 
@@ -51,7 +51,7 @@ def figure_1(figure: Any) -> None:
     """Fig. 1: the densities r(zeta | z), and the inverse CDF at rho = 1/2 against spike-and-exponential."""
     left, right = figure.subplots(1, 2)
     zeta, q = torch.linspace(0, 1, 401), torch.linspace(0.001, 0.999, 999)
-    for beta, colour in zip(BETAS[:3], _COLOURS, strict=False):
+    for beta, colour in zip(BETAS, _COLOURS, strict=True):
         smoothing = OverlappingExponential(beta)
         left.plot(zeta, smoothing.log_prob0(zeta).exp(), color=colour, label=rf"$r(\zeta\,|\,0)$, $\beta$ = {beta:g}")
         left.plot(zeta, smoothing.log_prob1(zeta).exp(), color=colour, linestyle="--")

@@ -277,7 +277,11 @@ def evaluate(
         "seed": run.seed,
         "steps": trained.step,
         "scores": scores.numbers(),
-        "log_partition": {"method": log_z.method, "trusted": log_z.trusted, "diagnosis": log_z.diagnosis},
+        "log_partition": {
+            "method": log_z.method,
+            "trusted": log_z.trusted,
+            "diagnosis": {name: value for name, value in log_z.diagnosis.items() if math.isfinite(value)},
+        },
         "split": split,
         "evaluation_seed": seed,
         "data": {"name": run.data.name, "protocol": run.data.protocol},

@@ -160,6 +160,7 @@ def _anneal(
     levels = ladder.tolist()
     for step, (here, there) in enumerate(pairwise(levels)):
         rest_energy, field = machine.marginal_terms(z)
+        # log_marginal_at there less here; the difference is taken before the sum, where float32 still holds it
         growth = (F.softplus(there * field) - F.softplus(here * field)).sum(-1, dtype=torch.float64)
         log_weights = log_weights + (growth - (there - here) * rest_energy).view_as(log_weights)
         if step + 2 == len(levels):

@@ -125,8 +125,7 @@ class BoltzmannMachine(nn.Module):
 
     def log_marginal(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
         """log sum_s exp(-E(s, r)) = b'r + r'Jr + sum softplus(field), s the summed-out block, r the other bits."""
-        rest_energy, field = self.marginal_terms(z)
-        return F.softplus(field).sum(-1) - rest_energy
+        return log_marginal_at(*self.marginal_terms(z), 1.0)
 
     def marginal_terms(
         self, z: Float[Tensor, "*batch bits"]
@@ -249,6 +248,17 @@ class BoltzmannMachine(nn.Module):
         """The blocks, and how many pairs interact where not all do."""
         pairs = "" if self.mask is None else f", {int(self.mask.sum())} couplings"
         return " x ".join(map(str, self.blocks)) + pairs
+
+
+def log_marginal_at(
+    rest_energy: Float[Tensor, "*batch"],
+    field: Float[Tensor, "*batch _"],
+    inverse_temperature: float | Float[Tensor, "*#batch"],
+) -> Float[Tensor, "*batch"]:
+    """log p*_beta(r) = sum softplus(beta field) - beta E_rest, from `BoltzmannMachine.marginal_terms`."""
+    beta = inverse_temperature
+    scaled = beta[..., None] * field if isinstance(beta, Tensor) else beta * field
+    return F.softplus(scaled).sum(-1) - beta * rest_energy
 
 
 def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:

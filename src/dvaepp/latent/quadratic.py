@@ -10,8 +10,7 @@ from typing import Any, Literal
 import networkx
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float64, Int64
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
@@ -178,16 +177,6 @@ def model_from_bqm(bqm: Any) -> QuadraticModel:
 def machine_from_bqm(bqm: Any, dtype: torch.dtype = torch.float32) -> BoltzmannMachine:
     """The machine with p(z) proportional to exp(-E), E a dimod.BinaryQuadraticModel (see `machine_from`)."""
     return machine_from(model_from_bqm(bqm), dtype)
-
-
-def bits_to_spins(bits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """s = 2z - 1."""
-    return 2 * bits - 1
-
-
-def spins_to_bits(spins: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """z = (s + 1) / 2."""
-    return (spins + 1) / 2
 
 
 def check_vartype(value: Any) -> Vartype:

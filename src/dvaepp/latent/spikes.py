@@ -177,7 +177,7 @@ class SpikeExponential(Spike):
 
     def log_prob1(self, zeta: Tensor) -> Tensor:
         """beta (zeta - 1) - log((1 - exp(-beta)) / beta)."""
-        return log(-self.beta / expm1(-self.beta)) + self.beta * (zeta - 1)
+        return self._pair.log_prob1(zeta)
 
     def cdf1(self, zeta: Tensor) -> Tensor:
         """(exp(beta zeta) - 1) / (exp(beta) - 1), both over exp(beta); constant outside [0, 1]."""
@@ -186,7 +186,7 @@ class SpikeExponential(Spike):
 
     def sf1(self, zeta: Tensor) -> Tensor:
         """(1 - exp(beta (zeta - 1))) / (1 - exp(-beta)), without cancellation near 1."""
-        return torch.expm1(self.beta * (zeta.clamp(0, 1) - 1)) / expm1(-self.beta)
+        return self._pair.cdf0(1 - zeta)
 
     def icdf1(self, rho: Tensor) -> Tensor:
         """log(1 + (exp(beta) - 1) rho) / beta, from the logarithm of the second term, which does not overflow."""
@@ -196,12 +196,16 @@ class SpikeExponential(Spike):
     @property
     def mean1(self) -> float | Tensor:
         """1 - 1 / beta + 1 / (exp(beta) - 1)."""
-        return OverlappingExponential(self.beta).mean1
+        return self._pair.mean1
 
     @property
     def variance1(self) -> float | Tensor:
         """1 / beta^2 - exp(-beta) / (1 - exp(-beta))^2."""
-        return OverlappingExponential(self.beta).variance1
+        return self._pair.variance1
+
+    @property
+    def _pair(self) -> OverlappingExponential:
+        return OverlappingExponential(self.beta)
 
 
 @dataclass(frozen=True)

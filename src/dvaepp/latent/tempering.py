@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.boltzmann import BoltzmannMachine, log_marginal_at
 from dvaepp.latent.convergence import r_hat
 from dvaepp.latent.partition import LogPartition, check_counts
 
@@ -85,9 +85,9 @@ def tempered_sweep(
     levels, chains, _ = states.shape
     betas = ladder.to(states)[:, None]
     rest_energy, field = machine.marginal_terms(states)
-    own = _log_marginal(rest_energy, field, betas)
-    up = (_log_marginal(rest_energy[:-1], field[:-1], betas[1:]) - own[:-1]).double()
-    down = (_log_marginal(rest_energy[1:], field[1:], betas[:-1]) - own[1:]).double()
+    own = log_marginal_at(rest_energy, field, betas)
+    up = (log_marginal_at(rest_energy[:-1], field[:-1], betas[1:]) - own[:-1]).double()
+    down = (log_marginal_at(rest_energy[1:], field[1:], betas[:-1]) - own[1:]).double()
     accept = torch.rand_like(up).log() < up + down
     accept[1 - parity :: 2] = False
     source = torch.arange(levels, device=states.device)[:, None].repeat(1, chains)
@@ -124,11 +124,6 @@ def _run(
         downs.append(down)
         colds.append(states[-1])
     return states, torch.stack(ups), torch.stack(downs), torch.stack(colds)
-
-
-def _log_marginal(rest_energy: Tensor, field: Tensor, betas: Tensor) -> Tensor:
-    """log p*_beta(r) for every level."""
-    return F.softplus(betas[..., None] * field).sum(-1) - betas * rest_energy
 
 
 def _acceptance(up: Tensor, down: Tensor) -> Tensor:
