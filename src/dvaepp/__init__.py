@@ -60,6 +60,12 @@ if TYPE_CHECKING:
     from dvaepp.latent.tempering import parallel_tempering as parallel_tempering
     from dvaepp.models.feedforward import FeedForwardVAE as FeedForwardVAE
     from dvaepp.models.feedforward import HierarchicalEncoder as HierarchicalEncoder
+    from dvaepp.models.likelihoods import BernoulliLikelihood as BernoulliLikelihood
+    from dvaepp.models.likelihoods import CategoricalLikelihood as CategoricalLikelihood
+    from dvaepp.models.likelihoods import Likelihood as Likelihood
+    from dvaepp.models.likelihoods import NormalLikelihood as NormalLikelihood
+    from dvaepp.models.likelihoods import PoissonLikelihood as PoissonLikelihood
+    from dvaepp.models.logistic_mixture import DiscretizedLogisticMixture as DiscretizedLogisticMixture
     from dvaepp.networks.dense import dense as dense
     from dvaepp.objectives.bounds import importance_weighted as importance_weighted
     from dvaepp.objectives.bounds import joint_elbo as joint_elbo
@@ -97,6 +103,14 @@ _HOMES = {
     "latent.straight_through": ("StraightThrough", "StraightThroughGumbel"),
     "latent.tempering": ("parallel_tempering",),
     "models.feedforward": ("FeedForwardVAE", "HierarchicalEncoder"),
+    "models.likelihoods": (
+        "BernoulliLikelihood",
+        "CategoricalLikelihood",
+        "Likelihood",
+        "NormalLikelihood",
+        "PoissonLikelihood",
+    ),
+    "models.logistic_mixture": ("DiscretizedLogisticMixture",),
     "networks.dense": ("dense",),
     "objectives.bounds": ("importance_weighted", "joint_elbo", "log_weight", "marginal_elbo"),
     "objectives.rolfe": ("rolfe_elbo",),

@@ -1,0 +1,335 @@
+"""p(x | zeta) against enumeration, scipy in float64, and the moments of its samples."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+import dvaepp
+from dvaepp import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiscretizedLogisticMixture,
+    InputError,
+    Likelihood,
+    NormalLikelihood,
+    PoissonLikelihood,
+)
+
+LEVELS = torch.arange(256.0)
+GREY = DiscretizedLogisticMixture(components=4, values=1)
+COLOUR = DiscretizedLogisticMixture(components=3)
+ALL: list[Likelihood] = [
+    BernoulliLikelihood(),
+    NormalLikelihood(),
+    CategoricalLikelihood(5),
+    PoissonLikelihood(),
+    GREY,
+    COLOUR,
+]
+NAMES = [f"{type(likelihood).__name__}-{likelihood.values}" for likelihood in ALL]
+each = pytest.mark.parametrize("likelihood", ALL, ids=NAMES)
+
+
+def grey_parameters(means: Tensor, log_scales: Tensor) -> Tensor:
+    """One site a row: weights by chance, the same mean and scale in all components but for the last's scale."""
+    logits = torch.randn(len(means), 4)
+    return torch.cat([logits, means[:, None].expand(-1, 4), log_scales[:, None].expand(-1, 4)], -1)[:, None]
+
+
+# Every likelihood
+
+
+@each
+def test_it_is_a_distribution_over_whole_examples(likelihood: Likelihood) -> None:
+    p = likelihood(torch.randn(2, 3, 7 * likelihood.width))
+    assert (p.batch_shape, p.event_shape) == (torch.Size([2, 3]), torch.Size([7 * likelihood.values]))
+    draws = p.sample(torch.Size([5]))
+    assert draws.shape == (5, 2, 3, 7 * likelihood.values)
+    assert p.mean.shape == (2, 3, 7 * likelihood.values)
+    assert p.log_prob(draws).shape == (5, 2, 3)
+    assert torch.equal(p.log_prob(draws)[4], p.log_prob(draws[4])), "x broadcasts"
+    one = likelihood(torch.randn(7 * likelihood.width))
+    assert one.log_prob(draws).shape == (5, 2, 3), "parameters broadcast"
+
+
+@each
+def test_sites_are_independent_and_in_order(likelihood: Likelihood) -> None:
+    parameters = torch.randn(4, 7 * likelihood.width, dtype=torch.float64)
+    x = likelihood(parameters).sample()
+    alone = [
+        likelihood(parameters[:, site * likelihood.width : (site + 1) * likelihood.width]).log_prob(
+            x[:, site * likelihood.values : (site + 1) * likelihood.values]
+        )
+        for site in range(7)
+    ]
+    assert likelihood(parameters).log_prob(x).tolist() == pytest.approx(torch.stack(alone).sum(0).tolist())
+    by_site = likelihood.log_prob(parameters.unflatten(-1, (7, -1)), x.unflatten(-1, (7, -1)))
+    assert by_site.T.flatten().tolist() == pytest.approx(torch.stack(alone).flatten().tolist())
+
+
+@each
+def test_samples_are_in_the_support_and_carry_no_gradient(likelihood: Likelihood) -> None:
+    parameters = (3 * torch.randn(500, 2 * likelihood.width)).requires_grad_()
+    draws = likelihood(parameters).sample()
+    likelihood.check(draws)
+    assert not draws.requires_grad
+
+
+@each
+def test_nan_and_other_shapes_are_refused(likelihood: Likelihood) -> None:
+    p = likelihood(torch.randn(3, 2 * likelihood.width))
+    x = p.sample()
+    x[1, 0] = math.nan
+    with pytest.raises(ValueError, match="support"):
+        p.log_prob(x)
+    with pytest.raises(ValueError, match="shape|size"):
+        p.log_prob(p.sample()[:, :1].expand(3, 7))
+    with pytest.raises(ValueError, match="invalid values"):
+        likelihood(torch.full((3, likelihood.width), math.nan))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "bad", "expected"),
+    [
+        (BernoulliLikelihood(), 0.5, "0 or 1"),
+        (NormalLikelihood(), math.inf, "finite numbers"),
+        (CategoricalLikelihood(5), 5.0, r"whole numbers in 0\.\.4"),
+        (CategoricalLikelihood(5), 1.5, r"whole numbers in 0\.\.4"),
+        (PoissonLikelihood(), -1.0, "whole numbers of at least 0"),
+        (PoissonLikelihood(), math.inf, "whole numbers of at least 0"),
+        (GREY, 256.0, r"whole numbers in 0\.\.255"),
+        (COLOUR, 0.5, r"whole numbers in 0\.\.255"),
+    ],
+)
+def test_values_outside_the_support_are_named(likelihood: Likelihood, bad: float, expected: str) -> None:
+    x = torch.zeros(2, 3 * likelihood.values)
+    likelihood.check(x)
+    x[1, 2] = bad
+    with pytest.raises(InputError, match=rf"x holds the value {bad:g} outside the support, expected {expected}"):
+        likelihood.check(x)
+    with pytest.raises(ValueError, match="support"):
+        likelihood(torch.zeros(2, 3 * likelihood.width)).log_prob(x)
+
+
+@each
+def test_without_validation_nothing_is_read_back(likelihood: Likelihood) -> None:
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        p = likelihood(torch.full((likelihood.width,), math.nan))
+        assert p.log_prob(torch.zeros(likelihood.values)).isnan()
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(True)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="values is 2, expected 1"):
+        DiscretizedLogisticMixture(values=2)
+    with pytest.raises(InputError, match="components is 0, expected at least 1"):
+        DiscretizedLogisticMixture(0)
+    with pytest.raises(InputError, match="categories is 1, expected at least 2"):
+        CategoricalLikelihood(1)
+    with pytest.raises(InputError, match="decoder gives 31 outputs, expected a multiple of 30"):
+        COLOUR(torch.zeros(2, 31))
+    assert (DiscretizedLogisticMixture().width, DiscretizedLogisticMixture(values=1).width) == (100, 30)
+
+
+@pytest.mark.parametrize("size", [0.0, 20.0, 80.0, 1e4, 1e15])
+@each
+def test_values_and_gradients_are_finite_in_float32(likelihood: Likelihood, size: float) -> None:
+    size = min(size, 80.0) if isinstance(likelihood, PoissonLikelihood) else size
+    parameters = (size * torch.randn(200, likelihood.width).clamp(-1, 1)).requires_grad_()
+    for x in (torch.zeros(200, likelihood.values), torch.ones(200, likelihood.values)):
+        values = [x, 127 * x, 255 * x] if likelihood.values == 3 or likelihood is GREY else [x]
+        for value in values:
+            log_prob = likelihood(parameters).log_prob(value)
+            (gradient,) = torch.autograd.grad(log_prob.sum(), parameters)
+            assert log_prob.isfinite().all()
+            assert gradient.isfinite().all()
+    if size <= 20 or likelihood.values == 3 or likelihood is GREY:
+        assert likelihood(parameters).mean.isfinite().all()
+        likelihood.check(likelihood(parameters).sample())
+
+
+# Against scipy
+
+
+def test_table_likelihoods_are_scipys() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        a, b, counts = torch.randn(50), torch.randn(50), torch.arange(50.0)
+        bits = counts % 2
+        pairs = {
+            "normal": (NormalLikelihood()(torch.stack([a, b], -1)), a + 1, stats.norm(a, b.exp()).logpdf(a + 1)),
+            "poisson": (PoissonLikelihood()(3 * a[:, None]), counts, stats.poisson((3 * a).exp()).logpmf(counts)),
+            "bernoulli": (BernoulliLikelihood()(a[:, None]), bits, stats.bernoulli(torch.sigmoid(a)).logpmf(bits)),
+        }
+        for p, x, expected in pairs.values():
+            assert p.log_prob(x[:, None]).tolist() == pytest.approx(expected.tolist())
+        assert pairs["normal"][0].mean[:, 0].tolist() == a.tolist()
+        by_site = BernoulliLikelihood().log_prob(a[:, None, None], bits[:, None, None])
+        assert by_site[:, 0].tolist() == pytest.approx(pairs["bernoulli"][2].tolist())
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_categories_are_scipys() -> None:
+    logits = torch.randn(6, 5, dtype=torch.float64)
+    for k in range(5):
+        x = torch.full((6, 1), float(k), dtype=torch.float64)
+        expected = [stats.multinomial(1, row.softmax(-1).numpy()).logpmf(np.eye(5)[k]).item() for row in logits]
+        assert CategoricalLikelihood(5)(logits).log_prob(x).tolist() == pytest.approx(expected)
+    assert CategoricalLikelihood(5)(logits).mean[:, 0].tolist() == logits.argmax(-1).tolist()
+
+
+def test_the_scale_of_a_normal_has_a_floor() -> None:
+    p = NormalLikelihood(log_scale_floor=-2.0)(torch.tensor([[0.5, -50.0]]))
+    assert p.log_prob(torch.tensor([[0.5]])).item() == pytest.approx(stats.norm(0, math.exp(-2)).logpdf(0))
+
+
+@pytest.mark.parametrize("log_scale", [-6.5, -3.0, 0.0, 4.0])
+@pytest.mark.parametrize("mean", [-1.3, -1.0, 0.013, 0.99])
+def test_one_logistic_is_scipys(mean: float, log_scale: float) -> None:
+    likelihood = DiscretizedLogisticMixture(1, values=1)
+    parameters = torch.tensor([[0.7, mean, log_scale]], dtype=torch.float64)
+    found = likelihood(parameters).log_prob(LEVELS.double()[:, None])
+    # Mirrored where the tail is above, so that scipy's difference does not cancel.
+    logistic = stats.logistic(127.5 * (mean + 1), 127.5 * math.exp(log_scale))
+    edges = np.concatenate([[-np.inf], np.arange(255) + 0.5, [np.inf]])
+    upper = edges[:-1] > logistic.mean()
+    below, above = np.diff(logistic.cdf(edges)), -np.diff(logistic.sf(edges))
+    mass = np.where(upper, above, below)
+    sure = mass > 1e-280
+    assert found.numpy()[sure] == pytest.approx(np.log(mass[sure]), rel=1e-9)
+    assert (found.numpy()[~sure] < -600).all()
+
+
+# Discretized logistics
+
+
+def test_masses_sum_to_one_at_every_mean_and_scale_in_float32() -> None:
+    means = torch.tensor([-1e6, -40.0, -1.1, -1.0, -0.99609, -0.3, 0.0, 0.5, 0.999, 1.0, 1.004, 3.0, 1e6])
+    scales = torch.tensor([-1e6, -7.0, -6.0, -4.0, -1.0, 0.0, 3.0, 9.0, 30.0, 1e6])
+    grid = torch.cartesian_prod(means, scales)
+    parameters = grey_parameters(grid[:, 0], grid[:, 1])
+    log_mass = GREY(parameters[:, 0]).log_prob(LEVELS[:, None, None].expand(-1, len(grid), -1))
+    assert log_mass.isfinite().all()
+    assert log_mass.exp().sum(0).tolist() == pytest.approx([1.0] * len(grid), abs=2e-6)
+
+
+def test_float32_keeps_the_tails() -> None:
+    parameters = torch.cat([torch.randn(40, 4), 0.8 * torch.randn(40, 4), torch.rand(40, 4) - 7], -1)
+    x = LEVELS[:, None, None].expand(-1, 40, -1)
+    single, double = GREY(parameters).log_prob(x), GREY(parameters.double()).log_prob(x.double())
+    assert double.min() < -500
+    assert single.flatten().tolist() == pytest.approx(double.flatten().tolist(), rel=2e-5, abs=3e-4)
+
+
+def test_green_and_blue_sum_to_what_red_says_alone() -> None:
+    parameters = torch.randn(30) * torch.tensor([1.0] * 3 + [0.5] * 9 + [1.0] * 18) - torch.tensor(
+        [0.0] * 12 + [2.0] * 9 + [0.0] * 9
+    )
+    p = COLOUR(parameters.double())
+    red_alone = DiscretizedLogisticMixture(3, values=1)(torch.cat([parameters[:6], parameters[12:15]]).double())
+    for red in (0.0, 128.0, 255.0):
+        pixels = torch.cartesian_prod(torch.tensor([red]), LEVELS, LEVELS).double()
+        assert p.log_prob(pixels).logsumexp(0).item() == pytest.approx(red_alone.log_prob(pixels[0, :1]).item())
+
+
+def test_coupling_shifts_later_channels_by_earlier_ones() -> None:
+    """One component: green is logistic about m + tanh(a) red, blue about m + tanh(b) red + tanh(c) green."""
+    m, scale = (-0.2, 0.1, 0.3), -2.0
+    a, b, c = 0.4, -0.3, 0.8
+    parameters = torch.tensor([[0.0, *m, scale, scale, scale, math.atanh(a), math.atanh(b), math.atanh(c)]])
+    x = torch.tensor([[200.0, 90.0, 17.0]])
+    red, green, _ = (2 * level / 255 - 1 for level in x[0].tolist())
+    centres = (m[0], m[1] + a * red, m[2] + b * red + c * green)
+    expected = 0.0
+    for level, centre in zip(x[0].tolist(), centres, strict=True):
+        logistic = stats.logistic(127.5 * (centre + 1), 127.5 * math.exp(scale))
+        expected += math.log(logistic.cdf(level + 0.5) - logistic.cdf(level - 0.5))
+    p = DiscretizedLogisticMixture(1)(parameters)
+    assert p.log_prob(x).item() == pytest.approx(expected, abs=1e-4)
+    expectations = [127.5 * (m[0] + 1), 127.5 * (m[1] + a * m[0] + 1)]
+    assert p.mean[0, :2].tolist() == pytest.approx(expectations, abs=8), "little is cut off"
+
+
+def test_grey_mean_is_the_expectation_to_half_a_level() -> None:
+    parameters = torch.randn(60, 12) * torch.tensor([1.0] * 4 + [1.0] * 4 + [2.0] * 4) - torch.tensor(
+        [0.0] * 8 + [2.0] * 4
+    )
+    p = GREY(parameters)
+    masses = p.log_prob(LEVELS[:, None, None].expand(-1, 60, -1)).exp()
+    exact = (masses * LEVELS[:, None]).sum(0)
+    assert (p.mean[:, 0] - exact).abs().max() < 0.5
+
+
+# Samples
+
+
+def test_samples_have_the_frequencies_of_the_masses() -> None:
+    count = 40000
+    parameters = torch.randn(1, 12) * 0.5 - torch.tensor([0.0] * 8 + [2.0] * 4)
+    p = GREY(parameters[0])
+    draws = p.sample(torch.Size([count]))
+    masses = p.log_prob(LEVELS[:, None]).exp()
+    observed = torch.bincount(draws[:, 0].long(), minlength=256) / count
+    error = (masses * (1 - masses) / count).sqrt() + 1e-4
+    assert ((observed - masses).abs() / error).max() < 5
+
+
+def test_colour_samples_agree_with_log_prob() -> None:
+    """Scales are narrow, so that many colours are drawn often enough to be counted."""
+    parameters = torch.cat([torch.randn(3), torch.randn(9) * 0.3, torch.full((9,), -6.0), torch.randn(9)])
+    p = COLOUR(parameters.double())
+    draws = p.sample(torch.Size([4000]))
+    distinct, counts = draws.unique(dim=0, return_counts=True)
+    masses = p.log_prob(distinct).exp()
+    frequent = masses > 0.002
+    error = (masses * (1 - masses) / 4000).sqrt()
+    assert frequent.sum() > 20
+    assert ((counts / 4000 - masses).abs() / error)[frequent].max() < 5
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "parameters", "variance"),
+    [
+        (BernoulliLikelihood(), [0.7], torch.tensor(0.7).sigmoid().item() * torch.tensor(-0.7).sigmoid().item()),
+        (NormalLikelihood(), [1.5, 0.4], math.exp(0.8)),
+        (PoissonLikelihood(), [1.2], math.exp(1.2)),
+    ],
+)
+def test_moments_of_samples(likelihood: Likelihood, parameters: list[float], variance: float) -> None:
+    p = likelihood(torch.tensor(parameters))
+    draws = p.sample(torch.Size([50000])).double()
+    assert draws.mean().item() == pytest.approx(p.mean.item(), abs=5 * math.sqrt(variance / 50000))
+    fourth = ((draws - draws.mean()) ** 4).mean().item()
+    assert draws.var().item() == pytest.approx(variance, abs=5 * math.sqrt((fourth - variance**2) / 50000))
+
+
+def test_categories_are_drawn_in_proportion() -> None:
+    logits = torch.randn(5)
+    draws = CategoricalLikelihood(5)(logits).sample(torch.Size([50000]))
+    observed = torch.bincount(draws[:, 0].long(), minlength=5) / 50000
+    assert (observed - logits.softmax(-1)).abs().max() < 5 * math.sqrt(0.25 / 50000)
+
+
+# In a model
+
+
+@each
+def test_a_model_takes_any_likelihood(likelihood: Likelihood) -> None:
+    sites = 4
+    pixels = sites * likelihood.values
+    encoder = dvaepp.HierarchicalEncoder(dvaepp.dense(pixels, 6))
+    decoder = dvaepp.dense(6, sites * likelihood.width, (5,))
+    model = dvaepp.FeedForwardVAE(
+        encoder, dvaepp.BernoulliPrior(6), decoder, dvaepp.OverlappingExponential(8.0), likelihood
+    )
+    bound = dvaepp.joint_elbo(model, model.generate(3))
+    bound.sum().backward()
+    assert bound.shape == (3,)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
