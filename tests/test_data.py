@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,69 @@ def test_dynamic_dataset_refuses_grey_outside_train() -> None:
         Dataset("grey", (6,), bits(4), bits(2), torch.full((3, 6), 7, dtype=torch.uint8), True, "by hand")
 
 
+def plain(kind: Any, train: Tensor, shape: tuple[int, ...] = (2, 3)) -> Dataset:
+    return Dataset("plain", shape, train, train[:1], train[1:], False, "by hand", kind)
+
+
+PLAIN = {
+    "levels": torch.tensor([[0, 255, 7], [3, 255, 8]], dtype=torch.uint8),
+    "real": torch.tensor([[-1.5, 1e9, 0.0], [0.5, 3e9, 1.0]]),
+    "counts": torch.tensor([[0, 1000, 7], [2, 2**24, 8]], dtype=torch.int32),
+    "categories": torch.tensor([[0, 1, 2], [2, 1, 4]], dtype=torch.int32),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_numbers_stay_as_they_are(kind: str) -> None:
+    dataset = plain(kind, PLAIN[kind], (3,))
+    batch = dataset.batch(torch.tensor([1, 0]))
+    assert batch.dtype == torch.float32
+    assert batch.tolist() == PLAIN[kind].flip(0).tolist()
+    assert dataset.mean.tolist() == PLAIN[kind].double().mean(0).tolist()
+
+
+def test_categories_are_counted_over_all_splits() -> None:
+    train, test = PLAIN["categories"][:1], PLAIN["categories"][1:]
+    assert Dataset("three", (3,), train, train, test, False, "by hand", "categories").categories == 5
+
+
+def test_a_digest_is_that_of_its_kind_and_those_of_bits_are_old() -> None:
+    digests = {plain(kind, PLAIN["counts"], (3,)).digest() for kind in ("counts", "categories")}
+    bit = torch.tensor([[0, 1, 1], [1, 0, 1]], dtype=torch.uint8)
+    digests |= {plain(kind, bit, (3,)).digest() for kind in ("bits", "levels")}
+    assert len(digests) == 4
+    # Checkpoints written before there were kinds hold this one.
+    assert plain("bits", bit, (3,)).digest() == "a90eb2c9d40a8e21986022519005187f8bcc849b8b7d4f6f6305be8c9a80f176"
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "message"),
+    [
+        ("levels", PLAIN["counts"], "train has dtype torch.int32, expected torch.uint8"),
+        ("real", PLAIN["real"].double(), "train has dtype torch.float64, expected torch.float32"),
+        ("real", PLAIN["real"] / 0, "train holds a number that is not finite"),
+        ("counts", PLAIN["counts"] - 1, "train holds the value -1, expected values in 0..16777216"),
+        ("categories", PLAIN["counts"] + 1, "train holds the value 16777217, expected values in 0..16777216"),
+    ],
+)
+def test_numbers_that_are_refused(kind: str, train: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plain(kind, train, (3,))
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    dataset = plain("levels", PLAIN["levels"], (3,))
+    object.__setattr__(dataset, "kind", "pixels")  # The checked constructor takes no such string.
+    with pytest.raises(InputError, match="kind is 'pixels', expected one of bits, levels, real, counts, categories"):
+        dataset.__post_init__()
+
+
+def test_only_bits_are_dynamic() -> None:
+    levels = PLAIN["levels"]
+    with pytest.raises(InputError, match="kind is 'levels', expected bits of dynamic data"):
+        Dataset("grey", (3,), levels, levels, levels, True, "by hand", "levels")
+
+
 # Public data sets
 
 
@@ -172,7 +236,7 @@ def test_silhouettes_stand_upright_on_an_empty_background() -> None:
 def test_every_name_is_described_in_one_line() -> None:
     assert set(data.NAMES) >= {"digits", "mnist-static", "mnist-dynamic", "omniglot", "omniglot-lake"}
     for name in data.NAMES:
-        assert "28x28" in data.describe(name)
+        assert ("32x32" if name == "cifar10" else "28x28") in data.describe(name)
         assert "\n" not in data.describe(name)
 
 
@@ -197,3 +261,7 @@ def test_options_are_checked() -> None:
         data.load("digits", binarise="threshold")
     with pytest.raises(InputError, match="binarise is 'maybe', expected one of auto, threshold, dynamic"):
         inspect.unwrap(data.load)("digits", binarise="maybe")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="kind is 'pixels', expected one of levels, real, counts, categories"):
+        inspect.unwrap(data.load)("digits", kind="pixels")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="kind is 'real' but binarise is 'auto', expected binarise none"):
+        data.load("digits", kind="real")

@@ -1,7 +1,7 @@
-"""Data sets of binary examples: public ones by name, the user's own by path."""
+"""Data sets of bits, or of numbers as they are: public ones by name, the user's own by path."""
 
 from dvaepp.data.catalogue import NAMES, check, describe, fetch, load
-from dvaepp.data.dataset import Dataset
+from dvaepp.data.dataset import Dataset, Kind, Plain
 from dvaepp.data.own import read_examples
 
-__all__ = ["NAMES", "Dataset", "check", "describe", "fetch", "load", "read_examples"]
+__all__ = ["NAMES", "Dataset", "Kind", "Plain", "check", "describe", "fetch", "load", "read_examples"]

@@ -1,4 +1,4 @@
-"""From grey to bits: the one seeded draw, threshold and split that every loader shares.
+"""From arrays to data sets: the one seeded draw, threshold and order that every loader shares.
 
 A grey array is uint8 with levels 0..255, or floating with values in [0, 1]. Seeds go to `numpy.random.RandomState`,
 whose streams numpy promises to keep.
@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvaepp.data.dataset import Dataset
+from dvaepp.data.dataset import Dataset, Plain
 
 Grey = NDArray[Any]
 Bits = NDArray[np.uint8]
+Splits = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 SEED = 1
 
 
@@ -51,20 +52,26 @@ def permuted(examples: Grey, seed: int = SEED) -> Grey:
     return examples[np.random.RandomState(seed).permutation(len(examples))]
 
 
-def flat(examples: NDArray[Any]) -> Tensor:
-    """(n, ...) numpy values as an (n, pixels) uint8 tensor that owns its memory."""
-    return torch.from_numpy(np.array(examples, dtype=np.uint8, order="C").reshape(len(examples), -1))
+def as_rows(examples: NDArray[Any]) -> Tensor:
+    """(n, ...) numpy values as an (n, pixels) tensor of their dtype that owns its memory."""
+    return torch.from_numpy(np.array(examples, order="C").reshape(len(examples), -1))
 
 
-def static_dataset(name: str, splits: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], protocol: str) -> Dataset:
+def plain_dataset(name: str, splits: Splits, protocol: str, kind: Plain) -> Dataset:
+    """Train, valid and test (n, ...) as they are, in the dtype of their kind."""
+    train, valid, test = map(as_rows, splits)
+    return Dataset(name, splits[0].shape[1:], train, valid, test, dynamic=False, protocol=protocol, kind=kind)
+
+
+def static_dataset(name: str, splits: Splits, protocol: str) -> Dataset:
     """Bits (n, ...) of train, valid and test as they are."""
-    train, valid, test = splits
-    return Dataset(name, train.shape[1:], flat(train), flat(valid), flat(test), dynamic=False, protocol=protocol)
+    train, valid, test = (as_rows(x.astype(np.uint8)) for x in splits)
+    return Dataset(name, splits[0].shape[1:], train, valid, test, dynamic=False, protocol=protocol)
 
 
 def dynamic_dataset(name: str, splits: tuple[Grey, Grey, Grey], protocol: str) -> Dataset:
     """Grey (n, ...) train, valid and test: train drawn on every use, the others once, each with RandomState(SEED)."""
     train, valid, test = splits
-    bits = flat(drawn_bits(valid)), flat(drawn_bits(test))
+    bits = as_rows(drawn_bits(valid)), as_rows(drawn_bits(test))
     how = f"{protocol}; train binarised on every draw, valid and test once, each with numpy RandomState({SEED})."
-    return Dataset(name, train.shape[1:], flat(levels(train)), *bits, dynamic=True, protocol=how)
+    return Dataset(name, train.shape[1:], as_rows(levels(train)), *bits, dynamic=True, protocol=how)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 from dvaepp.data import named, sources
-from dvaepp.data.dataset import Dataset
+from dvaepp.data.dataset import Dataset, Plain
 from dvaepp.data.own import Binarise, load_own
 from dvaepp.errors import InputError, nearest
 
@@ -26,16 +26,22 @@ def load(
     data_dir: str | Path | None = None,
     binarise: Binarise = "auto",
     threshold: float = 0.5,
+    kind: Plain = "levels",
 ) -> Dataset:
     """The data set of a name in NAMES, found or downloaded, or the user's own data at a path.
 
     A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Binary data stay as they are;
     `binarise` makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes
-    1[grey > threshold].
+    1[grey > threshold]. "none" leaves numbers as they are, and `kind` says what they are: 8-bit "levels" of images,
+    grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table.
     InputError for everything that is not as expected.
     """
     if binarise not in get_args(Binarise):
         raise InputError(f"binarise is {binarise!r}, expected one of {', '.join(get_args(Binarise))}")
+    if kind not in get_args(Plain):
+        raise InputError(f"kind is {kind!r}, expected one of {', '.join(get_args(Plain))}")
+    if kind != "levels" and binarise != "none":
+        raise InputError(f"kind is {kind!r} but binarise is {binarise!r}, expected binarise none: bits have no kind")
     if not 0 <= threshold < 1:
         raise InputError(f"threshold is {threshold}, expected a number in [0, 1)")
     if name in NAMES:
@@ -46,7 +52,7 @@ def load(
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
     own = path.resolve().name
-    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold)
+    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold, kind)
 
 
 def describe(name: str) -> str:

@@ -1,14 +1,28 @@
-"""The one form in which data reaches training: three splits of flat examples of bits."""
+"""The one form in which data reaches training: three splits of flat examples of bits, or of numbers as they are."""
 
 import hashlib
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
+
+Plain = Literal["levels", "real", "counts", "categories"]
+"""Numbers as they are: 8-bit levels of images; real numbers, counts or indices of categories in tables."""
+Kind = Literal["bits", Plain]
+MOST = 2**24
+"""Counts and categories reach the likelihood as float32, in which whole numbers are exact up to here."""
+_DTYPES: dict[str, torch.dtype] = {
+    "bits": torch.uint8,
+    "levels": torch.uint8,
+    "real": torch.float32,
+    "counts": torch.int32,
+    "categories": torch.int32,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,53 +31,75 @@ class Dataset:
 
     name: str
     shape: tuple[int, ...]
-    """(height, width) of an image, (columns,) of a table."""
+    """(height, width) of an image, (height, width, 3) in colour, (columns,) of a table."""
     train: Tensor = field(repr=False)
-    """(n, pixels) uint8: bits 0/1, or grey levels 0..255 when `dynamic`."""
+    """(n, pixels): uint8 bits 0/1, or what `kind` says; uint8 grey levels 0..255 when `dynamic`."""
     valid: Tensor = field(repr=False)
-    """(n, pixels) uint8 bits."""
+    """(n, pixels): uint8 bits, or what `kind` says."""
     test: Tensor = field(repr=False)
-    """(n, pixels) uint8 bits."""
+    """(n, pixels): uint8 bits, or what `kind` says."""
     dynamic: bool
     """Whether train is binarised afresh, x ~ Bernoulli(grey/255), on every draw."""
     protocol: str
     """Source, split, binarisation and seeds, in a sentence or two."""
+    kind: Kind = "bits"
+    """bits, levels 0..255 (uint8), real (float32), counts or categories (int32), in all splits alike."""
 
     def __post_init__(self) -> None:
+        if self.kind not in _DTYPES:
+            raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected one of {', '.join(_DTYPES)}")
+        if self.dynamic and self.kind != "bits":
+            raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected bits of dynamic data")
         for split in ("train", "valid", "test"):
-            self._validate(split, getattr(self, split), top=255 if self.dynamic and split == "train" else 1)
+            self._validate(split, getattr(self, split))
 
-    def _validate(self, split: str, examples: Tensor, top: int) -> None:
+    def _validate(self, split: str, examples: Tensor) -> None:
         where = f"data set {self.name!r}: {split}"
-        if examples.dtype != torch.uint8:
-            raise InputError(f"{where} has dtype {examples.dtype}, expected torch.uint8")
+        if examples.dtype != _DTYPES[self.kind]:
+            raise InputError(f"{where} has dtype {examples.dtype}, expected {_DTYPES[self.kind]}")
         if examples.ndim != 2 or examples.shape[1] != self.pixels:
             expected = f"(n, {self.pixels}) for examples of shape {self.shape}"
             raise InputError(f"{where} has shape {tuple(examples.shape)}, expected {expected}")
         if examples.numel() == 0:
             raise InputError(f"{where} is empty, expected at least one example of at least one pixel")
-        if int(examples.max()) > top:
-            raise InputError(f"{where} holds the value {int(examples.max())}, expected values in 0..{top}")
+        if self.kind == "real":
+            if not bool(examples.isfinite().all()):
+                raise InputError(f"{where} holds a number that is not finite, expected finite numbers")
+            return
+        top = {"bits": 255 if self.dynamic and split == "train" else 1, "levels": 255}.get(self.kind, MOST)
+        for value in (int(examples.min()), int(examples.max())):
+            if not 0 <= value <= top:
+                raise InputError(f"{where} holds the value {value}, expected values in 0..{top}")
 
     @property
     def pixels(self) -> int:
-        """Number of bits of one example."""
+        """Number of values of one example: 3 to a pixel in colour."""
         return math.prod(self.shape)
 
     @property
+    def categories(self) -> int:
+        """K, one more than the greatest value of any split: categories are 0, .., K - 1."""
+        return 1 + max(int(examples.max()) for examples in (self.train, self.valid, self.test))
+
+    @property
     def mean(self) -> Float[Tensor, " pixels"]:
-        """Mean of each pixel over train, in [0, 1]."""
-        total = self.train.sum(0, dtype=torch.int64).double()
+        """Mean of each value over train in the units of `batch`: in [0, 1] for bits, in 0..255 for levels."""
+        total = self.train.sum(0, dtype=torch.float64 if self.kind == "real" else torch.int64).double()
         return (total / (len(self.train) * (255 if self.dynamic else 1))).float()
 
     def batch(self, indices: Tensor) -> Float[Tensor, "batch pixels"]:
-        """Examples of train at `indices` (batch,), in {0, 1}; dynamic ones drawn from torch's global CPU generator."""
+        """Examples of train at `indices` (batch,), as the likelihood takes them: levels stay 0..255.
+
+        Dynamic ones are bits drawn from torch's global CPU generator.
+        """
         examples = self.train[indices].float()
         return (255 * torch.rand_like(examples) < examples).float() if self.dynamic else examples
 
     def digest(self) -> str:
         """SHA-256 over the bytes and the shape of the three splits: identifies the data in checkpoints."""
-        total = hashlib.sha256(repr((self.shape, self.dynamic)).encode())
+        # Bits came first, and the digests in their checkpoints name no kind.
+        form = (self.shape, self.dynamic) if self.kind == "bits" else (self.shape, self.dynamic, self.kind)
+        total = hashlib.sha256(repr(form).encode())
         for examples in (self.train, self.valid, self.test):
             total.update(repr(tuple(examples.shape)).encode())
             total.update(examples.contiguous().numpy().data)

@@ -6,6 +6,8 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +75,12 @@ def _first_bad_line(raw: bytes, width: int, path: Path) -> str:
     return f"{path}: line {number} is malformed, expected 0 and 1 separated by one space"
 
 
-def table(raw: bytes, path: Path) -> Array:
-    """The bits of a comma-separated table, (rows, columns); a first line with a cell that is no number is a header."""
+def table(raw: bytes, path: Path, numbers: bool = False) -> Array:
+    """A comma-separated table of bits (uint8), or `numbers` (float64), (rows, columns).
+
+    A first line with a cell that is no number is a header.
+    """
+    read, dtype, kind = (_number, np.float64, "numbers") if numbers else (_bit, np.uint8, "0 and 1")
     try:
         rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
         lines = [(rows.line_num, row) for row in rows if row]
@@ -83,8 +89,14 @@ def table(raw: bytes, path: Path) -> Array:
     if lines and not all(_is_number(cell) for cell in lines[0][1]):
         lines = lines[1:]
     if not lines:
-        raise InputError(f"{path}: is empty, expected rows of 0 and 1 separated by commas")
-    return np.array([_bits_of_row(row, len(lines[0][1]), number, path) for number, row in lines], np.uint8)
+        raise InputError(f"{path}: is empty, expected rows of {kind} separated by commas")
+    columns = len(lines[0][1])
+    return np.array([_row(row, columns, f"{path}: line {number}", read) for number, row in lines], dtype)
+
+
+def number_table(raw: bytes, path: Path) -> Array:
+    """The finite numbers of a comma-separated table, (rows, columns) float64."""
+    return table(raw, path, numbers=True)
 
 
 def _is_number(cell: str) -> bool:
@@ -95,13 +107,26 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _bits_of_row(row: list[str], columns: int, number: int, path: Path) -> list[int]:
+def _row(row: list[str], columns: int, where: str, read: Callable[[str, str], int | float]) -> list[int | float]:
     if len(row) != columns:
-        raise InputError(f"{path}: line {number} has {len(row)} columns, expected {columns} as on the first row")
+        raise InputError(f"{where} has {len(row)} columns, expected {columns} as on the first row")
+    return [read(cell.strip().lower(), where) for cell in row]
+
+
+def _bit(cell: str, where: str) -> int:
+    if cell not in _TRUTH:
+        raise InputError(f"{where} holds {cell!r}, expected only 0 and 1")
+    return _TRUTH[cell]
+
+
+def _number(cell: str, where: str) -> float:
     try:
-        return [_TRUTH[cell.strip().lower()] for cell in row]
-    except KeyError as error:
-        raise InputError(f"{path}: line {number} holds {error}, expected only 0 and 1") from error
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where} holds {cell!r}, expected finite numbers")
+    return value
 
 
 def numpy_arrays(raw: bytes, path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
@@ -143,17 +168,20 @@ def mat(raw: bytes, path: Path, names: tuple[str, ...]) -> list[Array]:
         raise InputError(f"{path}: expected a MATLAB 5 file with the matrices {', '.join(names)}") from error
 
 
-def image_folder(folder: Path) -> Array:
-    """Images below a folder in the order of their paths, (n, height, width) uint8 grey; of an animation one frame."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
+def image_folder(folder: Path, colour: bool = False) -> Array:
+    """Images below a folder in the order of their paths, uint8 (n, height, width) grey, or (n, height, width, 3).
+
+    Of an animation one frame.
+    """
+    paths = _images(folder)
     if not paths:
         raise InputError(f"{folder}: no images found, expected a folder of {', '.join(IMAGES[:6])} files")
-    first = _grey_image(paths[0])
+    first = _image(paths[0], colour)
     images = np.empty((len(paths), *first.shape), np.uint8)
     for slot, path in zip(images, paths, strict=True):
-        image = _grey_image(path)
+        image = _image(path, colour)
         if image.shape != first.shape:
-            (height, width), (rows, columns) = image.shape, first.shape
+            (height, width), (rows, columns) = image.shape[:2], first.shape[:2]
             raise InputError(
                 f"{path}: is {height}x{width}, expected {rows}x{columns} (height x width) as {paths[0].name}"
             )
@@ -161,12 +189,27 @@ def image_folder(folder: Path) -> Array:
     return images
 
 
-def _grey_image(path: Path) -> Array:
+def has_colour(folder: Path) -> bool:
+    """Whether some image below the folder is stored in colour (or with a palette); a broken one has none."""
+    return any(_mode(path) not in ("1", "L", "LA", "") for path in _images(folder))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
+
+
+def _mode(path: Path) -> str:
+    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as image:
+        return image.mode
+    return ""
+
+
+def _image(path: Path, colour: bool) -> Array:
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"{path}: has pixels of mode {image.mode}, expected 8 bits a channel")
-            return np.array(image.convert("L"))
+            return np.array(image.convert("RGB" if colour else "L"))
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

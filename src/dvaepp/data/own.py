@@ -1,6 +1,5 @@
 """The user's own data: a path to arrays, images or a table becomes a `Dataset`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,63 +11,80 @@ from dvaepp.data import formats
 from dvaepp.data.binarise import (
     SEED,
     Grey,
+    as_rows,
     drawn_bits,
     dynamic_dataset,
-    flat,
     is_binary,
     permuted,
+    plain_dataset,
     static_dataset,
     threshold_bits,
 )
-from dvaepp.data.dataset import Dataset
+from dvaepp.data.dataset import Dataset, Plain
+from dvaepp.data.plain import plain
 from dvaepp.errors import InputError
 
-Binarise = Literal["auto", "threshold", "dynamic"]
+Binarise = Literal["auto", "threshold", "dynamic", "none"]
 _FEWEST = 10
-_READERS: dict[str, Callable[[bytes, Path], Grey]] = {".csv": formats.table, ".amat": formats.amat}
+_PRINTED = {"levels": "8-bit levels", "real": "real numbers", "counts": "counts", "categories": "categories"}
 
 
-def load_own(path: Path, name: str, binarise: Binarise, threshold: float) -> Dataset:
-    """The data at a path, split and binarised; InputError naming the file unless it holds examples of bits or grey."""
-    arrays = _read(path)
+def load_own(path: Path, name: str, binarise: Binarise, threshold: float, kind: Plain) -> Dataset:
+    """The data at a path, split, and binarised unless `binarise` is "none"; InputError naming the file."""
+    plain_kind = kind if binarise == "none" else None
+    arrays = _read(path, plain_kind)
     count = sum(map(len, arrays.values()))
     if count < _FEWEST:
         raise InputError(f"{path}: holds {count} examples, expected at least {_FEWEST}")
-    splits, how = _split(_grey(arrays), path)
+    splits, how = _split(arrays, path)
+    if plain_kind:
+        return plain_dataset(name, splits, f"{path}: {_PRINTED[plain_kind]} as they are, {how}.", plain_kind)
     binary = all(map(is_binary, splits))
     if not binary and binarise != "threshold":
         return dynamic_dataset(name, splits, f"{path}: grey data, {how}")
     train, valid, test = (threshold_bits(grey, 0.5 if binary else threshold) for grey in splits)
-    kind = "binary data" if binary else f"grey data, x = 1[grey > {threshold}]"
-    return static_dataset(name, (train, valid, test), f"{path}: {kind}, {how}.")
+    origin = "binary data" if binary else f"grey data, x = 1[grey > {threshold}]"
+    return static_dataset(name, (train, valid, test), f"{path}: {origin}, {how}.")
 
 
-def _read(path: Path) -> dict[str, Grey]:
-    """The arrays at a path, (n, height, width) or (n, columns), by split; a single one under the empty name."""
-    arrays = _read_folder(path) if path.is_dir() else _read_file(path)
+def _read(path: Path, kind: Plain | None) -> dict[str, Grey]:
+    """The arrays at a path, (n, ...), by split; a single one under the empty name.
+
+    Numbers in the dtype of their kind; without one, grey levels 0..255 or floats in [0, 1].
+    """
+    arrays = _read_folder(path, kind) if path.is_dir() else _read_file(path, kind)
     if len(arrays) == 1:
         arrays = {"": next(iter(arrays.values()))}
     arrays = {
         split: array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array for split, array in arrays.items()
     }
-    _validate(arrays, path)
+    where = {split: f"{path}: {split}" if split else f"{path}:" for split in arrays}
+    if kind:
+        arrays = {split: plain(array, kind, where[split]) for split, array in arrays.items()}
+    else:
+        for split, array in arrays.items():
+            _validate_grey(array, where[split])
+        arrays = _grey(arrays)
+    _validate_sizes(arrays, path)
     return arrays
 
 
-def _read_folder(path: Path) -> dict[str, Grey]:
+def _read_folder(path: Path, kind: Plain | None) -> dict[str, Grey]:
+    colour = kind is not None and formats.has_colour(path)
     found = [split for split in ("train", "valid", "test") if (path / split).is_dir()]
     if found in ([], ["train"]):
-        return {"": formats.image_folder(path)}
+        return {"": formats.image_folder(path, colour)}
     if not {"train", "test"} <= set(found):
         raise InputError(
             f"{path}: holds the folders {', '.join(found)}, expected train, valid and test, or train and test"
         )
-    return {split: formats.image_folder(path / split) for split in found}
+    return {split: formats.image_folder(path / split, colour) for split in found}
 
 
-def _read_file(path: Path) -> dict[str, Grey]:
+def _read_file(path: Path, kind: Plain | None) -> dict[str, Grey]:
     suffix = path.suffix.lower()
-    reader = _READERS.get(suffix) or (formats.idx if "idx" in path.name else None)
+    table = formats.number_table if kind else formats.table
+    reader = {".csv": table, ".amat": formats.amat}.get(suffix) or (formats.idx if "idx" in path.name else None)
     if suffix in (".npy", ".npz"):
         return formats.numpy_arrays(formats.content(path), path)
     if reader:
@@ -77,19 +93,19 @@ def _read_file(path: Path) -> dict[str, Grey]:
     raise InputError(f"{path}: is of an unknown kind, expected {kinds}")
 
 
-def _validate(arrays: dict[str, Grey], path: Path) -> None:
-    for split, array in arrays.items():
-        _validate_split(array, f"{path}: {split}" if split else f"{path}:")
+def _validate_sizes(arrays: dict[str, Grey], path: Path) -> None:
     if len({array.shape[1:] for array in arrays.values()}) > 1:
         sizes = ", ".join(f"{split} {array.shape[1:]}" for split, array in arrays.items())
         raise InputError(f"{path}: its splits differ in size ({sizes}), expected one size of example")
 
 
-def _validate_split(array: Grey, where: str) -> None:
+def _validate_grey(array: Grey, where: str) -> None:
     if array.dtype.kind not in "buif":
         raise InputError(f"{where} has dtype {array.dtype}, expected bool, integers or floats")
     if array.ndim not in (2, 3):
         expected = "(n, height, width), (n, height, width, 1) or (n, columns)"
+        if array.ndim == 4:
+            expected += "; with binarise=none also colour, (n, height, width, 3)"
         raise InputError(f"{where} has shape {array.shape}, expected {expected}")
     if array.size == 0:
         raise InputError(f"{where} is empty (shape {array.shape}), expected at least one example")
@@ -128,16 +144,21 @@ def _split(arrays: dict[str, Grey], path: Path) -> tuple[tuple[Grey, Grey, Grey]
     return (train[:-held], train[-held:], test), f"test as stored, valid the last {held} examples of train"
 
 
-def read_examples(path: Path, binarise: Binarise = "auto", threshold: float = 0.5) -> tuple[Tensor, tuple[int, ...]]:
-    """Every example at a path in the order stored, as bits (n, pixels) uint8, and the shape of one.
+def read_examples(
+    path: Path, binarise: Binarise = "auto", threshold: float = 0.5, kind: Plain = "levels"
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Every example at a path in the order stored, (n, pixels), and the shape of one.
 
-    Splits follow each other. Grey becomes bits as in valid and test of `load`: drawn once, or by threshold.
+    Bits (uint8), or with binarise "none" numbers in the dtype of their kind. Splits follow each other. Grey becomes
+    bits as in valid and test of `load`: drawn once, or by threshold.
     """
-    arrays = _read(path)
-    greys = list(_grey(arrays).values())
-    binary = all(map(is_binary, greys))
+    examples = list(_read(path, kind if binarise == "none" else None).values())
+    shape = tuple(examples[0].shape[1:])
+    if binarise == "none":
+        return torch.cat([as_rows(x) for x in examples]), shape
+    binary = all(map(is_binary, examples))
     bits = [
         threshold_bits(g, 0.5 if binary else threshold) if binary or binarise == "threshold" else drawn_bits(g)
-        for g in greys
+        for g in examples
     ]
-    return torch.cat([flat(b) for b in bits]), tuple(greys[0].shape[1:])
+    return torch.cat([as_rows(b) for b in bits]), shape
