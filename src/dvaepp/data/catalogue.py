@@ -17,6 +17,7 @@ _SUMMARIES = {
     "omniglot-lake": f"28x28, 23,000/1,345/8,070, from Lake's originals, {_DYNAMIC}; MIT, no download, "
     "not comparable with published numbers",
     "caltech101-silhouettes": "28x28, 4,100/2,264/2,307, binary; no stated licence, downloads 1 MB, needs dvaepp[mat]",
+    "cifar10": "32x32 in colour, 45,000/5,000/10,000, levels 0..255; no stated licence, downloads 170 MB",
 }
 NAMES = tuple(_SUMMARIES)
 
@@ -62,12 +63,12 @@ def describe(name: str) -> str:
 
 def fetch(name: str, data_dir: str | Path | None = None) -> list[Path]:
     """The files of a data set, those missing downloaded; InputError naming file and address when that fails."""
-    return [sources.obtain(file, data_dir) for file in sources.FILES[_known(name)]]
+    return [sources.obtain(file, data_dir) for file in sources.files(_known(name), data_dir)]
 
 
 def check(name: str, data_dir: str | Path | None = None) -> list[tuple[Path, str]]:
     """Each file of a data set with 'ok', 'missing' or 'wrong SHA-256: expected .. got ..'."""
-    return [sources.check_file(file, data_dir) for file in sources.FILES[_known(name)]]
+    return [sources.check_file(file, data_dir) for file in sources.files(_known(name), data_dir)]
 
 
 def _known(name: str) -> str:

@@ -22,12 +22,17 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".p
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
-def content(path: Path) -> bytes:
-    """The bytes of a file, uncompressed where its name ends in .gz."""
+def stored(path: Path) -> bytes:
+    """The bytes of a file as they are."""
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file, uncompressed where its name ends in .gz."""
+    raw = stored(path)
     if path.suffix != ".gz":
         return raw
     try:

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from dvaepp.data import formats
+from dvaepp.data import cifar, formats
 from dvaepp.errors import InputError
 
 T = TypeVar("T")
@@ -23,18 +23,25 @@ _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _STATIC = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 _BURDA = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/"
 _MARLIN = "https://people.cs.umass.edu/~marlin/data/"
+_KRIZHEVSKY = "https://www.cs.toronto.edu/~kriz/"
 _PRINTED = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a data set; its checksum is that of the uncompressed content."""
+    """One file of a data set; its checksum is that of what `unpack` finds in it, by default uncompressed content."""
 
     folder: str
     name: str
     checksum: str
     host: str | None = None
     algorithm: str = "sha256"
+    unpack: Callable[[Path], bytes] = formats.content
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called: a file that is only compressed, also without its .gz."""
+        return (self.name, self.name.removesuffix(".gz")) if self.unpack is formats.content else (self.name,)
 
     @property
     def url(self) -> str:
@@ -85,7 +92,41 @@ FILES: dict[str, tuple[File, ...]] = {
             _MARLIN,
         ),
     ),
+    "cifar10": (
+        File(
+            "cifar10",
+            "cifar-10-binary.tar.gz",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            _KRIZHEVSKY,
+            unpack=formats.stored,
+        ),
+    ),
 }
+FORMS: dict[str, tuple[File, ...]] = {
+    "cifar10": (
+        File(
+            "cifar10",
+            "cifar-10-python.tar.gz",
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            _KRIZHEVSKY,
+            unpack=formats.stored,
+        ),
+        File(
+            "cifar10",
+            "cifar10.npz",
+            "161d80adb6c4ac5020f8f90b14a0b8fb9e2efb4a6aaadd685c86cc17cbf120ac",
+            unpack=cifar.pixels,
+        ),
+    ),
+}
+"""Other files, each of which stands for a whole data set where it is there and those of FILES are not."""
+
+
+def files(name: str, data_dir: str | Path | None) -> tuple[File, ...]:
+    """The files of a data set: those of FILES, or another form of it that is there in their place."""
+    if all(find(file, data_dir) for file in FILES[name]):
+        return FILES[name]
+    return next(((form,) for form in FORMS.get(name, ()) if find(form, data_dir)), FILES[name])
 
 
 def cache() -> Path:
@@ -97,7 +138,7 @@ def find(file: File, data_dir: str | Path | None) -> Path | None:
     """The first place that has the file: data_dir, the environment's DVAEPP_DATA, the cache, this package."""
     named = [data_dir, os.environ.get("DVAEPP_DATA"), cache(), str(resources.files("dvaepp.data"))]
     for place in [Path(place).expanduser() for place in named if place]:
-        for name in (file.name, file.name.removesuffix(".gz")):
+        for name in file.names:
             if (place / file.folder / name).is_file():
                 return place / file.folder / name
     return None
@@ -116,7 +157,7 @@ def obtain(file: File, data_dir: str | Path | None) -> Path:
 def load(file: File, data_dir: str | Path | None, reader: Callable[[bytes, Path], T]) -> T:
     """What `reader` makes of the file's content; InputError unless it is well-formed and the checksum is right."""
     path = obtain(file, data_dir)
-    content = formats.content(path)
+    content = file.unpack(path)
     value = reader(content, path)
     if (verdict := file.verdict(content)) != "ok":
         raise InputError(f"{path}: is not the published file ({verdict}); remove it to download it again")
@@ -133,7 +174,7 @@ def check_file(file: File, data_dir: str | Path | None) -> tuple[Path, str]:
 
 def _verdict(file: File, path: Path) -> str:
     try:
-        return file.verdict(formats.content(path))
+        return file.verdict(file.unpack(path))
     except InputError:
         return f"wrong {_PRINTED[file.algorithm]}: expected {file.checksum} got an unreadable file"
 
