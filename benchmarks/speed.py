@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import dvaepp
 from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import Recipe, override
+from dvaepp.experiments.recipe import DataForm, Recipe, override
 from dvaepp.latent import boltzmann, kernels
 from dvaepp.training import Trainer
 
@@ -108,7 +108,7 @@ def trainer(recipe: Recipe, folder: Path) -> Trainer:
     torch.manual_seed(0)
     data = recipe.load_data()
     data = replace(data, train=(data.train > 127).to(torch.uint8), dynamic=False)
-    model, objective = recipe.build(data.mean)
+    model, objective = recipe.build(DataForm(data.shape, data.mean))
     torch.distributions.Distribution.set_default_validate_args(False)
     built = Trainer(model.train(), objective, data, recipe.training, folder)
     for _ in range(5):

@@ -10,6 +10,7 @@ from dvaepp.experiments import catalogue
 from dvaepp.experiments.recipe import (
     _SAMPLERS,
     _SMOOTHINGS,
+    DataForm,
     Recipe,
     _SamplerName,
     _SmoothingName,
@@ -23,7 +24,7 @@ def test_every_recipe_builds_at_every_size() -> None:
     for name in catalogue.names():
         for size in ("tiny", "small", "paper"):
             recipe = override(catalogue.find(name, size), ["model.chains=2"])
-            model, _ = recipe.build(mean)
+            model, _ = recipe.build(DataForm((len(mean),), mean))
             assert model(torch.zeros(3, 784)).likelihood.log_prob(torch.zeros(3, 784)).shape == (3,)
 
 
@@ -37,11 +38,11 @@ def test_a_recipe_is_json_both_ways(tmp_path: Path) -> None:
 def test_table_2_is_the_papers() -> None:
     recipe = catalogue.find("table-2/mnist-static/linear-1/rbm", "paper")
     assert (recipe.model.groups, recipe.model.hidden, recipe.model.beta) == ((200,), (), 12.0)
-    model, _ = recipe.build(torch.rand(784))
+    model, _ = recipe.build(DataForm((28, 28), torch.rand(784)))
     assert model.prior.machine.blocks == (100, 100)
     assert (recipe.training.steps, recipe.model.chains, recipe.model.sweeps) == (1_000_000, 1000, 40)
     two = catalogue.find("table-2/omniglot/nonlinear-2/marginal", "small")
-    model, _ = two.build(torch.rand(784))
+    model, _ = two.build(DataForm((28, 28), torch.rand(784)))
     assert [network[0].in_features for network in model.prior.networks] == [200]
 
 
@@ -100,7 +101,7 @@ SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false", "mod
 
 def trainable(*settings: str) -> None:
     recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, *settings])
-    model, objective = recipe.build(torch.rand(9))
+    model, objective = recipe.build(DataForm((3, 3), torch.rand(9)))
     bound = objective(model, torch.bernoulli(torch.full((5, 9), 0.5)), 1.0)
     bound.sum().backward()
     assert bound.shape == (5,)
@@ -128,7 +129,9 @@ def test_every_sampler_has_a_name(sampler: str) -> None:
 def test_a_graph_prior_is_of_hardware_or_of_a_file_of_edges(tmp_path: Path) -> None:
     (tmp_path / "ring.csv").write_text("".join(f"{i},{(i + 1) % 8}\n" for i in range(8)))
     trainable("model.prior=graph", f"model.graph={tmp_path / 'ring.csv'}")
-    zephyr, _ = override(catalogue.find("quick/zephyr", "tiny"), ["model.chains=2"]).build(torch.rand(9))
+    zephyr, _ = override(catalogue.find("quick/zephyr", "tiny"), ["model.chains=2"]).build(
+        DataForm((3, 3), torch.rand(9))
+    )
     assert zephyr.prior.machine.bits == 160
     assert int(zephyr.prior.machine.mask.sum()) == 1224
     with pytest.raises(InputError, match="zephyr-1 has 48 nodes and model.groups hold 8 bits"):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import dvaepp
 from dvaepp.data.dataset import Dataset
 from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import Recipe
+from dvaepp.experiments.recipe import DataForm, Recipe
 from dvaepp.training import Objective, Trainer
 
 PIXELS, NETWORKS, COLUMNS = 784, ("linear-1", "linear-2", "nonlinear-1", "nonlinear-2"), ("rbm", "joint", "marginal")
@@ -22,6 +22,10 @@ def recipe(network: str, column: str, data: str = "mnist-static", size: Any = "p
     return catalogue.find(f"table-2/{data}/{network}/{column}", size)
 
 
+def form() -> DataForm:
+    return DataForm((28, 28), mean())
+
+
 def mean() -> Tensor:
     """A mean image from 0 to 1, both ends included."""
     return torch.linspace(0, 1, PIXELS)
@@ -30,11 +34,11 @@ def mean() -> Tensor:
 @cache
 def built(network: str, column: str, data: str = "mnist-static") -> tuple[dvaepp.FeedForwardVAE, Objective]:
     torch.manual_seed(0)
-    return recipe(network, column, data).build(mean())
+    return recipe(network, column, data).build(form())
 
 
 def fresh(network: str, column: str) -> dvaepp.FeedForwardVAE:
-    return recipe(network, column).build(mean())[0]
+    return recipe(network, column).build(form())[0]
 
 
 def images(count: int = 6) -> Tensor:
@@ -320,7 +324,7 @@ def test_l2_of_a_ten_thousandth_pulls_matrices_gains_and_couplings_and_no_bias(t
     """Without any other gradient a first Adam step moves w by rate g / (|g| + .0316228), g = .0001 w."""
     chosen = recipe("nonlinear-1", "rbm")
     bits = (torch.rand(100, PIXELS) < 0.5).to(torch.uint8)
-    model, _ = chosen.model_copy(update={"model": chosen.model.model_copy(update={"chains": 1})}).build(mean())
+    model, _ = chosen.model_copy(update={"model": chosen.model.model_copy(update={"chains": 1})}).build(form())
     model.double()
     before: dict[str, Tensor] = {}
     with torch.no_grad():

@@ -138,7 +138,7 @@ def encode(arguments: Namespace) -> None:
             if shape != trained.shape:
                 raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model {trained.shape}")
             x = bits.float()
-        pieces = [trained.model.encoder.code(piece.to(trained.device)).cpu() for piece in torch.split(x, 1000)]
+        pieces = [trained.model.code(piece.to(trained.device)).cpu() for piece in torch.split(x, 1000)]
     logits = torch.cat(pieces)
     groups = np.array(run.recipe.model.groups)
     if arguments.hard:

@@ -26,8 +26,9 @@ class ExampleScores:
     """Scores of n examples, nats, all with z binary.
 
     log_likelihood (n,): log (1/K) sum_k w_k. elbo (n,): the mean of log w_k. effective_sample_size (n,): (sum w)^2 /
-    sum w^2, of K. distortion (n,): -log p(x | z) at one draw. kl_terms (n, terms): the prior's, at that draw. mu
-    (n, 2, bits): q(z = 1 | x, z_<k) at two independent draws.
+    sum w^2, of K. distortion (n,): -log p(x | z) at one draw. kl_terms (n, terms): the prior's, at that draw.
+    local_kl_terms (n, groups): those of local groups, there too. mu (n, 2, bits): q(z = 1 | x, z_<k) at two independent
+    draws; of normal variables their means.
     """
 
     log_likelihood: Float[Tensor, " n"]
@@ -35,6 +36,7 @@ class ExampleScores:
     effective_sample_size: Float[Tensor, " n"]
     distortion: Float[Tensor, " n"]
     kl_terms: Float[Tensor, "n terms"]
+    local_kl_terms: Float[Tensor, "n groups"]
     mu: Float[Tensor, "n 2 bits"]
 
 
@@ -52,7 +54,7 @@ class Scores:
         e, log_z = self.examples, self.log_partition
         n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
         low, high = (nll + end - log_z.value for end in log_z.interval)
-        terms = e.kl_terms.mean(0)
+        terms, local = e.kl_terms.mean(0), e.local_kl_terms.mean(0)
         active = torch.split(unit_variances(e.mu) > ACTIVE_VARIANCE, list(self.group_sizes))
         return {
             "nll": nll,
@@ -61,8 +63,10 @@ class Scores:
             "nll_at_high_log_z": high,
             "elbo": float(e.elbo.mean()),
             "distortion": float(e.distortion.mean()),
-            "kl": float(e.kl_terms.sum(-1).mean()),
+            "kl": float(terms.sum() + local.sum()),
+            **({"kl_global": float(terms.sum())} if len(local) else {}),
             **({f"kl_{k + 1}": float(term) for k, term in enumerate(terms)} if len(terms) > 1 else {}),
+            **{f"kl_local_{j + 1}": float(term) for j, term in enumerate(local)},
             **{f"active_units_{k + 1}": float(units.sum()) for k, units in enumerate(active)},
             "effective_sample_size": float(e.effective_sample_size.mean()),
             "log_z": log_z.value,
@@ -145,5 +149,6 @@ def _score_piece(model: Model, x: Float[Tensor, "n pixels"], num_samples: int, m
         effective_sample_size=torch.exp(2 * first - second),
         distortion=-trace.likelihood.log_prob(x),
         kl_terms=model.prior.kl_terms(trace.posterior),
+        local_kl_terms=trace.local_kl_terms(),
         mu=torch.stack([trace.posterior.mu, again.posterior.mu], 1),
     )

@@ -51,6 +51,8 @@ class Trainer:
         self.objective, self.data, self.settings = objective, data, settings
         self.folder, self.seed = folder, seed
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
+        if data.kind == "categories":
+            self.about["categories"] = data.categories
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.Adam(_parameter_groups(model, settings.l2), fused=True)
         self.step = 0
@@ -118,7 +120,8 @@ class Trainer:
         with measuring(self.model, self.seed + self.step):
             trace = self.model(x)
             distortion = -float(trace.likelihood.log_prob(x).mean())
-            kl = float(self.model.prior.kl(trace.posterior).mean())
+            local = trace.local_kl_terms().mean(0)
+            kl = float(self.model.prior.kl(trace.posterior).mean() + local.sum())
             health = self.model.prior.chain_health()
         fraction = (self.step - 1) / self.settings.steps
         kl_weight = self.settings.kl_weight_at(fraction)
@@ -127,6 +130,7 @@ class Trainer:
             "loss": distortion + kl_weight * kl,
             "distortion": distortion,
             "kl": kl,
+            **{f"kl_local_{j}": float(term) for j, term in enumerate(local, 1)},
             "kl_weight": kl_weight,
             "learning_rate": self.settings.learning_rate_at(fraction),
             **{f"chains_{k}": v for k, v in (asdict(health) if health else {}).items() if math.isfinite(v)},
@@ -208,6 +212,9 @@ class Trainer:
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = _unflatten(tensors, "optimizer.")
         self.optimizer.load_state_dict(optimizer)
+        for parameter, state in self.optimizer.state.items():
+            like = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.shape == parameter.shape}
+            state.update(like)  # in the parameter's memory format, as the fused optimiser takes them to be
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvaepp.errors import InputError, nearest
-from dvaepp.experiments import table_2
+from dvaepp.experiments import table_2, table_3
 from dvaepp.experiments.recipe import Recipe, read_recipe
 from dvaepp.experiments.table_2 import Size
 
@@ -21,7 +21,8 @@ def names() -> list[str]:
         for network in table_2.NETWORKS
         for column in table_2.COLUMNS
     ]
-    return [*QUICK, *table]
+    conv = [f"table-3/{data}/{row}" for data in table_3.DATA for row in (*table_3.ROWS, *table_3.ABLATIONS)]
+    return [*QUICK, *table, *conv]
 
 
 def find(name: str, size: Size = "paper") -> Recipe:
@@ -33,6 +34,9 @@ def find(name: str, size: Size = "paper") -> Recipe:
     if name in QUICK:
         recipe = table_2.recipe(name, "digits", "nonlinear-2", QUICK[name], size)
         return _on_hardware(recipe) if name == "quick/zephyr" else recipe
+    if name.startswith("table-3/"):
+        _, data, row = name.split("/")
+        return table_3.recipe(name, data, row, size)
     _, data, network, column = name.split("/")
     return table_2.recipe(name, data, network, column, size)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from dvaepp.errors import InputError
 from dvaepp.evaluation import measuring
 from dvaepp.latent.hard import hard
-from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.models.trace import Model
 from dvaepp.storage import replacing
 
 POSITIVE, NEGATIVE = (44, 116, 196), (212, 98, 28)
@@ -41,7 +41,7 @@ _GAP, _GAP_GREY = 2, 128
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def samples(model: FeedForwardVAE, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:
+def samples(model: Model, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:
     """In every row one z ~ p(z): first the mean of p(x | z), then draws x ~ p(x | z) (Fig. 4)."""
     if rows < 1 or columns < 1:
         raise InputError(f"samples need at least one row and one column, not {rows} x {columns}")
@@ -51,7 +51,7 @@ def samples(model: FeedForwardVAE, rows: int, columns: int, seed: int = 0) -> Fl
         return torch.cat([likelihood.mean[None], draws]).transpose(0, 1).cpu()
 
 
-def reconstructions(model: FeedForwardVAE, x: Float[Tensor, "n pixels"], seed: int = 0) -> Float[Tensor, "n pixels"]:
+def reconstructions(model: Model, x: Float[Tensor, "n pixels"], seed: int = 0) -> Float[Tensor, "n pixels"]:
     """The mean of p(x | z) for one z ~ q(z | x) each, in the binary limit."""
     with measuring(model, seed):
         mean: Tensor = model(x, hard).likelihood.mean

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from dvaepp.data import Dataset, load
+from dvaepp.data import Dataset, Plain, load
 from dvaepp.errors import InputError, nearest
 from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.concrete import Concrete
 from dvaepp.latent.dimod_sampler import simulated_annealing
 from dvaepp.latent.graphs import hardware_graph, machine_on_graph, read_edges
+from dvaepp.latent.local import BernoulliVariables, NormalVariables
+from dvaepp.latent.normal import NormalPrior
 from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
 from dvaepp.latent.pairs import OverlappingNormal, PowerFunction, UniformExponential
 from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
@@ -26,7 +31,17 @@ from dvaepp.latent.sampling import AnnealedPopulation, ExactSamples, PersistentC
 from dvaepp.latent.smoothing import Smoothing
 from dvaepp.latent.spikes import SpikeExponential, SpikeGaussian
 from dvaepp.latent.straight_through import StraightThrough, StraightThroughGumbel
+from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
+from dvaepp.models.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    Likelihood,
+    NormalLikelihood,
+    PoissonLikelihood,
+)
+from dvaepp.models.logistic_mixture import DiscretizedLogisticMixture
+from dvaepp.models.trace import Model
 from dvaepp.networks.dense import centring, dense, output_bias
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
 from dvaepp.objectives.rolfe import rolfe_elbo
@@ -34,7 +49,7 @@ from dvaepp.schedule import TrainingSettings
 from dvaepp.storage import read_json
 from dvaepp.training import Objective
 
-_OBJECTIVES: dict[str, Objective] = {"joint": joint_elbo, "marginal": marginal_elbo, "rolfe": rolfe_elbo}
+_OBJECTIVES: dict[str, Callable[..., Tensor]] = {"joint": joint_elbo, "marginal": marginal_elbo, "rolfe": rolfe_elbo}
 _SmoothingName = Literal[
     "exponential",
     "logistic",
@@ -59,6 +74,14 @@ _SMOOTHINGS: dict[_SmoothingName, Callable[[float], Smoothing]] = {
     "straight-through": lambda beta: StraightThrough(),
     "straight-through-gumbel": lambda beta: StraightThroughGumbel(1 / beta),
 }
+_KINDS = {
+    "bernoulli": "bits",
+    "logistic-mixture": "levels",
+    "normal": "real",
+    "categorical": "categories",
+    "poisson": "counts",
+}
+"""The kind of data that each likelihood is for."""
 _SamplerName = Literal["gibbs", "tempering", "population", "exact", "annealer"]
 _Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -71,20 +94,46 @@ class DataSettings(_Settings):
     """A data set by name or path, and how grey levels become bits."""
 
     name: str = "digits"
-    binarise: Literal["auto", "threshold", "dynamic"] = "auto"
+    binarise: Literal["auto", "threshold", "dynamic", "none"] = "auto"
+    """`none` leaves your own data as they are, of the kind that `kind` says."""
     threshold: float = Field(0.5, ge=0, le=1)
+    kind: Plain = "levels"
+
+
+class ConvolutionalSettings(_Settings):
+    """DVAE++ (Fig. 3): local variables and convolutional networks; scales are heights in cells, powers of two."""
+
+    local_variables: Literal["normal", "bernoulli"] = "normal"
+    local_groups: Annotated[int, Field(ge=1, le=1000)] = 16
+    variables: _Size = 32
+    """Local variables of each group at every location."""
+    conditional: bool = False
+    """Pixels at 4 x 4 first, then finer scales given coarser ones."""
+    local: _Size = 8
+    """The scale of local variables."""
+    top: _Size = 4
+    """The scale that global variables are read from."""
+    channels: _Size = 64
+    """At the scale of local variables; half as many at twice the scale."""
+    cells: _Size = 2
+    """Residual cells at each scale and for each group."""
+    stem: Literal[1, 2, 4] = 1
+    """Pixels a side that share a location at the finest scale."""
+    squeeze_excite: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks; distributions always take float32."""
 
 
 class ModelSettings(_Settings):
-    """The variational autoencoder of Fig. 2."""
+    """The variational autoencoder of Fig. 2, or with `convolutional` that of Fig. 3."""
 
     groups: tuple[_Size, ...] = Field((200, 200), min_length=1)
     """Bits of each group of the hierarchical posterior."""
     hidden: tuple[_Size, ...] = (200, 200)
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
-    prior: Literal["rbm", "graph", "directed", "bernoulli"] = "rbm"
-    """`rbm` and `graph` are Boltzmann machines: of blocks, or on a graph."""
+    prior: Literal["rbm", "graph", "directed", "bernoulli", "normal"] = "rbm"
+    """`rbm` and `graph` are Boltzmann machines: of blocks, or on a graph; `normal` makes global variables normal."""
     blocks: tuple[_Size, ...] | None = None
     """Blocks of the rbm; None cuts all the bits in half."""
     graph: str | None = None
@@ -101,6 +150,10 @@ class ModelSettings(_Settings):
     beta: float = Field(10.0, ge=1e-3, le=1e4)
     """The smoothing's inverse temperature, unless training.beta anneals it; one over the temperature of `concrete` and
     `straight-through-gumbel`; `straight-through` has none."""
+    likelihood: Literal["bernoulli", "logistic-mixture", "normal", "categorical", "poisson"] = "bernoulli"
+    """Of x: bits, 8-bit levels, real numbers, categories, counts."""
+    convolutional: ConvolutionalSettings | None = None
+    """`hidden` is then the global encoder's, and batch norm is always there."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
@@ -145,6 +198,15 @@ class EvaluationSettings(_Settings):
     """Whether log Z is found in other ways too, which must agree."""
 
 
+@dataclass(frozen=True)
+class DataForm:
+    """What of the data a model is built for: an example's shape, the mean of each value, the number of categories."""
+
+    shape: tuple[int, ...]
+    mean: Float[Tensor, " pixels"]
+    categories: int = 2
+
+
 class Recipe(_Settings):
     """Everything that makes a result but the seed and the machine."""
 
@@ -175,6 +237,17 @@ class Recipe(_Settings):
             raise ValueError("smoothing 'power' needs a training.beta above 1")
         if self.training.beta is not None and not 1e-3 <= min(self.training.beta) <= max(self.training.beta) <= 1e4:
             raise ValueError("training.beta must lie between .001 and 10,000")
+        if self.model.convolutional is None:
+            if self.model.prior == "normal":
+                raise ValueError("prior 'normal' needs model.convolutional")
+            if self.training.balance_kl:
+                raise ValueError("training.balance_kl weighs local groups, which only model.convolutional has")
+        elif self.model.prior in ("directed", "graph"):
+            raise ValueError("model.convolutional takes the prior 'rbm', 'bernoulli' or 'normal'")
+        elif self.model.convolutional.local_variables == "bernoulli" and self.model.smoothing.startswith("spike"):
+            raise ValueError("local_variables 'bernoulli' need a smoothing without a spike")
+        if self.training.batch < 2 and self.model.convolutional is not None:
+            raise ValueError("training.batch must be at least 2 with batch norm, which model.convolutional has")
         if self.model.batch_norm and self.model.hidden and self.training.batch < 2:
             raise ValueError(
                 "training.batch must be at least 2 with batch norm, which model.batch_norm=false turns off"
@@ -183,20 +256,70 @@ class Recipe(_Settings):
 
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
-        return load(self.data.name, data_dir, self.data.binarise, self.data.threshold)
+        data = load(self.data.name, data_dir, self.data.binarise, self.data.threshold, self.data.kind)
+        expected = _KINDS[self.model.likelihood]
+        if data.kind != expected:
+            raise InputError(
+                f"model.likelihood={self.model.likelihood} needs {expected}, but {data.name} holds {data.kind}"
+            )
+        return data
 
-    def build(self, mean: Float[Tensor, " pixels"]) -> tuple[FeedForwardVAE, Objective]:
-        """The model for data with this mean, its weights drawn from torch's generator, and the objective."""
-        settings, pixels = self.model, len(mean)
+    def build(self, form: DataForm) -> tuple[Model, Objective]:
+        """The model for data of this form, its weights drawn from torch's generator, and the objective."""
+        objective = partial(_OBJECTIVES[self.objective], balanced=self.training.balance_kl)
+        return (self._dense(form) if self.model.convolutional is None else self._convolutional(form)), objective
+
+    def _convolutional(self, form: DataForm) -> ConvolutionalVAE:
+        settings = self.model
+        assert settings.convolutional is not None
+        c = settings.convolutional
+        return convolutional_vae(
+            form.shape,
+            form.mean,
+            prior=self._prior(),
+            global_groups=settings.groups,
+            local=NormalVariables() if c.local_variables == "normal" else BernoulliVariables(),
+            smoothing=_SMOOTHINGS[settings.smoothing](settings.beta),
+            likelihood=self._likelihood(form),
+            conditional=c.conditional,
+            scale=2 / 255 if settings.likelihood == "logistic-mixture" else 1.0,
+            sizes=ConvolutionalSizes(
+                local=c.local,
+                top=c.top,
+                channels=c.channels,
+                cells=c.cells,
+                groups=c.local_groups,
+                variables=c.variables,
+                hidden=settings.hidden,
+                stem=c.stem,
+                squeeze_excite=c.squeeze_excite,
+            ),
+            precision=torch.bfloat16 if c.precision == "bfloat16" else None,
+        )
+
+    def _likelihood(self, form: DataForm) -> Likelihood:
+        values = form.shape[2] if len(form.shape) == 3 else 1
+        made: dict[str, Callable[[], Likelihood]] = {
+            "bernoulli": BernoulliLikelihood,
+            "logistic-mixture": lambda: DiscretizedLogisticMixture(values=values),
+            "normal": NormalLikelihood,
+            "categorical": lambda: CategoricalLikelihood(form.categories),
+            "poisson": PoissonLikelihood,
+        }
+        return made[self.model.likelihood]()
+
+    def _dense(self, form: DataForm) -> FeedForwardVAE:
+        settings, mean, pixels = self.model, form.mean, len(form.mean)
         starts = [0, *accumulate(settings.groups)]
         levels = [
             nn.Sequential(centring(mean, start), self._network(pixels + start, size))
             for start, size in zip(starts[:-1], settings.groups, strict=True)
         ]
-        decoder = nn.Sequential(self._network(starts[-1], pixels), output_bias(mean))
+        likelihood = self._likelihood(form)
+        outputs = self._network(starts[-1], pixels // likelihood.values * likelihood.width)
+        decoder = nn.Sequential(outputs, output_bias(mean)) if settings.likelihood == "bernoulli" else outputs
         smoothing = _SMOOTHINGS[settings.smoothing](settings.beta)
-        model = FeedForwardVAE(HierarchicalEncoder(*levels), self._prior(), decoder, smoothing)
-        return model, _OBJECTIVES[self.objective]
+        return FeedForwardVAE(HierarchicalEncoder(*levels), self._prior(), decoder, smoothing, likelihood)
 
     def _network(self, inputs: int, outputs: int) -> nn.Sequential:
         return dense(inputs, outputs, self.model.hidden, self.model.batch_norm)
@@ -204,6 +327,8 @@ class Recipe(_Settings):
     def _prior(self) -> Prior:
         settings = self.model
         bits, starts = sum(settings.groups), list(accumulate(settings.groups))
+        if settings.prior == "normal":
+            return NormalPrior(bits)
         if settings.prior == "bernoulli":
             return BernoulliPrior(bits)
         if settings.prior == "directed":

@@ -17,8 +17,8 @@ import dvaepp
 from dvaepp.data import NAMES, Dataset
 from dvaepp.errors import InputError
 from dvaepp.evaluation import Scores, score
-from dvaepp.experiments.recipe import EvaluationSettings, Recipe, recipe_from
-from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.experiments.recipe import DataForm, EvaluationSettings, Recipe, recipe_from
+from dvaepp.models.trace import Model
 from dvaepp.storage import load_tensors, read_json, read_lines, write_json
 from dvaepp.training import Metrics, Trainer, check_origin, load_model
 
@@ -29,7 +29,7 @@ _RECORD = "run.json"
 class TrainedModel:
     """A model as a checkpoint left it, after `step` steps, for examples of this shape."""
 
-    model: FeedForwardVAE
+    model: Model
     step: int
     shape: tuple[int, ...]
     device: torch.device
@@ -132,7 +132,7 @@ class Run:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
         _device(device)
-        recipe.build(recipe.load_data(data_dir).mean)
+        recipe.build(form_of(recipe.load_data(data_dir)))
         if recipe.data.name not in NAMES:
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
             recipe = recipe.model_copy(update={"data": data})
@@ -186,7 +186,7 @@ class Run:
         device, data = self.device, self.data
         torch.set_num_threads(self.record.threads)
         torch.manual_seed(self.seed)
-        model, objective = self.recipe.build(data.mean)
+        model, objective = self.recipe.build(form_of(data))
         trainer = Trainer(
             model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self._origin()
         )
@@ -205,7 +205,7 @@ class Run:
         tensors, about = load_tensors(path, lambda name: name.startswith("model."))
         check_origin(path, about, self._origin())
         shape = tuple(about["shape"])
-        model, _ = self.recipe.build(torch.zeros(math.prod(shape)))
+        model, _ = self.recipe.build(DataForm(shape, torch.zeros(math.prod(shape)), about.get("categories", 2)))
         load_model(model, path, tensors, about)
         if self.recipe.training.beta is not None:
             model.smoothing = model.smoothing.sharpened(self.recipe.training.beta[1])
@@ -235,6 +235,11 @@ class Run:
         if not path.exists():
             return None
         return read_result(path).model_dump()
+
+
+def form_of(data: Dataset) -> DataForm:
+    """What of the data a model is built for."""
+    return DataForm(data.shape, data.mean, data.categories if data.kind == "categories" else 2)
 
 
 def _device(name: str) -> torch.device:

@@ -21,6 +21,7 @@ class Hard(Smoothing):
     """zeta = z: the limit beta -> infinity of every smoothing, in which likelihoods are measured."""
 
     binary: ClassVar[bool] = True
+    reparameterised: ClassVar[bool] = False
 
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
         """q(z | x) itself."""

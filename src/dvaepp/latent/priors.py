@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,10 +43,10 @@ class Prior(nn.Module, ABC):
     """Whether the KL joins bits of different groups, and so rests on nu (Sec. 5)."""
 
     @abstractmethod
-    def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch terms"]:
+    def kl_terms(self, q: Any) -> Float[Tensor, "*batch terms"]:
         """The terms of KL(q(z, zeta | x) || p(z, zeta)), nats, for the draw in q: one a group, or one in all."""
 
-    def kl(self, q: Posterior) -> Float[Tensor, "*batch"]:
+    def kl(self, q: Any) -> Float[Tensor, "*batch"]:
         """KL(q(z, zeta | x) || p(z, zeta)), nats: an estimate from q's one draw, unbiased in value and gradient."""
         return self.kl_terms(q).sum(-1)
 

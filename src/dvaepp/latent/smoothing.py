@@ -65,6 +65,9 @@ class Smoothing(ABC):
     binary: ClassVar[bool] = False
     """zeta is z itself, 0 or 1 (hard, straight-through)."""
 
+    reparameterised: ClassVar[bool] = True
+    """Gradients flow from draws of zeta to the logits."""
+
     has_atom: ClassVar[bool] = False
     """zeta is exactly 0 with positive probability: q(z | x, zeta) is a step, and the gradient through nu is lost."""
 

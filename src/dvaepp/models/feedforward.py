@@ -7,14 +7,16 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Normal
 
 from dvaepp.errors import InputError
+from dvaepp.latent.normal import NormalPosterior, normal
 from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import Prior
 from dvaepp.latent.smoothing import BitDistribution, Smoothing
 from dvaepp.models.likelihoods import bernoulli_likelihood
 from dvaepp.models.trace import Model, Trace
+from dvaepp.networks.precision import full
 
 
 class HierarchicalEncoder(nn.Module):
@@ -33,7 +35,7 @@ class HierarchicalEncoder(nn.Module):
         groups: list[BitDistribution] = []
         zetas: list[Tensor] = []
         for level in self.levels:
-            groups.append(smoothing(level(torch.cat([x, *zetas], -1) if zetas else x)))
+            groups.append(smoothing(full(level(torch.cat([x, *zetas], -1) if zetas else x))))
             zetas.append(groups[-1].relaxed_sample())
         return Posterior(tuple(groups), tuple(zetas))
 
@@ -43,6 +45,40 @@ class HierarchicalEncoder(nn.Module):
         for level in self.levels:
             groups.append(level(torch.cat([x, *((logits > 0).to(x.dtype) for logits in groups)], -1)))
         return torch.cat(groups, -1)
+
+    def reparameterised(self, smoothing: Smoothing) -> bool:
+        """Whether gradients flow from draws under this smoothing to the levels."""
+        return smoothing.reparameterised
+
+
+class NormalEncoder(nn.Module):
+    """q(z_k | x, z_<k) of normal variables: level k maps [x, z_1, ..., z_k-1] to means and log standard deviations."""
+
+    def __init__(self, *levels: nn.Module) -> None:
+        super().__init__()
+        if not levels:
+            raise InputError("NormalEncoder needs at least one level, a network from x to the first group's parameters")
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, x: Float[Tensor, "*batch pixels"], smoothing: Smoothing) -> NormalPosterior:
+        """A draw of every group in turn, and the distributions that it came from; the smoothing takes no part."""
+        groups: list[Normal] = []
+        zetas: list[Tensor] = []
+        for level in self.levels:
+            groups.append(normal(*full(level(torch.cat([x, *zetas], -1))).chunk(2, -1)))
+            zetas.append(groups[-1].rsample())
+        return NormalPosterior(tuple(groups), tuple(zetas))
+
+    def code(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch variables"]:
+        """Means of every group given x and the means of the groups before it."""
+        means: list[Tensor] = []
+        for level in self.levels:
+            means.append(level(torch.cat([x, *means], -1)).chunk(2, -1)[0])
+        return torch.cat(means, -1)
+
+    def reparameterised(self, smoothing: Smoothing) -> bool:
+        """Always."""
+        return True
 
 
 class FeedForwardVAE(Model):
@@ -85,8 +121,6 @@ class FeedForwardVAE(Model):
         """p(x | zeta); give it bits for the model's binary limit."""
         return self.likelihood(self.decoder(zeta))
 
-    @torch.no_grad()
-    def generate(self, num_samples: int) -> Float[Tensor, "samples pixels"]:
-        """x drawn from p(x | z) p(z), in the binary limit."""
-        sample: Tensor = self.decode(self.prior.sample(num_samples)).sample()
-        return sample
+    def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
+        """Logits of every group given x and the likelier bits of the groups before it."""
+        return self.encoder.code(x)

@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dvaepp.latent.local import LocalGroup
+from dvaepp.latent.normal import NormalPosterior
 from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import Prior
 from dvaepp.latent.smoothing import Smoothing
@@ -17,10 +20,35 @@ from dvaepp.latent.smoothing import Smoothing
 
 @dataclass(frozen=True)
 class Trace:
-    """q(zeta | x) with a draw of zeta, and p(x | zeta) for that draw; `likelihood.log_prob(x)` has shape (batch,)."""
+    """q(zeta | x) with a draw of zeta, p(x | zeta) for that draw, and the local groups between the two, if any.
 
-    posterior: Posterior
+    `likelihood.log_prob(x)` has shape (batch,).
+    """
+
+    posterior: Posterior | NormalPosterior
     likelihood: Distribution
+    local: tuple[LocalGroup, ...] = ()
+
+    @property
+    def reparameterised(self) -> bool:
+        """Whether gradients flow from every draw to the encoder."""
+        local = all(group.q.has_rsample for group in self.local)
+        return self.posterior.reparameterised and local
+
+    def local_kl_terms(self) -> Float[Tensor, "batch groups"]:
+        """KL(q(h_j | x, zeta, h_<j) || p(h_j | zeta, h_<j)) for every local group j, nats, at the draw."""
+        terms = [group.kl() for group in self.local]
+        return torch.stack(terms, -1) if terms else self._batch().new_zeros(*self._batch().shape[:1], 0)
+
+    def local_log_ratio(self) -> Float[Tensor, " batch"]:
+        """sum_j log p(h_j | zeta, h_<j) - log q(h_j | x, zeta, h_<j), nats, at the draw."""
+        total = self._batch().new_zeros(len(self._batch()))
+        for group in self.local:
+            total = total + group.log_ratio()
+        return total
+
+    def _batch(self) -> Tensor:
+        return self.posterior.zeta
 
 
 class Model(nn.Module, ABC):
@@ -36,4 +64,14 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
-        """p(x | zeta)."""
+        """p(x | zeta); with local variables p(x | zeta, h), h drawn from p(h | zeta) in the binary limit."""
+
+    @abstractmethod
+    def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
+        """Logits of every group given x and the likelier bits of the groups before it; of normals the means."""
+
+    @torch.no_grad()
+    def generate(self, num_samples: int) -> Float[Tensor, "samples pixels"]:
+        """x drawn from p(x | z) p(z), in the binary limit."""
+        sample: Tensor = self.decode(self.prior.sample(num_samples)).sample()
+        return sample

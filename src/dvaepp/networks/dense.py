@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,13 @@ def output_bias(mean: Float[Tensor, " pixels"]) -> Affine:
     return Affine(torch.logit(mean.clamp(0.001, 0.999)))
 
 
-def dense(inputs: int, outputs: int, hidden: Sequence[int] = (), batch_norm: bool = False) -> nn.Sequential:
+def dense(
+    inputs: int,
+    outputs: int,
+    hidden: Sequence[int] = (),
+    batch_norm: bool = False,
+    activation: Callable[[], nn.Module] = nn.Tanh,
+) -> nn.Sequential:
     """Tanh layers of the given hidden sizes, batch-normalised before tanh if asked, then a linear one.
 
     Weights are normal, cut at 2 sd, of variance about 2 / fan-in after the cut, biases 0 (Tucker et al. 2017). Batch
@@ -50,7 +56,7 @@ def dense(inputs: int, outputs: int, hidden: Sequence[int] = (), batch_norm: boo
         layers.append(_linear(inputs, size, bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm1d(size, eps=1e-2, momentum=0.2))
-        layers.append(nn.Tanh())
+        layers.append(activation())
         inputs = size
     return nn.Sequential(*layers, _linear(inputs, outputs))
 

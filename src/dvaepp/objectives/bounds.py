@@ -14,14 +14,20 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.latent.hard import hard
+from dvaepp.latent.normal import NormalPrior
+from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.smoothing import Smoothing
 from dvaepp.models.trace import Model, Trace
 
 
-def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
+def joint_elbo(
+    model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
+) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta)] - kl_weight KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta (Eq. 4; Sec. 5).
 
-    Nats, shape (batch,). For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
+    Nats, shape (batch,). Local variables h join zeta, and their KL the KL; `balanced` weighs their groups by
+    `balancing_weights` while kl_weight < 1.
+    For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
     Raises InputError for Concrete, whose r(zeta | z) differs between q and p; for a smoothing with an atom under a
     Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them; and for `hard`, which
     has no gradient to the encoder, unless none is asked for (`torch.no_grad()`).
@@ -38,10 +44,13 @@ def joint_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
             f"joint_elbo has no gradient through q(z | x, zeta) of {model.smoothing}, which a Boltzmann prior of "
             "several groups needs: use rolfe_elbo"
         )
-    return trace.likelihood.log_prob(x) - kl_weight * model.prior.kl(trace.posterior)
+    kl = model.prior.kl(trace.posterior) + local_kl(trace, balanced and kl_weight < 1)
+    return trace.likelihood.log_prob(x) - kl_weight * kl
 
 
-def marginal_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
+def marginal_elbo(
+    model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
+) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
 
     Nats, shape (batch,). Tighter than `joint_elbo`. Raises InputError for a Boltzmann prior too large to enumerate: its
@@ -55,12 +64,27 @@ def marginal_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: flo
     trace = model(x)
     _check_gradient("marginal_elbo", trace, model.smoothing)
     kl = trace.posterior.log_prob() - model.prior.log_prob(trace.posterior.zeta, model.smoothing)
-    return trace.likelihood.log_prob(x) - kl_weight * kl
+    return trace.likelihood.log_prob(x) - kl_weight * (kl + local_kl(trace, balanced and kl_weight < 1))
+
+
+def local_kl(trace: Trace, balanced: bool = False) -> Float[Tensor, " batch"]:
+    """sum_j KL_j of the local groups, nats, or with `balanced` sum_j alpha_j KL_j: then it is no bound's."""
+    terms = trace.local_kl_terms()
+    return (balancing_weights(terms) * terms if balanced else terms).sum(-1)
+
+
+def balancing_weights(kl_terms: Float[Tensor, "batch groups"]) -> Float[Tensor, " groups"]:
+    """alpha_j = N a_j / sum_k a_k, a_j = mean over the batch of KL_j, + .1 nats; no gradient (Appendix H).
+
+    Groups that say little pay less for it, and those that say much pay more, so that all of the N come to be used.
+    """
+    size = kl_terms.detach().mean(0) + 0.1
+    return len(size) * size / size.sum()
 
 
 def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:
     """InputError where the encoder would be trained on half an estimator."""
-    if trace.posterior.logits.requires_grad and not trace.posterior.reparameterised:
+    if torch.is_grad_enabled() and not trace.reparameterised:
         raise InputError(
             f"{bound} has no gradient to the encoder through {smoothing}: take its value under torch.no_grad(), or "
             "train with another smoothing, such as StraightThrough()"
@@ -74,13 +98,15 @@ def log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smooth
     Where p(zeta) is intractable (a soft smoothing, a large Boltzmann prior), or the smoothing has an atom, it is the
     joint weight, without gradient. Raises InputError for Concrete with a Boltzmann prior, which has neither.
     """
-    if smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing)):
+    joint = smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing))
+    if joint and not isinstance(model.prior, NormalPrior):
         return _joint_log_weight(model, x, smoothing)
     trace = model(x, smoothing)
     log_q = trace.posterior.log_prob()
     if not trace.posterior.reparameterised:
         log_q = log_q.detach()
-    return trace.likelihood.log_prob(x) + model.prior.log_prob(trace.posterior.zeta, smoothing) - log_q
+    log_p = model.prior.log_prob(trace.posterior.zeta, smoothing)
+    return trace.likelihood.log_prob(x) + log_p - log_q + trace.local_log_ratio()
 
 
 @torch.no_grad()
@@ -88,9 +114,11 @@ def _joint_log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing:
     """log p(x | zeta) + log p(z) - log q(z | x, zeta_<), (z, zeta) ~ q(z, zeta | x): r(zeta | z) cancels."""
     trace = model(x, smoothing)
     q = trace.posterior
+    assert isinstance(q, Posterior)
     z = torch.bernoulli(q.nu)
     log_p = model.prior.log_prob_bits(z, q.zeta)
-    return trace.likelihood.log_prob(x) + log_p - hard(q.logits).log_prob(z).sum(-1)
+    log_q = hard(q.logits).log_prob(z).sum(-1)
+    return trace.likelihood.log_prob(x) + log_p - log_q + trace.local_log_ratio()
 
 
 def importance_weighted(

@@ -10,9 +10,12 @@ from dvaepp.latent.gradients import replace_gradient
 from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.models.trace import Model
+from dvaepp.objectives.bounds import local_kl
 
 
-def rolfe_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0) -> Float[Tensor, " batch"]:
+def rolfe_elbo(
+    model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
+) -> Float[Tensor, " batch"]:
     """E[log p(x | zeta)] - kl_weight (log Z - H(q) + E[E(z)]), the energy's gradient by hand (Rolfe 2016, Eq. 11, 12).
 
     Nats, shape (batch,). For a Boltzmann prior and a smoothing with an atom at zeta = 0, such as SpikeExponential,
@@ -26,8 +29,10 @@ def rolfe_elbo(model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float 
         raise InputError(f"rolfe_elbo is for a smoothing with an atom, such as SpikeExponential, not {model.smoothing}")
     trace = model(x)
     q = trace.posterior
+    assert isinstance(q, Posterior)
     energy = model.prior.machine.expected_energy(q, nu=lost_gradient(q))
-    return trace.likelihood.log_prob(x) - kl_weight * (model.prior.log_z() - q.entropy() + energy)
+    kl = model.prior.log_z() - q.entropy() + energy + local_kl(trace, balanced and kl_weight < 1)
+    return trace.likelihood.log_prob(x) - kl_weight * kl
 
 
 def lost_gradient(q: Posterior) -> Float[Tensor, "*batch bits"]:

@@ -1,0 +1,302 @@
+"""DVAE++: global latent variables, a hierarchy of local ones, and convolutional networks (Sec. 6, Fig. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from dvaepp.errors import InputError
+from dvaepp.latent.hard import hard
+from dvaepp.latent.local import LocalGroup, LocalVariables
+from dvaepp.latent.normal import NormalPrior
+from dvaepp.latent.priors import Prior
+from dvaepp.latent.smoothing import Smoothing
+from dvaepp.models.feedforward import HierarchicalEncoder, NormalEncoder
+from dvaepp.models.grid import Grid
+from dvaepp.models.likelihoods import BernoulliLikelihood, Likelihood, bernoulli_likelihood
+from dvaepp.models.pyramid import PixelPyramid
+from dvaepp.models.trace import Model, Trace
+from dvaepp.networks.dense import dense, output_bias
+from dvaepp.networks.precision import full, reduced
+from dvaepp.networks.residual import ResidualCell, output
+from dvaepp.networks.tower import Generator, Stairs, Tower
+
+
+class UpDecoder(nn.Module):
+    """p(x | zeta, h) factorial over pixels, from the local state up to the image, the last step by a pixel shuffle."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        likelihood: Likelihood,
+        channels: Mapping[int, int],
+        bias: nn.Module,
+        *,
+        local: int,
+        stem: int = 1,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.grid, self.likelihood, self.bias = grid, likelihood, bias
+        self.up = Stairs(channels, local, grid.size // stem, cells, squeeze_excite)
+        self.parameters_of_pixels = output(channels[grid.size // stem], likelihood.width * stem**2, 3)
+        self.shuffle = nn.PixelShuffle(stem)
+
+    def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
+        """p(x | zeta, h)."""
+        parameters = self.grid.sites(self.shuffle(full(self.parameters_of_pixels(self.up(state)))))
+        return self.likelihood(self.bias(parameters.flatten(1)))
+
+
+class ConditionalDecoder(nn.Module):
+    """p(x | zeta, h) scale by scale, each given the coarser pixels: a PixelPyramid and the features that it needs."""
+
+    def __init__(
+        self,
+        pyramid: PixelPyramid,
+        channels: Mapping[int, int],
+        *,
+        local: int,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.pyramid, self.local = pyramid, local
+
+        def stairs(start: int, end: int) -> nn.Module:
+            return Stairs(channels, start, end, cells, squeeze_excite)
+
+        scales = [*pyramid.scales, pyramid.base]
+        higher, lower = sorted({s for s in scales if s > local}), sorted({s for s in scales if s < local}, reverse=True)
+        self.up = nn.ModuleDict({str(s): stairs(s // 2, s) for s in higher})
+        self.down = nn.ModuleDict({str(s): stairs(2 * s, s) for s in lower})
+
+    def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
+        """p(x | zeta, h)."""
+        features = {self.local: state}
+        for scale, stairs in self.up.items():
+            features[int(scale)] = stairs(features[int(scale) // 2])
+        for scale, stairs in self.down.items():
+            features[int(scale)] = stairs(features[2 * int(scale)])
+        likelihood: Distribution = self.pyramid(features)
+        return likelihood
+
+
+class LocalHierarchy(nn.Module):
+    """prod_j p(h_j | zeta, h_<j), and with features of x prod_j q(h_j | x, zeta, h_<j), all at one resolution.
+
+    A state s_j tells p all that it knows: s_1 of zeta, then s_j = cell_j(s_j-1 + W_j h_j-1). q sees s_j and x's
+    features; its parameters are p's plus what a residual network adds, so that q begins as p.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        variables: int,
+        kind: LocalVariables,
+        *,
+        channels: int,
+        features: int,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kind, self.variables = kind, variables
+
+        def residual() -> nn.Sequential:
+            same = (ResidualCell(channels, channels, squeeze_excite=squeeze_excite) for _ in range(cells))
+            return nn.Sequential(*same)
+
+        width = kind.width * variables
+        self.priors = nn.ModuleList(output(channels, width) for _ in range(groups))
+        self.meetings = nn.ModuleList(nn.Conv2d(channels + features, channels, 1) for _ in range(groups))
+        self.differences = nn.ModuleList(nn.Sequential(residual(), output(channels, width)) for _ in range(groups))
+        self.entries = nn.ModuleList(nn.Conv2d(variables, channels, 1) for _ in range(groups))
+        self.cells = nn.ModuleList(residual() for _ in range(groups))
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch channels size size"],
+        smoothing: Smoothing,
+        features: Float[Tensor, "batch features size size"] | None = None,
+        frozen: bool = False,
+    ) -> tuple[Float[Tensor, "batch channels size size"], tuple[LocalGroup, ...]]:
+        """The state after all groups, and the groups: drawn from q where there are features, else from p.
+
+        `frozen` keeps gradients from q's parameters.
+        """
+        groups = []
+        for j, cell in enumerate(self.cells):
+            parameters = full(self.priors[j](state))
+            p = q = self.kind.distribution(parameters, smoothing)
+            if features is not None:
+                meeting = self.meetings[j](torch.cat([state, features], 1))
+                posterior = parameters + full(self.differences[j](meeting))
+                q = self.kind.distribution(posterior.detach() if frozen else posterior, smoothing)
+            h = q.rsample() if q.has_rsample else q.sample()
+            groups.append(LocalGroup(self.kind, q, p, h))
+            state = cell(state + self.entries[j](h))
+        return state, tuple(groups)
+
+
+class ConvolutionalVAE(Model):
+    """p(z) r(zeta | z) prod_j p(h_j | zeta, h_<j) p(x | zeta, h), with q of the same form (Sec. 6.1, Fig. 3).
+
+    `grid` makes images of x (batch, pixels); `tower` maps them to features (for local variables, for global ones);
+    `encoder` the latter, flattened, to zeta; `generator` zeta to the state that `hierarchy` goes on from; `decoder` the
+    hierarchy's last state to p(x | zeta, h). `smoothing` may be replaced at any time, to anneal beta; local bits follow
+    it too. `convolutional_vae` puts all of this together. With `precision`, such as torch.bfloat16, networks compute in
+    it where autocast allows; distributions always take float32.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        tower: nn.Module,
+        encoder: HierarchicalEncoder | NormalEncoder,
+        prior: Prior,
+        generator: nn.Module,
+        hierarchy: LocalHierarchy,
+        decoder: nn.Module,
+        smoothing: Smoothing,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid, self.tower, self.encoder = grid, tower, encoder
+        self.prior, self.generator, self.hierarchy, self.decoder = prior, generator, hierarchy, decoder
+        self.smoothing = smoothing
+        self.precision = precision
+
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
+        """Encode x, draw zeta and h under `smoothing` (the model's own by default), decode them."""
+        smoothing = smoothing or self.smoothing
+        self._check(x)
+        frozen = not (self.encoder.reparameterised(smoothing) and self.hierarchy.kind.reparameterised(smoothing))
+        with reduced(self.precision, x):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+                local, top = self._features(x)
+                posterior = self.encoder(top, smoothing)
+            state, groups = self.hierarchy(self.generator(posterior.zeta), smoothing, local, frozen)
+            return Trace(posterior, self.decoder(state), groups)
+
+    def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
+        """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
+        with reduced(self.precision, zeta):
+            state, _ = self.hierarchy(self.generator(zeta), hard)
+            likelihood: Distribution = self.decoder(state)
+            return likelihood
+
+    def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
+        """Logits of every global group given x and the likelier bits of the groups before it; of normals the means."""
+        self._check(x)
+        return full(self.encoder.code(self._features(x)[1]))
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        local, top = self.tower(self.grid.standardised(self.grid.image(x)))
+        return local, full(top.flatten(1))
+
+    def _check(self, x: Tensor) -> None:
+        dtype, pixels = next(self.parameters()).dtype, self.grid.height * self.grid.width * self.grid.values
+        if x.ndim != 2 or not len(x) or x.dtype != dtype or x.shape[1] != pixels:
+            raise InputError(f"x must be a {dtype} tensor (batch, {pixels}), not {x.dtype} of shape {tuple(x.shape)}")
+
+
+@dataclass(frozen=True)
+class ConvolutionalSizes:
+    """Plain numbers that make DVAE++'s networks: scales are heights in cells, and so powers of two.
+
+    local, top: the scales of local variables and of what global ones are read from. channels: at the local scale;
+    twice as many at half the height. cells: residual cells at every scale. groups, variables: of local variables, at
+    every location. hidden: layers of the encoder of global variables. stem: pixels a side that share one location at
+    the finest scale.
+    """
+
+    local: int = 8
+    top: int = 4
+    channels: int = 64
+    cells: int = 2
+    groups: int = 16
+    variables: int = 32
+    hidden: tuple[int, ...] = (256,)
+    stem: int = 1
+    squeeze_excite: bool = True
+
+    def channels_at(self, size: int) -> dict[int, int]:
+        """Channels at every scale of an image of this size."""
+        scales = [1 << i for i in range(size.bit_length())]
+        return {scale: max(1, self.channels * self.local // scale) for scale in scales}
+
+
+def convolutional_vae(
+    shape: tuple[int, ...],
+    mean: Float[Tensor, " pixels"],
+    *,
+    prior: Prior,
+    global_groups: Sequence[int],
+    local: LocalVariables,
+    smoothing: Smoothing,
+    likelihood: Likelihood = bernoulli_likelihood,
+    conditional: bool = False,
+    scale: float = 1.0,
+    sizes: ConvolutionalSizes = ConvolutionalSizes(),
+    precision: torch.dtype | None = None,
+) -> ConvolutionalVAE:
+    """DVAE++ for images of this shape, (height, width) or (height, width, values), and mean (Sec. 6.2).
+
+    `prior` is over all global variables; `global_groups` are their encoder's; with a NormalPrior they are normal.
+    The encoder sees scale (x - mean). `conditional` takes the decoder that conditions on coarser pixels.
+    Raises InputError where the sizes do not fit the images.
+    """
+    grid, local_scale, top, cells, se = (
+        Grid(shape, mean, scale),
+        sizes.local,
+        sizes.top,
+        sizes.cells,
+        sizes.squeeze_excite,
+    )
+    channels = sizes.channels_at(grid.size)
+    at_local = channels[local_scale]
+    decoder: nn.Module
+    if conditional:
+        base = min(4, local_scale, grid.size // 2)
+        pyramid = PixelPyramid(grid, likelihood, channels, base, squeeze_excite=se, precision=precision)
+        decoder = ConditionalDecoder(pyramid, channels, local=local_scale, cells=cells, squeeze_excite=se)
+    else:
+        bias = output_bias(mean) if isinstance(likelihood, BernoulliLikelihood) else nn.Identity()
+        start = {"local": local_scale, "stem": sizes.stem}
+        decoder = UpDecoder(grid, likelihood, channels, bias, **start, cells=cells, squeeze_excite=se)
+    stem, steps = sizes.stem, {"local": local_scale, "top": top}
+    model = ConvolutionalVAE(
+        grid,
+        Tower(grid.values, grid.size, channels, **steps, stem=stem, cells=cells, squeeze_excite=se),
+        _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
+        prior,
+        Generator(sum(global_groups), channels, **steps, cells=cells, squeeze_excite=se),
+        LocalHierarchy(
+            sizes.groups, sizes.variables, local, channels=at_local, features=at_local, cells=cells, squeeze_excite=se
+        ),
+        decoder,
+        smoothing,
+        precision,
+    )
+    for convolution in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
+        weight = convolution.weight
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def _global_encoder(
+    features: int, groups: Sequence[int], normal: bool, sizes: ConvolutionalSizes
+) -> HierarchicalEncoder | NormalEncoder:
+    starts = [features + sum(groups[:k]) for k in range(len(groups))]
+    levels = [
+        dense(start, 2 * size if normal else size, sizes.hidden, activation=nn.ELU)
+        for start, size in zip(starts, groups, strict=True)
+    ]
+    return NormalEncoder(*levels) if normal else HierarchicalEncoder(*levels)

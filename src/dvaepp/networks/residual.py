@@ -1,0 +1,70 @@
+"""Residual cells with squeeze-and-excitation (He et al. 2016, Hu et al. 2017): the stuff of DVAE++ (Sec. 6.2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.errors import InputError
+
+
+class SqueezeExcite(nn.Module):
+    """x_c sigmoid(g_c), g = W_2 elu(W_1 mean_hw(x)): every channel scaled by what all of them hold on average.
+
+    The bottleneck has max(channels / 16, 4) units.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        bottleneck = max(channels // 16, 4)
+        self.squeeze = nn.Linear(channels, bottleneck)
+        self.excite = nn.Linear(bottleneck, channels)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        """x with its channels scaled."""
+        gates = self.excite(F.elu(self.squeeze(x.mean((2, 3)))))
+        return x * torch.sigmoid(gates)[:, :, None, None]
+
+
+class ResidualCell(nn.Module):
+    """shortcut(x) + SE(conv(elu(norm(conv(elu(norm(x))))))): pre-activation, 3 x 3 convolutions.
+
+    `scale` 1 keeps height and width, 1/2 halves them (the first convolution has stride 2, the shortcut takes means),
+    2 doubles them (x is repeated first). The shortcut is x itself where its size and channels stay.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1, *, squeeze_excite: bool = True) -> None:
+        super().__init__()
+        if scale not in (0.5, 1, 2):
+            raise InputError(f"scale of a ResidualCell must be 0.5, 1 or 2, not {scale!r}")
+        resize: dict[float, nn.Module] = {0.5: nn.AvgPool2d(2), 1: nn.Identity(), 2: nn.Upsample(scale_factor=2)}
+        change = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.shortcut = nn.Sequential(resize[scale], change)
+        self.residual = nn.Sequential(
+            *normalised(inputs),
+            resize[2] if scale == 2 else nn.Identity(),
+            nn.Conv2d(inputs, outputs, 3, 2 if scale == 0.5 else 1, 1, bias=False),
+            *normalised(outputs),
+            nn.Conv2d(outputs, outputs, 3, 1, 1),
+            SqueezeExcite(outputs) if squeeze_excite else nn.Identity(),
+        )
+
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs _ _"]:
+        """The sum of shortcut and residual."""
+        total: Tensor = self.shortcut(x) + self.residual(x)
+        return total
+
+
+def normalised(channels: int) -> tuple[nn.Module, nn.Module]:
+    """Batch norm, then ELU."""
+    return nn.BatchNorm2d(channels), nn.ELU(inplace=True)
+
+
+def output(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
+    """Batch norm, ELU and a convolution that starts at 0: parameters of distributions, which so start alike."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    for parameter in convolution.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(*normalised(inputs), convolution)

@@ -1,0 +1,90 @@
+"""Residual networks that go down and up through scales: what DVAE++'s encoder and decoder are made of (Sec. 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.errors import InputError
+from dvaepp.networks.residual import ResidualCell, normalised
+
+
+class Stairs(nn.Sequential):
+    """Residual cells from one scale to another, halving or doubling height and width, `cells` cells at each new one."""
+
+    def __init__(
+        self, channels: Mapping[int, int], start: int, end: int, cells: int = 1, squeeze_excite: bool = True
+    ) -> None:
+        layers: list[nn.Module] = []
+        while start != end:
+            following = start * 2 if start < end else start // 2
+            scale = following / start
+            layers.append(ResidualCell(channels[start], channels[following], scale, squeeze_excite=squeeze_excite))
+            same = channels[following]
+            layers.extend(ResidualCell(same, same, squeeze_excite=squeeze_excite) for _ in range(cells - 1))
+            start = following
+        super().__init__(*layers)
+
+
+class Tower(nn.Module):
+    """Images to features at `local` and at `top`: a convolution, then cells on the way down.
+
+    `stem` > 1 makes channels of each square of stem x stem pixels first, so that no cell works at the image's scale.
+    `cells` cells stand at the first scale and at every further one.
+    """
+
+    def __init__(
+        self,
+        values: int,
+        size: int,
+        channels: Mapping[int, int],
+        *,
+        local: int,
+        top: int,
+        stem: int = 1,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        start = size // stem
+        if not start >= local >= top >= 1:
+            raise InputError(f"a tower goes from scale {start} down to {local} and {top}, which must not rise")
+        self.stem = stem
+        self.enter = nn.Conv2d(values * stem**2, channels[start], 3, padding=1)
+        same = (ResidualCell(channels[start], channels[start], squeeze_excite=squeeze_excite) for _ in range(cells))
+        self.down = nn.Sequential(*same, *Stairs(channels, start, local, cells, squeeze_excite))
+        self.summit = nn.Sequential(Stairs(channels, local, top, cells, squeeze_excite), *normalised(channels[top]))
+
+    def forward(
+        self, image: Float[Tensor, "batch values size size"]
+    ) -> tuple[Float[Tensor, "batch _ local local"], Float[Tensor, "batch _ top top"]]:
+        """The features at the two scales."""
+        local = self.down(self.enter(F.pixel_unshuffle(image, self.stem)))
+        return local, self.summit(local)
+
+
+class Generator(nn.Module):
+    """zeta to features at `top`, by a linear map, and up to `local` by cells."""
+
+    def __init__(
+        self,
+        bits: int,
+        channels: Mapping[int, int],
+        *,
+        local: int,
+        top: int,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.shape = (channels[top], top, top)
+        self.enter = nn.Linear(bits, channels[top] * top**2)
+        self.up = Stairs(channels, top, local, cells, squeeze_excite)
+
+    def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
+        """Features at the local scale."""
+        features: Tensor = self.up(self.enter(zeta).unflatten(1, self.shape))
+        return features
