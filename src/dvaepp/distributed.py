@@ -6,6 +6,8 @@ does nothing, and costs nothing.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -60,6 +62,7 @@ def processes(device: str) -> Iterator[None]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"process {number['RANK']} could not join the others: {error}") from None
+    atexit.register(gc.collect)  # a trainer's cycles keep Gloo's threads, which abort where they outlive Python
     try:
         yield
     finally:
