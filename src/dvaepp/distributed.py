@@ -7,9 +7,9 @@ does nothing, and costs nothing.
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
@@ -62,7 +62,8 @@ def processes(device: str) -> Iterator[None]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"process {number['RANK']} could not join the others: {error}") from None
-    atexit.register(gc.collect)  # a trainer's cycles keep Gloo's threads, which abort where they outlive Python
+    # DDP never ends Gloo's threads, and one that lets go of a tensor after Python has ended aborts the process.
+    atexit.register(time.sleep, 0.2)
     try:
         yield
     finally:
