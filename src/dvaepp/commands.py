@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 from argparse import Namespace
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dvaepp import data
-from dvaepp.console import console, print_scores, progress, show_metrics, tensorboard
+from dvaepp import data, distributed
+from dvaepp.console import console, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.errors import InputError
 from dvaepp.evaluation import measuring
 from dvaepp.experiments import catalogue, results
@@ -20,7 +21,7 @@ from dvaepp.experiments import run as runs
 from dvaepp.experiments.codes import read_codes
 from dvaepp.experiments.figures import write_figure
 from dvaepp.experiments.pictures import grid, samples, save_grid
-from dvaepp.experiments.recipe import Recipe, override
+from dvaepp.experiments.recipe import EvaluationSettings, Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
 from dvaepp.latent.exchange import write_model
@@ -54,7 +55,8 @@ def train(arguments: Namespace) -> None:
         raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
     if arguments.out == "":
         raise InputError("--out must name a folder")
-    run = Run.create(
+    create = partial(
+        Run.create,
         recipe,
         Path(arguments.out or default),
         seed=arguments.seed,
@@ -63,12 +65,17 @@ def train(arguments: Namespace) -> None:
         data_dir=arguments.data_dir,
         command=arguments.command_line,
     )
-    _fit(run)
+    with processes(arguments.device):
+        _fit(distributed.on_first(create))
 
 
 def resume(arguments: Namespace) -> None:
     """Go on with a run."""
-    _fit(Run(Path(arguments.run)))
+    run = Run(Path(arguments.run))
+    if not run.folder.is_dir():
+        raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
+    with processes(run.record.device):
+        _fit(run)
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -86,6 +93,11 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.results:
         check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
     torch.set_num_threads(run.record.threads)
+    with processes(arguments.device or run.record.device):
+        _evaluate(run, settings, arguments)
+
+
+def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> None:
     with progress() as advance:
         scores, result = runs.evaluate(
             run,
@@ -98,6 +110,8 @@ def evaluate(arguments: Namespace) -> None:
             megabytes=arguments.megabytes,
             progress=advance,
         )
+    if distributed.rank() > 0:
+        return
     write_json(run.folder / "scores.json", result)
     if arguments.results:
         write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
@@ -224,9 +238,7 @@ def _recipe(arguments: Namespace) -> Recipe:
 
 
 def _fit(run: Run) -> None:
-    if not run.folder.is_dir():
-        raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
-    with locked(run.folder):
+    with distributed.entered_by_first(locked(run.folder)):
         _fit_alone(run)
 
 

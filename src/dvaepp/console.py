@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dvaepp import distributed
 from dvaepp.evaluation import Scores
 from dvaepp.experiments.run import Run
 from dvaepp.training import Metrics, Trainer
@@ -20,9 +21,17 @@ _COUNTS = ("active_units", "samples", "examples")
 
 
 @contextmanager
+def processes(device: str) -> Iterator[None]:
+    """Together with the processes that torchrun started, if it did; the first alone speaks."""
+    with distributed.processes(device):
+        console.quiet = distributed.rank() > 0
+        yield
+
+
+@contextmanager
 def tensorboard(run: Run, step: int) -> Iterator[Callable[[Metrics], None]]:
     """A function that adds metrics to the run's TensorBoard log; it does nothing where tensorboard is not installed."""
-    if find_spec("tensorboard") is None:
+    if find_spec("tensorboard") is None or distributed.rank() > 0:
         yield lambda metrics: None
         return
     from torch.utils.tensorboard import SummaryWriter

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp import distributed
 from dvaepp.errors import InputError
 from dvaepp.latent.hard import hard
 from dvaepp.latent.partition import LogPartition
+from dvaepp.latent.priors import BoltzmannPrior, Prior
 from dvaepp.models.trace import Model
 from dvaepp.objectives.bounds import log_weight
 
@@ -101,6 +105,14 @@ def measuring(model: Model, seed: int) -> Iterator[None]:
             model.train(training)
 
 
+def estimate_log_partition(prior: Prior, **settings: Any) -> LogPartition:
+    """`prior.estimate_log_partition(**settings)`, which the first of several processes does for all."""
+    log_partition = distributed.on_first(lambda: prior.estimate_log_partition(**settings))
+    if isinstance(prior, BoltzmannPrior):
+        prior.restore_log_partition(log_partition)
+    return log_partition
+
+
 def score(
     model: Model,
     x: Float[Tensor, "n pixels"],
@@ -112,7 +124,8 @@ def score(
 ) -> Scores:
     """Score every example with `num_samples` importance samples each, K and examples in pieces of about `megabytes`.
 
-    The prior's `log_partition` must have been estimated for its parameters as they are. `seed` decides the draws.
+    The prior's `log_partition` must have been estimated for its parameters as they are. `seed` decides the draws. Of
+    several processes each scores a part, with draws of its own; all return the scores of all examples, in order.
     """
     if not isinstance(num_samples, int) or num_samples < 1:
         raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
@@ -123,13 +136,14 @@ def score(
             "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() before score()"
         )
     rows = max(1, int(megabytes * 2**20 / (4 * 8 * x.shape[1])))
-    with measuring(model, seed):
-        pieces = []
-        for piece in torch.split(x, max(1, rows // num_samples)):
+    part, pieces = distributed.own(x), []
+    with measuring(model, distributed.own_seed(seed)):
+        for piece in torch.split(part, max(1, rows // num_samples)) if len(part) else ():
             pieces.append(_score_piece(model, piece, num_samples, max(1, rows // len(piece))))
-            progress(sum(len(p.elbo) for p in pieces), len(x))
+            progress(sum(len(p.elbo) for p in pieces), len(part))
         sizes = model(x[:1], hard).posterior.sizes
-    joined = (torch.cat([getattr(p, f.name) for p in pieces]).cpu() for f in fields(ExampleScores))
+    everyone = distributed.gather([[getattr(p, f.name).cpu() for f in fields(ExampleScores)] for p in pieces])
+    joined = map(torch.cat, zip(*itertools.chain(*everyone), strict=True))
     return Scores(ExampleScores(*joined), num_samples, model.prior.log_partition, sizes)
 
 

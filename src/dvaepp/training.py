@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dvaepp import distributed
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.evaluation import measuring, score
+from dvaepp.evaluation import estimate_log_partition, measuring, score
 from dvaepp.latent.partition import LogPartition
 from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.models.trace import Model
@@ -35,6 +36,9 @@ class Trainer:
     The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimiser, chains, random state, step: all that
     the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken at
     the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape.
+
+    Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
+    the first alone writes. InputError where the batch does not divide among them.
     """
 
     def __init__(
@@ -49,11 +53,17 @@ class Trainer:
     ) -> None:
         self.model = model
         self.objective, self.data, self.settings = objective, data, settings
+        distributed.share(settings.batch, "training.batch")
         self.folder, self.seed = folder, seed
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
         self.device = next(model.parameters()).device
+        distributed.synchronise_batch_norm(model)
+        self._averaged_loss = distributed.averaging(model, self._loss)
+        if distributed.world() > 1:
+            torch.manual_seed(distributed.own_seed(seed))
+            model.prior.restart()
         self.optimizer = torch.optim.Adam(_parameter_groups(model, settings.l2), fused=True)
         self.step = 0
         self.best: Metrics = {}
@@ -84,7 +94,7 @@ class Trainer:
                 losses.append(loss)
                 validate = self.step == settings.steps or self.step % settings.validate_every == 0
                 if validate or self.step % settings.log_every == 0:
-                    self._stop_unless_finite(torch.stack(losses))
+                    self._stop_unless_finite(distributed.mean(torch.stack(losses)))
                     report(self._log(self._training_metrics(x)))
                     losses.clear()
                 if validate:
@@ -92,18 +102,21 @@ class Trainer:
                     self.save()
 
     def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
-        """One step of the optimiser; the loss and the batch it was taken on."""
+        """One step of the optimiser; the loss and the batch it was taken on, of several processes this one's share."""
         settings, model = self.settings, self.model
         fraction = self.step / settings.steps
         self._set_rates(fraction)
         model.prior.refresh()
-        x = self.data.batch(self._order.indices(self.step)).to(self.device)
-        loss = -self.objective(model, x, settings.kl_weight_at(fraction)).mean()
+        x = self.data.batch(distributed.own(self._order.indices(self.step))).to(self.device)
+        loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
         self.step += 1
         return loss.detach(), x
+
+    def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
+        return -self.objective(self.model, x, kl_weight).mean()
 
     def _set_rates(self, fraction: float) -> None:
         settings = self.settings
@@ -117,11 +130,11 @@ class Trainer:
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
         """The loss on the latest batch and its parts, with log Z as it is now."""
         self._estimate_log_partition(temperatures=100, chains=100, repeats=1)
-        with measuring(self.model, self.seed + self.step):
+        with measuring(self.model, distributed.own_seed(self.seed + self.step)):
             trace = self.model(x)
-            distortion = -float(trace.likelihood.log_prob(x).mean())
-            local = trace.local_kl_terms().mean(0)
-            kl = float(self.model.prior.kl(trace.posterior).mean() + local.sum())
+            distortion = -float(distributed.mean(trace.likelihood.log_prob(x).mean()))
+            local = distributed.mean(trace.local_kl_terms().mean(0))
+            kl = float(distributed.mean(self.model.prior.kl(trace.posterior).mean()) + local.sum())
             health = self.model.prior.chain_health()
         fraction = (self.step - 1) / self.settings.steps
         kl_weight = self.settings.kl_weight_at(fraction)
@@ -159,13 +172,13 @@ class Trainer:
         if math.isfinite(metrics[nll]) and metrics[nll] < self.best.get(nll, math.inf):
             self.best = metrics
             about = {**self.about, "step": self.step, "log_partition": asdict(log_z), "best": metrics}
-            save_tensors(self.folder / "best.safetensors", self._model_tensors(), about)
+            distributed.on_first(lambda: save_tensors(self.folder / "best.safetensors", self._model_tensors(), about))
         return metrics
 
     def _estimate_log_partition(self, *, temperatures: int, chains: int, repeats: int = 3) -> LogPartition:
         """log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
         with measuring(self.model, self.seed + self.step):
-            return self.model.prior.estimate_log_partition(temperatures=temperatures, chains=chains, repeats=repeats)
+            return estimate_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(
@@ -178,21 +191,28 @@ class Trainer:
         now = time.perf_counter()
         line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)})
         self._clock = now
-        append_line(self.metrics, line)
+        distributed.on_first(lambda: append_line(self.metrics, line))
         self._metrics_lines += 1
         return metrics
 
     def _model_tensors(self) -> dict[str, Tensor]:
         return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
 
+    def _own_tensors(self) -> dict[str, Tensor]:
+        """What every process has for itself: its random state and its chains."""
+        chains = self.model.prior.named_buffers(recurse=False)
+        tensors = {f"model.prior.{name}": tensor.cpu() for name, tensor in chains}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors
+
     def save(self) -> None:
         """Write the checkpoint; the one before it survives if that fails."""
         tensors = self._model_tensors()
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors |= distributed.everyones_tensors(self._own_tensors())
         log_z = self.model.prior.log_partition
         state = {
             "step": self.step,
@@ -200,7 +220,7 @@ class Trainer:
             "metrics_lines": self._metrics_lines,
             "log_partition": log_z and asdict(log_z),
         }
-        save_tensors(self.checkpoint, tensors, {**self.about, **state})
+        distributed.on_first(lambda: save_tensors(self.checkpoint, tensors, {**self.about, **state}))
 
     def restore(self) -> None:
         """Go back to the checkpoint: metrics written after it are cut off, and training goes on as if never stopped."""
@@ -208,6 +228,7 @@ class Trainer:
         if "random.cpu" not in tensors:
             raise InputError(f"{self.checkpoint} holds a model but not the state of a training")
         check_origin(self.checkpoint, about, self.about)
+        tensors = distributed.own_tensors(tensors, self.checkpoint)
         load_model(self.model, self.checkpoint, tensors, about)
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = _unflatten(tensors, "optimizer.")
@@ -219,6 +240,9 @@ class Trainer:
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.step, self.best, self._metrics_lines = about["step"], about["best"], about["metrics_lines"]
+        distributed.on_first(self._cut_metrics)
+
+    def _cut_metrics(self) -> None:
         kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
         write_text(self.metrics, "".join(line + "\n" for line in kept))
 

@@ -14,9 +14,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 import dvaepp
+from dvaepp import distributed
 from dvaepp.data import NAMES, Dataset
 from dvaepp.errors import InputError
-from dvaepp.evaluation import Scores, score
+from dvaepp.evaluation import Scores, estimate_log_partition, score
 from dvaepp.experiments.recipe import DataForm, EvaluationSettings, Recipe, recipe_from
 from dvaepp.models.trace import Model
 from dvaepp.storage import load_tensors, read_json, read_lines, write_json
@@ -132,6 +133,7 @@ class Run:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
         _device(device)
+        distributed.share(recipe.training.batch, "training.batch")
         recipe.build(form_of(recipe.load_data(data_dir)))
         if recipe.data.name not in NAMES:
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
@@ -269,7 +271,8 @@ def evaluate(
         generator = torch.Generator().manual_seed(seed)
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
     torch.manual_seed(seed + 2**31)  # another stream than the scores'
-    log_z = trained.model.prior.estimate_log_partition(
+    log_z = estimate_log_partition(
+        trained.model.prior,
         temperatures=settings.temperatures,
         chains=settings.chains,
         repeats=settings.repeats,

@@ -71,6 +71,9 @@ class Prior(nn.Module, ABC):
     def refresh(self) -> None:
         """Advance what the gradient of log Z is estimated from, if anything: call it once a training step."""
 
+    def restart(self) -> None:
+        """Begin the chains anew from the random state as it is, if there are any."""
+
     def chain_health(self) -> ChainHealth | None:
         """How the chains are that the gradient of log Z comes from; None where there are none. Moves no state."""
         return None
@@ -251,6 +254,11 @@ class BoltzmannPrior(Prior):
         """Advance the chains by one step of their sampler."""
         if self.chains is not None:
             self.states.copy_(self.chains.advance(self.machine, self.states))
+
+    def restart(self) -> None:
+        """Begin the chains anew."""
+        if self.chains is not None:
+            self.states.copy_(self.chains.start(self.machine))
 
     def chain_health(self) -> ChainHealth | None:
         """The temperature of the samples, and how copies of 100 of them move in 100 Gibbs sweeps."""
