@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp import distributed
 from dvaepp.errors import InputError
 from dvaepp.latent.hard import hard
 from dvaepp.latent.normal import NormalPrior
@@ -74,11 +75,11 @@ def local_kl(trace: Trace, balanced: bool = False) -> Float[Tensor, " batch"]:
 
 
 def balancing_weights(kl_terms: Float[Tensor, "batch groups"]) -> Float[Tensor, " groups"]:
-    """alpha_j = N a_j / sum_k a_k, a_j = mean over the batch of KL_j, + .1 nats; no gradient (Appendix H).
+    """alpha_j = N a_j / sum_k a_k, a_j = mean over the whole batch of KL_j, + .1 nats; no gradient (Appendix H).
 
     Groups that say little pay less for it, and those that say much pay more, so that all of the N come to be used.
     """
-    size = kl_terms.detach().mean(0) + 0.1
+    size = distributed.mean(kl_terms.detach().mean(0)) + 0.1
     return len(size) * size / size.sum()
 
 
