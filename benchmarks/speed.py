@@ -28,7 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import dvaepp
 from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import DataForm, Recipe, override
+from dvaepp.experiments.construction import DataForm
+from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.latent import boltzmann, kernels
 from dvaepp.training import Trainer
 
@@ -108,7 +109,7 @@ def trainer(recipe: Recipe, folder: Path) -> Trainer:
     torch.manual_seed(0)
     data = recipe.load_data()
     data = replace(data, train=(data.train > 127).to(torch.uint8), dynamic=False)
-    model, objective = recipe.build(DataForm(data.shape, data.mean))
+    model, objective = recipe.build(DataForm(data.shape, data.mean, data.sd))
     torch.distributions.Distribution.set_default_validate_args(False)
     built = Trainer(model.train(), objective, data, recipe.training, folder)
     for _ in range(5):

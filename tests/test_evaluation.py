@@ -45,7 +45,11 @@ class Table(Model):
         with torch.no_grad():
             self.prior.bias.copy_(torch.logit(torch.tensor(prior, dtype=torch.float64)))
 
-    def forward(self, x: Tensor, smoothing: Smoothing | None = None) -> Trace:
+    def code(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor, smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+        x = x.repeat_interleave(draws, 0)
         draw, first = smoothing or self.smoothing, self.sizes[0]
         q_1 = draw(torch.where(x[:, :first] > 0.5, self.on[:first], self.off[:first]))
         z_1 = q_1.sample()

@@ -7,24 +7,21 @@ import torch
 
 from dvaepp.errors import InputError
 from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import (
-    _SAMPLERS,
-    _SMOOTHINGS,
-    DataForm,
-    Recipe,
-    _SamplerName,
-    _SmoothingName,
-    override,
-    read_recipe,
-)
+from dvaepp.experiments.construction import SAMPLERS, SMOOTHINGS, DataForm, machine
+from dvaepp.experiments.recipe import Recipe, override, read_recipe
+from dvaepp.experiments.settings import SamplerName, SmoothingName
+
+
+def form(shape: tuple[int, ...], mean: torch.Tensor) -> DataForm:
+    return DataForm(shape, mean, torch.ones_like(mean))
 
 
 def test_every_recipe_builds_at_every_size() -> None:
     mean = torch.rand(784)
-    for name in catalogue.names():
+    for name in (name for name in catalogue.names() if not name.startswith("table-3")):
         for size in ("tiny", "small", "paper"):
             recipe = override(catalogue.find(name, size), ["model.chains=2"])
-            model, _ = recipe.build(DataForm((len(mean),), mean))
+            model, _ = recipe.build(form((len(mean),), mean))
             assert model(torch.zeros(3, 784)).likelihood.log_prob(torch.zeros(3, 784)).shape == (3,)
 
 
@@ -38,11 +35,11 @@ def test_a_recipe_is_json_both_ways(tmp_path: Path) -> None:
 def test_table_2_is_the_papers() -> None:
     recipe = catalogue.find("table-2/mnist-static/linear-1/rbm", "paper")
     assert (recipe.model.groups, recipe.model.hidden, recipe.model.beta) == ((200,), (), 12.0)
-    model, _ = recipe.build(DataForm((28, 28), torch.rand(784)))
+    model, _ = recipe.build(form((28, 28), torch.rand(784)))
     assert model.prior.machine.blocks == (100, 100)
     assert (recipe.training.steps, recipe.model.chains, recipe.model.sweeps) == (1_000_000, 1000, 40)
     two = catalogue.find("table-2/omniglot/nonlinear-2/marginal", "small")
-    model, _ = two.build(DataForm((28, 28), torch.rand(784)))
+    model, _ = two.build(form((28, 28), torch.rand(784)))
     assert [network[0].in_features for network in model.prior.networks] == [200]
 
 
@@ -74,7 +71,7 @@ def test_overrides_are_json_or_text() -> None:
         ("training.batch=1", "training.batch must be at least 2 with batch norm"),
         ("name=../evil", "setting 'name'"),
         ("model.blocks=[3,4]", "blocks .* hold 7 bits and groups .* 400"),
-        ("model.prior=ising", "setting 'model.prior'.*'rbm', 'graph', 'directed' or 'bernoulli'"),
+        ("model.prior=ising", "setting 'model.prior'.*'rbm', 'graph', 'directed', 'bernoulli' or 'normal'"),
         ("objective=marginal", "'marginal' needs a directed or bernoulli prior"),
         ("objective=rolfe", "'rolfe' needs an rbm or graph prior and a smoothing with a spike"),
         ("model.smoothing=spike-exponential", "takes objective 'rolfe'"),
@@ -101,14 +98,14 @@ SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false", "mod
 
 def trainable(*settings: str) -> None:
     recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, *settings])
-    model, objective = recipe.build(DataForm((3, 3), torch.rand(9)))
+    model, objective = recipe.build(form((3, 3), torch.rand(9)))
     bound = objective(model, torch.bernoulli(torch.full((5, 9), 0.5)), 1.0)
     bound.sum().backward()
     assert bound.shape == (5,)
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.encoder.parameters())
 
 
-@pytest.mark.parametrize("smoothing", get_args(_SmoothingName))
+@pytest.mark.parametrize("smoothing", get_args(SmoothingName))
 def test_every_smoothing_has_a_name_and_an_objective(smoothing: str) -> None:
     spike = smoothing.startswith("spike")
     if smoothing != "concrete":
@@ -118,20 +115,18 @@ def test_every_smoothing_has_a_name_and_an_objective(smoothing: str) -> None:
         trainable(f"model.smoothing={smoothing}", "model.prior=directed", "objective=marginal")
 
 
-@pytest.mark.parametrize("sampler", get_args(_SamplerName))
+@pytest.mark.parametrize("sampler", get_args(SamplerName))
 def test_every_sampler_has_a_name(sampler: str) -> None:
     recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, "model.groups=[9,9]", f"model.sampler={sampler}"])
-    made = _SAMPLERS[sampler](recipe.model)
-    state = made.start(recipe._machine())
+    made = SAMPLERS[sampler](recipe.model)
+    state = made.start(machine(recipe.model))
     assert made.samples(state).shape == (3, 18)
 
 
 def test_a_graph_prior_is_of_hardware_or_of_a_file_of_edges(tmp_path: Path) -> None:
     (tmp_path / "ring.csv").write_text("".join(f"{i},{(i + 1) % 8}\n" for i in range(8)))
     trainable("model.prior=graph", f"model.graph={tmp_path / 'ring.csv'}")
-    zephyr, _ = override(catalogue.find("quick/zephyr", "tiny"), ["model.chains=2"]).build(
-        DataForm((3, 3), torch.rand(9))
-    )
+    zephyr, _ = override(catalogue.find("quick/zephyr", "tiny"), ["model.chains=2"]).build(form((3, 3), torch.rand(9)))
     assert zephyr.prior.machine.bits == 160
     assert int(zephyr.prior.machine.mask.sum()) == 1224
     with pytest.raises(InputError, match="zephyr-1 has 48 nodes and model.groups hold 8 bits"):
@@ -143,13 +138,13 @@ def test_a_graph_prior_is_of_hardware_or_of_a_file_of_edges(tmp_path: Path) -> N
 
 
 def test_annealing_beta_sharpens_every_smoothing_that_has_one() -> None:
-    for smoothing in get_args(_SmoothingName):
-        made = _SMOOTHINGS[smoothing](5.0)
+    for smoothing in get_args(SmoothingName):
+        made = SMOOTHINGS[smoothing](5.0)
         if smoothing == "straight-through":
             with pytest.raises(InputError, match="no inverse temperature"):
                 made.sharpened(8.0)
         else:
-            assert made.sharpened(8.0) == _SMOOTHINGS[smoothing](8.0)
+            assert made.sharpened(8.0) == SMOOTHINGS[smoothing](8.0)
 
 
 def test_unknown_recipes_name_the_nearest() -> None:

@@ -18,7 +18,8 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation import measuring
 from dvaepp.experiments import page
 from dvaepp.experiments.catalogue import find
-from dvaepp.experiments.pictures import Curve, curves, grid, reconstructions, samples, save_grid, signed
+from dvaepp.experiments.pictures import grid, reconstructions, samples, save_grid, signed
+from dvaepp.experiments.plots import Curve, curves
 from dvaepp.experiments.recipe import override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run, evaluate

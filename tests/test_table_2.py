@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import dvaepp
 from dvaepp.data.dataset import Dataset
 from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import DataForm, Recipe
+from dvaepp.experiments.construction import DataForm
+from dvaepp.experiments.recipe import Recipe
 from dvaepp.training import Objective, Trainer
 
 PIXELS, NETWORKS, COLUMNS = 784, ("linear-1", "linear-2", "nonlinear-1", "nonlinear-2"), ("rbm", "joint", "marginal")
@@ -23,7 +24,7 @@ def recipe(network: str, column: str, data: str = "mnist-static", size: Any = "p
 
 
 def form() -> DataForm:
-    return DataForm((28, 28), mean())
+    return DataForm((28, 28), mean(), torch.ones(PIXELS))
 
 
 def mean() -> Tensor:

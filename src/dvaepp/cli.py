@@ -85,7 +85,11 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
     evaluate.add_argument("--results", metavar="FOLDER", help="keep the scores there too, as RECIPE/seedN.json")
 
-    sample = command("sample", "pictures from the prior, a row for each prior sample; .npz for arrays")
+    sample = command(
+        "sample",
+        "pictures from the prior, a row for each prior sample: its mean, then draws, or of a convolutional run a mean "
+        "for each draw of local variables; .npz for arrays",
+    )
     _run(sample)
     _model_choice(sample)
     _seed(sample)
@@ -112,15 +116,20 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
 
     table = command("table", "results at hand beside the paper's, as Markdown")
-    table.add_argument("number", choices=["2"], help="of the paper's table")
+    table.add_argument("number", choices=["2", "3"], help="of the paper's table")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
     table.add_argument("-o", "--output", metavar="FILE", help="write it there")
 
-    figure = command("figure", "the paper's figures about smoothings, as PNG and SVG")
-    figure.add_argument("name", choices=["1", "concrete"], help="figure 1, or Concrete's comparison (Appendix C)")
-    figure.add_argument(
-        "-o", "--output", metavar="FILE", help=".png, .svg, or no suffix for both (default: figure-NAME)"
-    )
+    figure = command("figure", "the paper's figures: about smoothings, as PNG and SVG, or of a convolutional run")
+    choices = "figure 1, Concrete's comparison (Appendix C), or figure 4: a row one z ~ p(z), its columns h ~ p(h | z)"
+    figure.add_argument("name", choices=["1", "concrete", "4"], help=choices)
+    output = ".png, .svg, or no suffix for both (default: figure-NAME); of figure 4 an image (default: figure-4.png)"
+    figure.add_argument("-o", "--output", metavar="FILE", help=output)
+    figure.add_argument("--run", help="a run folder; figure 4 needs it, and the options below go with it")
+    figure.add_argument("--rows", type=_positive, help="samples of the prior (default 5)")
+    figure.add_argument("--columns", type=_positive, help="samples of local variables for each (default 5)")
+    _model_choice(figure)
+    _seed(figure)
 
     prior = command("prior", "a run's Boltzmann machine, for samplers elsewhere: JSON with energies as Ising or QUBO")
     _run(prior)

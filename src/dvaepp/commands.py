@@ -20,11 +20,13 @@ from dvaepp.experiments import catalogue, results
 from dvaepp.experiments import run as runs
 from dvaepp.experiments.codes import read_codes
 from dvaepp.experiments.figures import write_figure
-from dvaepp.experiments.pictures import grid, samples, save_grid
-from dvaepp.experiments.recipe import EvaluationSettings, Recipe, override
+from dvaepp.experiments.pictures import grid, local_samples, samples, save_grid, white
+from dvaepp.experiments.recipe import Recipe, override
 from dvaepp.experiments.report import write_report
 from dvaepp.experiments.run import Run
+from dvaepp.experiments.settings import EvaluationSettings
 from dvaepp.latent.exchange import write_model
+from dvaepp.latent.normal import NormalPrior
 from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.latent.quadratic import to_ising, to_qubo
 from dvaepp.storage import check_target, locked, replacing, write_json, write_text
@@ -123,18 +125,20 @@ def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> N
 
 def sample(arguments: Namespace) -> None:
     """Pictures or arrays from the prior."""
-    trained = Run(Path(arguments.run)).model(arguments.last, arguments.device)
-    path = Path(arguments.output)
-    drawn = samples(trained.model, arguments.rows, arguments.columns, arguments.seed).cpu()
-    if path.suffix == ".npz":
-        means, draws = drawn[:, 0], drawn[:, 1:]
-        _write_npz(
-            path,
-            means=means.reshape(-1, *trained.shape).numpy(),
-            samples=draws.reshape(*draws.shape[:2], *trained.shape).numpy(),
-        )
+    run = Run(Path(arguments.run))
+    trained, path = run.model(arguments.last, arguments.device), Path(arguments.output)
+    size = (arguments.rows, arguments.columns, arguments.seed)
+    if run.recipe.model.convolutional is not None:
+        means, draws = local_samples(trained.model, *size)
+        shown = means
     else:
-        _write_picture(path, drawn, trained.shape)
+        shown = samples(trained.model, *size)
+        means, draws = shown[:, 0], shown[:, 1:]
+    if path.suffix == ".npz":
+        arrays = {"means": means, "samples": draws}
+        _write_npz(path, **{name: x.reshape(*x.shape[:-1], *trained.shape).numpy() for name, x in arrays.items()})
+    else:
+        _write_picture(path, shown, trained.shape, run.recipe)
 
 
 def encode(arguments: Namespace) -> None:
@@ -148,7 +152,9 @@ def encode(arguments: Namespace) -> None:
             split = getattr(known, arguments.data)
             x = known.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
         else:
-            bits, shape = data.read_examples(_existing(arguments.data), settings.binarise, settings.threshold)
+            bits, shape = data.read_examples(
+                _existing(arguments.data), settings.binarise, settings.threshold, settings.kind
+            )
             if shape != trained.shape:
                 raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model {trained.shape}")
             x = bits.float()
@@ -165,6 +171,8 @@ def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
     run = Run(Path(arguments.run))
     trained = run.model(arguments.last, arguments.device)
+    if isinstance(trained.model.prior, NormalPrior):
+        raise InputError(f"the global variables of {arguments.run} are normal: they have no codes of bits to decode")
     codes = read_codes(_existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
     with measuring(trained.model, 0):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
@@ -175,7 +183,7 @@ def decode(arguments: Namespace) -> None:
     else:
         columns = min(len(means), 10)
         blank = means.new_zeros(-len(means) % columns, means.shape[1])
-        _write_picture(path, torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape)
+        _write_picture(path, torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape, run.recipe)
 
 
 def report(arguments: Namespace) -> None:
@@ -188,7 +196,7 @@ def report(arguments: Namespace) -> None:
 
 def table(arguments: Namespace) -> None:
     """The table of results."""
-    text = results.table(Path(arguments.results))
+    text = results.table(Path(arguments.results), arguments.number)
     if arguments.output:
         write_text(Path(arguments.output), text)
     else:
@@ -197,8 +205,25 @@ def table(arguments: Namespace) -> None:
 
 def figure(arguments: Namespace) -> None:
     """A figure of the paper."""
+    if arguments.name == "4":
+        _figure_4(arguments)
+        return
+    for option in ("run", "rows", "columns"):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"figure {arguments.name} is not of a run: --{option} goes with figure 4")
     for path in write_figure(arguments.name, Path(arguments.output or f"figure-{arguments.name}")):
         console.print(f"wrote {path}")
+
+
+def _figure_4(arguments: Namespace) -> None:
+    if arguments.run is None:
+        raise InputError("figure 4 shows samples of a trained model: --run names its folder")
+    run = Run(Path(arguments.run))
+    trained = run.model(arguments.last, arguments.device)
+    if run.recipe.model.convolutional is None:
+        raise InputError(f"figure 4 varies local variables, and the model of {arguments.run} has none")
+    shown, _ = local_samples(trained.model, arguments.rows or 5, arguments.columns or 5, arguments.seed)
+    _write_picture(Path(arguments.output or "figure-4.png"), shown, trained.shape, run.recipe)
 
 
 def prior(arguments: Namespace) -> None:
@@ -274,9 +299,9 @@ def _existing(name: str) -> Path:
     return path
 
 
-def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...]) -> None:
+def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], recipe: Recipe) -> None:
     """(rows, columns, pixels) as a grid of images."""
-    save_grid(path, grid(drawn, shape))
+    save_grid(path, grid(drawn, shape, white(recipe)))
     console.print(f"wrote {path}")
 
 

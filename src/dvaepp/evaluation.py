@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +22,7 @@ from dvaepp.latent.partition import LogPartition
 from dvaepp.latent.priors import BoltzmannPrior, Prior
 from dvaepp.models.trace import Model
 from dvaepp.objectives.bounds import log_weight
+from dvaepp.storage import load_tensors, save_tensors
 
 ACTIVE_VARIANCE = 0.01
 """A bit is active when the variance over x of E[q(z = 1 | x)] is above this (Burda et al. 2015)."""
@@ -52,6 +55,10 @@ class Scores:
     num_samples: int
     log_partition: LogPartition
     group_sizes: tuple[int, ...]
+    local_variances: tuple[Float[Tensor, " dimensions"], ...] = ()
+    """For every local group, Var_x(E[h | x, ...]) of each variable at each location."""
+    values: int = 0
+    """Numbers in an example, for bits per dimension."""
 
     def numbers(self) -> dict[str, float]:
         """By name: nats, but for counts and effective sample sizes. The NLL is given at both ends of log Z too."""
@@ -72,6 +79,11 @@ class Scores:
             **({f"kl_{k + 1}": float(term) for k, term in enumerate(terms)} if len(terms) > 1 else {}),
             **{f"kl_local_{j + 1}": float(term) for j, term in enumerate(local)},
             **{f"active_units_{k + 1}": float(units.sum()) for k, units in enumerate(active)},
+            **{
+                f"active_local_{j + 1}": float((variances > ACTIVE_VARIANCE).sum())
+                for j, variances in enumerate(self.local_variances)
+            },
+            **({"bits_per_dimension": nll / (self.values * math.log(2))} if self.values else {}),
             "effective_sample_size": float(e.effective_sample_size.mean()),
             "log_z": log_z.value,
             "log_z_standard_error": log_z.standard_error,
@@ -121,11 +133,13 @@ def score(
     seed: int = 0,
     megabytes: int | float = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    kept: KeptScores | None = None,
 ) -> Scores:
     """Score every example with `num_samples` importance samples each, K and examples in pieces of about `megabytes`.
 
-    The prior's `log_partition` must have been estimated for its parameters as they are. `seed` decides the draws. Of
-    several processes each scores a part, with draws of its own; all return the scores of all examples, in order.
+    The prior's `log_partition` must have been estimated for its parameters as they are. `seed` decides the draws. What
+    `kept` holds is not scored again. Of several processes each scores a part, with draws of its own; all return the
+    scores of all examples, in order.
     """
     if not isinstance(num_samples, int) or num_samples < 1:
         raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
@@ -135,29 +149,113 @@ def score(
         raise InputError(
             "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() before score()"
         )
-    rows = max(1, int(megabytes * 2**20 / (4 * 8 * x.shape[1])))
-    part, pieces = distributed.own(x), []
-    with measuring(model, distributed.own_seed(seed)):
-        for piece in torch.split(part, max(1, rows // num_samples)) if len(part) else ():
-            pieces.append(_score_piece(model, piece, num_samples, max(1, rows // len(piece))))
-            progress(sum(len(p.elbo) for p in pieces), len(part))
-        sizes = model(x[:1], hard).posterior.sizes
-    everyone = distributed.gather([[getattr(p, f.name).cpu() for f in fields(ExampleScores)] for p in pieces])
-    joined = map(torch.cat, zip(*itertools.chain(*everyone), strict=True))
-    return Scores(ExampleScores(*joined), num_samples, model.prior.log_partition, sizes)
+    rows = max(1, int(megabytes * 2**20 / (4 * max(8 * x.shape[1], model.numbers_per_draw))))
+    part, found = distributed.own(x), kept.load() if kept else _Found()
+    with measuring(model, seed):
+        for piece in torch.split(part[found.count :], max(1, rows // num_samples)) if len(part) > found.count else ():
+            torch.manual_seed(_stream(seed, found.count))
+            found.add(*_score_piece(model, piece, num_samples, max(1, rows // len(piece))))
+            progress(found.count, len(part))
+            if kept:
+                kept.save(found)
+        shown = model(x[:1], hard)
+    everyone = [each for each in distributed.gather(found) if each.count]
+    joined = map(torch.cat, zip(*(each.examples for each in everyone), strict=True))
+    moments = torch.stack([each.moments for each in everyone]).sum(0)
+    sizes = tuple(group.mean.shape[1] for group in shown.local)
+    return Scores(
+        ExampleScores(*joined),
+        num_samples,
+        model.prior.log_partition,
+        shown.posterior.sizes,
+        torch.split(_variances(moments, len(x)), list(sizes)),
+        x.shape[1],
+    )
 
 
-def _score_piece(model: Model, x: Float[Tensor, "n pixels"], num_samples: int, most: int) -> ExampleScores:
-    """Scores of a few examples, at most `most` importance samples at a time."""
+def _stream(seed: int, start: int) -> int:
+    """A seed for the draws of the examples from `start` on: their own, whatever was scored before."""
+    return int(np.random.SeedSequence([seed, distributed.rank(), start]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _variances(moments: Float[Tensor, "3 dimensions"], n: int) -> Float[Tensor, " dimensions"]:
+    """The covariance of two draws' means from their sums and the sum of their products, as in `unit_variances`."""
+    first, second, product = moments
+    return torch.div(product - first * second / n, max(n - 1, 1))
+
+
+class _Found:
+    """Scores of the first examples of a part, and sums of what is not kept for each example."""
+
+    def __init__(self) -> None:
+        self.examples: list[Tensor] = []
+        self.moments = torch.zeros(3, 0, dtype=torch.float64)
+
+    @property
+    def count(self) -> int:
+        """How many examples have been scored."""
+        return len(self.examples[0]) if self.examples else 0
+
+    def add(self, examples: ExampleScores, moments: Float[Tensor, "3 dimensions"]) -> None:
+        """Add the scores of those that follow."""
+        new = [getattr(examples, f.name).cpu() for f in fields(ExampleScores)]
+        self.examples = list(map(torch.cat, zip(self.examples, new, strict=True))) if self.examples else new
+        self.moments = self.moments + moments.cpu() if self.moments.numel() else moments.cpu()
+
+
+@dataclass
+class KeptScores:
+    """A file that holds the scores of the first examples while the others are scored, at most every `seconds`.
+
+    `about` is plain JSON that says what is scored and how; a file about anything else is begun anew. Each of several
+    processes has a file of its own.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if distributed.world() > 1:
+            self.path = self.path.with_stem(f"{self.path.stem}.{distributed.rank()}of{distributed.world()}")
+        self._saved = time.monotonic()
+
+    def load(self) -> _Found:
+        """What the file holds, or nothing."""
+        found = _Found()
+        if self.path.exists():
+            tensors, about = load_tensors(self.path)
+            if about == self.about:
+                found.examples = [tensors[f.name] for f in fields(ExampleScores)]
+                found.moments = tensors["moments"]
+        return found
+
+    def save(self, found: _Found) -> None:
+        """Replace the file, unless that was done just now."""
+        if time.monotonic() - self._saved >= self.seconds:
+            names = [f.name for f in fields(ExampleScores)]
+            tensors = {**dict(zip(names, found.examples, strict=True)), "moments": found.moments}
+            save_tensors(self.path, tensors, self.about)
+            self._saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+
+def _score_piece(
+    model: Model, x: Float[Tensor, "n pixels"], num_samples: int, most: int
+) -> tuple[ExampleScores, Float[Tensor, "3 dimensions"]]:
+    """Scores of a few examples, at most `most` importance samples at a time, and moments of local variables' means."""
     first, second, total = (x.new_full((len(x),), start, dtype=torch.float64) for start in (-math.inf, -math.inf, 0))
     for start in range(0, num_samples, most):
         count = min(most, num_samples - start)
-        log_w = log_weight(model, x.repeat_interleave(count, 0), hard).view(len(x), count).double()
+        log_w = log_weight(model, x, hard, count).view(len(x), count).double()
         first = torch.logaddexp(first, log_w.logsumexp(1))
         second = torch.logaddexp(second, (2 * log_w).logsumexp(1))
         total = total + log_w.sum(1)
     trace, again = model(x, hard), model(x, hard)
-    return ExampleScores(
+    scores = ExampleScores(
         log_likelihood=first - math.log(num_samples),
         elbo=total / num_samples,
         effective_sample_size=torch.exp(2 * first - second),
@@ -166,3 +264,5 @@ def _score_piece(model: Model, x: Float[Tensor, "n pixels"], num_samples: int, m
         local_kl_terms=trace.local_kl_terms(),
         mu=torch.stack([trace.posterior.mu, again.posterior.mu], 1),
     )
+    means = [torch.cat([x.new_zeros(len(x), 0), *(g.mean for g in each.local)], 1).double() for each in (trace, again)]
+    return scores, torch.stack([means[0].sum(0), means[1].sum(0), (means[0] * means[1]).sum(0)])

@@ -34,6 +34,8 @@ class TrainingSettings(BaseModel):
     """Weigh the KL of local groups while the KL weight is below 1, so that all of them come to be used (Appendix H)."""
     beta: tuple[PositiveFloat, PositiveFloat] | None = None
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
+    compile: bool = False
+    """Compile the residual cells: faster once the first step has taken its minute or two."""
     log_every: int = Field(100, ge=1, le=10**12)
     validate_every: int = Field(1000, ge=1, le=10**12)
     """Steps between validations and between checkpoints."""

@@ -23,6 +23,7 @@ from dvaepp.evaluation import estimate_log_partition, measuring, score
 from dvaepp.latent.partition import LogPartition
 from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.models.trace import Model
+from dvaepp.networks.compilation import compile_cells
 from dvaepp.schedule import BatchOrder, TrainingSettings
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 
@@ -60,6 +61,8 @@ class Trainer:
             self.about["categories"] = data.categories
         self.device = next(model.parameters()).device
         distributed.synchronise_batch_norm(model)
+        if settings.compile:
+            compile_cells(model)
         self._averaged_loss = distributed.averaging(model, self._loss)
         if distributed.world() > 1:
             torch.manual_seed(distributed.own_seed(seed))

@@ -87,6 +87,14 @@ class Dataset:
         total = self.train.sum(0, dtype=torch.float64 if self.kind == "real" else torch.int64).double()
         return (total / (len(self.train) * (255 if self.dynamic else 1))).float()
 
+    @property
+    def sd(self) -> Float[Tensor, " pixels"]:
+        """Standard deviation of each value over train; 1 where it is 0, and for bits."""
+        if self.kind == "bits":
+            return torch.ones(self.pixels)
+        sd = self.train.double().std(0, correction=0).float()
+        return torch.where(sd > 0, sd, 1.0)
+
     def batch(self, indices: Tensor) -> Float[Tensor, "batch pixels"]:
         """Examples of train at `indices` (batch,), as the likelihood takes them: levels stay 0..255.
 

@@ -81,11 +81,11 @@ def panels(figures: Iterable[str], widths: Iterable[int]) -> str:
 
 
 def picture(image: Image.Image, alternative: str) -> str:
-    """An image within the page: a grey one keeps its size, a coloured one fills its column."""
+    """An image within the page: one that is transparent in parts fills its column, others keep their size."""
     file = BytesIO()
     image.save(file, "PNG", optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
-    kind, size = "ink" if image.mode == "L" else "fill", f'width="{image.width}" height="{image.height}"'
+    kind, size = "fill" if image.mode == "RGBA" else "ink", f'width="{image.width}" height="{image.height}"'
     return f'<img class="{kind}" {size} alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
 
 

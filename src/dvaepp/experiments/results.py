@@ -1,18 +1,21 @@
-"""The table of results that are at hand beside the paper's, as Markdown."""
+"""The tables of results that are at hand beside the paper's, as Markdown."""
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dvaepp.errors import InputError
-from dvaepp.experiments import table_2
+from dvaepp.experiments import table_2, table_3
 from dvaepp.experiments.catalogue import find
 from dvaepp.experiments.recipe import Recipe, recipe_from
 from dvaepp.experiments.run import Result, read_result
 
-_HEADING = """# Table 2: NLL on test data, nats, z binary
+_HEADING_2 = """# Table 2: NLL on test data, nats, z binary
 
 Made by `dvaepp table 2 -o docs/results.md` from the files under `results/`, which hold the commands that repeat them.
 With one seed, ± is the standard error over test examples; with more, the standard deviation over seeds. Rows whose
@@ -21,19 +24,58 @@ steps differ from the paper's are not comparable with it.
 | recipe | ours | steps, samples | seeds | log Z ± error | paper (1,000,000 steps, 4,000 samples, five runs) |
 |---|---|---|---|---|---|
 """
+_HEADING_3 = """# Table 3: NLL on test data, nats (CIFAR-10: bits per dimension), discrete variables binary
+
+Made by `dvaepp table 3` from the files under `results/`, which hold the commands that repeat them. With one seed, ± is
+the standard error over test examples; with more, the standard deviation over seeds. Rows whose steps differ from the
+paper's are not comparable with it, nor are those without a number of the paper's: other data, or ablations.
+
+| recipe | ours | steps, samples | seeds | log Z ± error | paper (1,000,000 steps, 4,000 samples) |
+|---|---|---|---|---|---|
+"""
+_CIFAR_NATS = 32 * 32 * 3 * math.log(2)
+"""Nats in one bit per dimension."""
 
 
-def table(folder: Path) -> str:
-    """Table 2 in Markdown, a row for each recipe with results under `folder`; InputError where there are none."""
+@dataclass(frozen=True)
+class _Row:
+    """A recipe that may have results: what the paper says, the unit of both in nats, and its decimals."""
+
+    name: str
+    paper: str
+    unit: float = 1.0
+    decimals: int = 2
+
+
+def table(folder: Path, number: str = "2") -> str:
+    """A table in Markdown, a row for each recipe with results under `folder`; InputError where there are none."""
+    heading, known = _TABLES[number]
     rows = []
-    for cell, columns in table_2.PAPER.items():
-        for column, paper in columns.items():
-            name = f"table-2/{cell}/{column}"
-            results = [_result(path, name) for path in sorted((folder / name).glob("seed*.json"))]
-            rows += [_row(name, results, paper)] if results else []
+    for row in known():
+        results = [_result(path, row.name) for path in sorted((folder / row.name).glob("seed*.json"))]
+        rows += [_line(row, results)] if results else []
     if not rows:
-        raise InputError(f"{folder} holds no results of Table 2; `dvaepp evaluate RUN --results {folder}` makes them")
-    return _HEADING + "\n".join(rows) + "\n"
+        made = f"`dvaepp evaluate RUN --results {folder}` makes them"
+        raise InputError(f"{folder} holds no results of Table {number}; {made}")
+    return heading + "\n".join(rows) + "\n"
+
+
+def _table_2() -> Iterator[_Row]:
+    for cell, columns in table_2.PAPER.items():
+        for column, (mean, deviation) in columns.items():
+            yield _Row(f"table-2/{cell}/{column}", f"{mean:.2f} ± {deviation:.2f}")
+
+
+def _table_3() -> Iterator[_Row]:
+    """The rows of each data set, then its ablations."""
+    for data in table_3.DATA:
+        unit = (_CIFAR_NATS, 3) if data == "cifar10" else (1.0, 2)
+        for row in (*table_3.ROWS, *table_3.ABLATIONS):
+            paper = table_3.PAPER.get(data, {}).get(row)
+            yield _Row(f"table-3/{data}/{row}", "–" if paper is None else f"{paper:.2f}", *unit)
+
+
+_TABLES = {"2": (_HEADING_2, _table_2), "3": (_HEADING_3, _table_3)}
 
 
 def _result(path: Path, name: str) -> Result:
@@ -54,14 +96,15 @@ def _but_steps(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"training": {"steps"}})
 
 
-def _row(name: str, results: list[Result], paper: tuple[float, float]) -> str:
+def _line(row: _Row, results: list[Result]) -> str:
     scores = [result.scores for result in results]
     nlls = [score["nll"] for score in scores]
     spread = statistics.stdev(nlls) if len(nlls) > 1 else scores[0]["nll_standard_error"]
     examples = " or ".join(sorted({f"{score['examples']:,.0f}" for score in scores}))
-    ours = f"{statistics.mean(nlls):.2f} ± {spread:.2f} ({examples} examples)"
+    nll, error = (f"{value / row.unit:.{row.decimals}f}" for value in (statistics.mean(nlls), spread))
     effort = {f"{result.steps:,}, {result.scores['samples']:.0f}" for result in results}
     seeds = ", ".join(str(result.seed) for result in results)
     log_z = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
-    cells = (f"`{name}`", ours, "; ".join(sorted(effort)), seeds, log_z, f"{paper[0]:.2f} ± {paper[1]:.2f}")
+    ours = f"{nll} ± {error} ({examples} examples)"
+    cells = (f"`{row.name}`", ours, "; ".join(sorted(effort)), seeds, log_z, row.paper)
     return f"| {' | '.join(cells)} |"

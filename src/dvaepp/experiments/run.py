@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,10 @@ import dvaepp
 from dvaepp import distributed
 from dvaepp.data import NAMES, Dataset
 from dvaepp.errors import InputError
-from dvaepp.evaluation import Scores, estimate_log_partition, score
-from dvaepp.experiments.recipe import DataForm, EvaluationSettings, Recipe, recipe_from
+from dvaepp.evaluation import KeptScores, Scores, estimate_log_partition, score
+from dvaepp.experiments.construction import DataForm
+from dvaepp.experiments.recipe import Recipe, recipe_from
+from dvaepp.experiments.settings import EvaluationSettings
 from dvaepp.models.trace import Model
 from dvaepp.storage import load_tensors, read_json, read_lines, write_json
 from dvaepp.training import Metrics, Trainer, check_origin, load_model
@@ -190,7 +193,7 @@ class Run:
         torch.manual_seed(self.seed)
         model, objective = self.recipe.build(form_of(data))
         trainer = Trainer(
-            model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self._origin()
+            model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin()
         )
         if trainer.checkpoint.exists():
             trainer.restore()
@@ -205,9 +208,10 @@ class Run:
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
         tensors, about = load_tensors(path, lambda name: name.startswith("model."))
-        check_origin(path, about, self._origin())
+        check_origin(path, about, self.origin())
         shape = tuple(about["shape"])
-        model, _ = self.recipe.build(DataForm(shape, torch.zeros(math.prod(shape)), about.get("categories", 2)))
+        ones = torch.ones(math.prod(shape))
+        model, _ = self.recipe.build(DataForm(shape, ones, ones, about.get("categories", 2)))
         load_model(model, path, tensors, about)
         if self.recipe.training.beta is not None:
             model.smoothing = model.smoothing.sharpened(self.recipe.training.beta[1])
@@ -219,7 +223,7 @@ class Run:
             raise InputError(f"{self.data.name} is no longer the data that {self.folder} was trained on")
         return self.data
 
-    def _origin(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, Any]:
         return {"recipe": self.record.recipe, "seed": self.seed}
 
     def metrics(self) -> list[Metrics]:
@@ -241,7 +245,7 @@ class Run:
 
 def form_of(data: Dataset) -> DataForm:
     """What of the data a model is built for."""
-    return DataForm(data.shape, data.mean, data.categories if data.kind == "categories" else 2)
+    return DataForm(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
 
 
 def _device(name: str) -> torch.device:
@@ -262,9 +266,13 @@ def evaluate(
     last: bool,
     device: str | None = None,
     command: str,
-    **progress: Any,
+    megabytes: float = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Scores, dict[str, Any]]:
-    """Score a run's model on a split, with a fresh log Z; also as the JSON object that `results/` keeps."""
+    """Score a run's model on a split, with a fresh log Z; also as the JSON object that `results/` keeps.
+
+    What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was.
+    """
     trained = run.model(last, device)
     examples = getattr(run.data_for(trained), split)
     if settings.examples is not None and settings.examples < len(examples):
@@ -278,7 +286,21 @@ def evaluate(
         repeats=settings.repeats,
         thorough=settings.thorough,
     )
-    scores = score(trained.model, examples.float().to(trained.device), settings.samples, seed=seed, **progress)
+    about = {
+        **run.origin(),
+        "data": trained.data,
+        "step": trained.step,
+        "split": split,
+        "evaluation_seed": seed,
+        "samples": settings.samples,
+        "examples": len(examples),
+        "log_z": log_z.value,
+        "megabytes": megabytes,
+    }
+    kept = KeptScores(run.folder / "scores-so-far.safetensors", about)
+    x = examples.float().to(trained.device)
+    scores = score(trained.model, x, settings.samples, seed=seed, megabytes=megabytes, progress=progress, kept=kept)
+    kept.clear()
     result = {
         "recipe": run.recipe.name,
         "settings": run.record.recipe,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dvaepp.experiments.recipe import DataSettings, EvaluationSettings, ModelSettings, Recipe
+from dvaepp.experiments.recipe import Recipe
+from dvaepp.experiments.settings import DataSettings, EvaluationSettings, ModelSettings
 from dvaepp.schedule import TrainingSettings
 
 Size = Literal["tiny", "small", "paper"]

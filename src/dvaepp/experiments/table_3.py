@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dvaepp.experiments.recipe import ConvolutionalSettings, DataSettings, EvaluationSettings, ModelSettings, Recipe
+from dvaepp.experiments.recipe import Recipe
+from dvaepp.experiments.settings import ConvolutionalSettings, DataSettings, EvaluationSettings, ModelSettings
 from dvaepp.experiments.table_2 import Size
 from dvaepp.schedule import TrainingSettings
 

@@ -161,7 +161,7 @@ class ConvolutionalVAE(Model):
         tower: nn.Module,
         encoder: HierarchicalEncoder | NormalEncoder,
         prior: Prior,
-        generator: nn.Module,
+        generator: Generator,
         hierarchy: LocalHierarchy,
         decoder: nn.Module,
         smoothing: Smoothing,
@@ -173,17 +173,27 @@ class ConvolutionalVAE(Model):
         self.smoothing = smoothing
         self.precision = precision
 
-    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
-        """Encode x, draw zeta and h under `smoothing` (the model's own by default), decode them."""
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+        """Encode x, draw zeta and h under `smoothing` (the model's own by default), decode them.
+
+        Features of x are computed once, however many draws there are.
+        """
         smoothing = smoothing or self.smoothing
         self._check(x)
         frozen = not (self.encoder.reparameterised(smoothing) and self.hierarchy.kind.reparameterised(smoothing))
         with reduced(self.precision, x):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                local, top = self._features(x)
+                local, top = (features.repeat_interleave(draws, 0) for features in self._features(x))
                 posterior = self.encoder(top, smoothing)
             state, groups = self.hierarchy(self.generator(posterior.zeta), smoothing, local, frozen)
             return Trace(posterior, self.decoder(state), groups)
+
+    @property
+    def numbers_per_draw(self) -> int:
+        """What q and p of all local groups keep, and eight tensors of features at the largest scale."""
+        hierarchy = self.hierarchy
+        kept = len(hierarchy.cells) * hierarchy.variables * (6 * hierarchy.kind.width + 1) * self.generator.size**2
+        return kept + 8 * self.grid.size**2 * max(self.grid.values, 4)
 
     def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
         """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
@@ -260,6 +270,7 @@ def convolutional_vae(
         sizes.cells,
         sizes.squeeze_excite,
     )
+    _check_fit(grid, likelihood, sizes)
     channels = sizes.channels_at(grid.size)
     at_local = channels[local_scale]
     decoder: nn.Module
@@ -289,6 +300,18 @@ def convolutional_vae(
         weight = convolution.weight
         weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     return model
+
+
+def _check_fit(grid: Grid, likelihood: Likelihood, sizes: ConvolutionalSizes) -> None:
+    local, top, stem = sizes.local, sizes.top, sizes.stem
+    powers = all(n > 0 and n.bit_count() == 1 for n in (local, top, stem))
+    if not powers or not grid.size // stem >= local >= top:
+        raise InputError(
+            f"local={local}, top={top} and stem={stem} must be powers of two with {grid.size} / stem >= local >= top "
+            f"for images of {grid.height} x {grid.width} pixels"
+        )
+    if likelihood.values != grid.values:
+        raise InputError(f"{likelihood} is for {likelihood.values} values a pixel, but the images have {grid.values}")
 
 
 def _global_encoder(

@@ -104,12 +104,12 @@ class FeedForwardVAE(Model):
         self.smoothing = smoothing
         self.likelihood = likelihood
 
-    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
         """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
         dtype = next(self.parameters()).dtype
         if x.ndim != 2 or not len(x) or x.dtype != dtype:
             raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
-        posterior = self.encoder(x, smoothing or self.smoothing)
+        posterior = self.encoder(x.repeat_interleave(draws, 0), smoothing or self.smoothing)
         likelihood = self.decode(posterior.zeta)
         if likelihood.event_shape != x.shape[1:]:
             raise InputError(

@@ -59,8 +59,16 @@ class Model(nn.Module, ABC):
     __call__: Callable[..., Trace]
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None) -> Trace:
-        """One pass: draw zeta given x under the smoothing (the model's own by default), decode it."""
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+        """One pass: draw zeta given x under the smoothing (the model's own by default), decode it.
+
+        With several draws for each x the trace's batch is draws times as large, x by x.
+        """
+
+    @property
+    def numbers_per_draw(self) -> int:
+        """About how many numbers a pass without gradients holds for each draw, where they are many more than x's."""
+        return 0
 
     @abstractmethod
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,15 +16,34 @@ from dvaepp.errors import InputError
 class Affine(nn.Module):
     """scale x + shift with fixed constants: centring of inputs, the decoder's fixed output bias."""
 
-    def __init__(self, shift: Float[Tensor, " features"], scale: float = 1.0) -> None:
+    def __init__(self, shift: Float[Tensor, " features"], scale: float | Float[Tensor, " features"] = 1.0) -> None:
         super().__init__()
         self.shift: Tensor
+        self.scale: float | Tensor
         self.register_buffer("shift", shift)
-        self.scale = scale
+        if isinstance(scale, Tensor):
+            self.register_buffer("scale", scale)
+        else:
+            self.scale = scale
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         """scale x + shift."""
+        if isinstance(self.scale, Tensor):
+            return torch.addcmul(self.shift, self.scale, x)
         return torch.add(self.shift, x, alpha=self.scale)
+
+
+class OneHot(nn.Module):
+    """[x, zeta] -> [1[x_1 = 0], 1[x_1 = 1], ..., 1[x_n = K - 1], zeta], for n categorical values x of K categories."""
+
+    def __init__(self, values: int, categories: int) -> None:
+        super().__init__()
+        self.values, self.categories = values, categories
+
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """The columns, one for each value and category, then what follows x."""
+        columns = F.one_hot(x[..., : self.values].long(), self.categories).flatten(-2).to(x.dtype)
+        return torch.cat([columns, x[..., self.values :]], -1)
 
 
 def centring(mean: Float[Tensor, " pixels"], latents: int) -> Affine:

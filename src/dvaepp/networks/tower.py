@@ -80,7 +80,7 @@ class Generator(nn.Module):
         squeeze_excite: bool = True,
     ) -> None:
         super().__init__()
-        self.shape = (channels[top], top, top)
+        self.shape, self.size = (channels[top], top, top), local
         self.enter = nn.Linear(bits, channels[top] * top**2)
         self.up = Stairs(channels, top, local, cells, squeeze_excite)
 

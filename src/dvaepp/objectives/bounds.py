@@ -92,34 +92,41 @@ def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:
         )
 
 
-def log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
-    """log p(x | zeta) + log p(zeta) - log q(zeta | x) for one draw zeta ~ q(zeta | x) under the smoothing.
+def log_weight(
+    model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing, draws: int = 1
+) -> Float[Tensor, " weights"]:
+    """log p(x | zeta) + log p(zeta) - log q(zeta | x) for each draw zeta ~ q(zeta | x) under the smoothing.
 
-    Nats, shape (batch,). With `hard`, zeta = z, and no gradient reaches the encoder: there is no reparameterisation.
-    Where p(zeta) is intractable (a soft smoothing, a large Boltzmann prior), or the smoothing has an atom, it is the
-    joint weight, without gradient. Raises InputError for Concrete with a Boltzmann prior, which has neither.
+    Nats, shape (batch * draws,), x by x; with local variables log p(h | zeta) - log q(h | x, zeta) is in it. With
+    `hard`, zeta = z, and no gradient reaches the encoder: there is no reparameterisation. Where p(zeta) is intractable
+    (a soft smoothing, a large Boltzmann prior), or the smoothing has an atom, it is the joint weight, without gradient.
+    Raises InputError for Concrete with a Boltzmann prior, which has neither.
     """
     joint = smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing))
     if joint and not isinstance(model.prior, NormalPrior):
-        return _joint_log_weight(model, x, smoothing)
-    trace = model(x, smoothing)
+        return _joint_log_weight(model, x, smoothing, draws)
+    trace = model(x, smoothing, draws)
     log_q = trace.posterior.log_prob()
     if not trace.posterior.reparameterised:
         log_q = log_q.detach()
     log_p = model.prior.log_prob(trace.posterior.zeta, smoothing)
-    return trace.likelihood.log_prob(x) + log_p - log_q + trace.local_log_ratio()
+    log_likelihood = trace.likelihood.log_prob(x.repeat_interleave(draws, 0))
+    return log_likelihood + log_p - log_q + trace.local_log_ratio()
 
 
 @torch.no_grad()
-def _joint_log_weight(model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
+def _joint_log_weight(
+    model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing, draws: int
+) -> Float[Tensor, " weights"]:
     """log p(x | zeta) + log p(z) - log q(z | x, zeta_<), (z, zeta) ~ q(z, zeta | x): r(zeta | z) cancels."""
-    trace = model(x, smoothing)
+    trace = model(x, smoothing, draws)
     q = trace.posterior
     assert isinstance(q, Posterior)
     z = torch.bernoulli(q.nu)
     log_p = model.prior.log_prob_bits(z, q.zeta)
     log_q = hard(q.logits).log_prob(z).sum(-1)
-    return trace.likelihood.log_prob(x) + log_p - log_q + trace.local_log_ratio()
+    log_likelihood = trace.likelihood.log_prob(x.repeat_interleave(draws, 0))
+    return log_likelihood + log_p - log_q + trace.local_log_ratio()
 
 
 def importance_weighted(
@@ -134,5 +141,5 @@ def importance_weighted(
     """
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
         raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
-    log_weights = log_weight(model, x.repeat_interleave(num_samples, 0), smoothing)
+    log_weights = log_weight(model, x, smoothing, num_samples)
     return torch.logsumexp(log_weights.view(len(x), num_samples), 1) - math.log(num_samples)
