@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from deep import deep_model, exact_log_likelihoods, shake
-from registry import assert_mean, boltzmann_prior, randomise
+from registry import assert_mean, batch_gradients, boltzmann_prior, forced_chains, gauss_legendre, randomise
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
@@ -16,6 +16,7 @@ from dvaepp.latent.local import BernoulliVariables, NormalVariables
 from dvaepp.latent.normal import NormalPrior
 from dvaepp.latent.overlapping import OverlappingExponential
 from dvaepp.latent.priors import BernoulliPrior
+from dvaepp.latent.smoothing import Smoothing
 from dvaepp.latent.spikes import SpikeExponential
 from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
 from dvaepp.models.likelihoods import NormalLikelihood
@@ -38,6 +39,9 @@ MODELS: dict[str, Any] = {
     "rbm-bernoulli": lambda **k: deep_model(rbm(), (1, 3), BernoulliVariables(), variables=2, stem=2, **k),
     "bernoulli-bernoulli-conditional": lambda **k: deep_model(
         bernoulli_prior(), (2, 2), BernoulliVariables(), groups=2, conditional=True, **k
+    ),
+    "chains-normal": lambda **k: deep_model(
+        forced_chains(2, 2), (2, 2), NormalVariables(), strength=0.5, squeeze_excite=False, **k
     ),
     "normal-bernoulli": lambda **k: deep_model(
         NormalPrior(2), (1, 1), BernoulliVariables(), hidden=(4,), strength=0.7, **k
@@ -103,11 +107,19 @@ def test_the_joint_bound_of_bits_is_a_bound_and_is_the_mean_log_weight(name: str
     assert bool(((bounds.mean(0) - weights.mean(0)).abs() < 5 * error).all())
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("normal")])
+@pytest.mark.parametrize(
+    ("name", "smoothing"),
+    [
+        *((name, OverlappingExponential(4.0)) for name in MODELS if not name.startswith("normal")),
+        ("rbm-normal", SpikeExponential(4.0)),
+        ("chains-normal", SpikeExponential(4.0)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 @torch.no_grad()
-def test_the_smoothed_model_has_the_likelihood_of_its_own_draws(name: str) -> None:
+def test_the_smoothed_model_has_the_likelihood_of_its_own_draws(name: str, smoothing: Smoothing) -> None:
     """p(x) of the smoothed model from z ~ p, zeta ~ r(. | z), h ~ p(h | zeta), against weights from q."""
-    model, x, smoothing = MODELS[name](), images(), OverlappingExponential(4.0)
+    model, x = MODELS[name](), images()
     z = model.prior.sample(4 * DRAWS)
     zeta = smoothing(40 * (2 * z - 1)).sample()
     state, _ = model.hierarchy(model.generator(zeta), smoothing)
@@ -122,7 +134,8 @@ def test_the_smoothed_model_has_the_likelihood_of_its_own_draws(name: str) -> No
         errors.append(w.var(0) / len(w))
     assert bool(((means[0] - means[1]).abs() < 5 * (errors[0] + errors[1]).sqrt()).all())
     model.smoothing = smoothing
-    bounds = joint_elbo(model, x.repeat_interleave(DRAWS, 0)).view(2, DRAWS)
+    bound = rolfe_elbo if smoothing.has_atom else joint_elbo
+    bounds = bound(model, x.repeat_interleave(DRAWS, 0)).view(2, DRAWS)
     assert bool((bounds.mean(1) - scale < means[0].log() + 5 * errors[0].sqrt() / means[0]).all())
 
 
@@ -249,6 +262,80 @@ def test_the_gradient_of_the_frozen_weights_is_that_of_log_p_at_the_same_draws()
     expected = (h - p).flatten(1)
     torch.testing.assert_close(by_hand, expected.mean(0))
     assert bool(((gradient - expected.mean(0)).abs() < 5 * (2 * expected.var(0) / len(h)).sqrt()).all())
+
+
+@pytest.mark.parametrize("kl_weight", [1.0, 0.3])
+def test_the_gradient_through_normal_variables_is_that_of_the_value_at_fixed_noise(kl_weight: float) -> None:
+    """All of it is reparameterised by smooth maps of noise: differences along a direction tell."""
+    model, x = MODELS["normal-normal-conditional"](), images()
+    parameters = list(model.parameters())
+    generator = torch.Generator().manual_seed(5)
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+
+    def value(bound: Any) -> Tensor:
+        torch.manual_seed(6)
+        total: Tensor = bound(model).sum()
+        return total
+
+    for bound in (
+        lambda m: joint_elbo(m, x, kl_weight),
+        lambda m: marginal_elbo(m, x, kl_weight),
+        lambda m: importance_weighted(m, x, 4),
+    ):
+        slopes = torch.autograd.grad(value(bound), parameters, allow_unused=True)
+        expected = sum(float((g * d).sum()) for g, d in zip(slopes, direction, strict=True) if g is not None)
+        ends = []
+        for step in (1e-6, -2e-6):
+            with torch.no_grad():
+                for p, d in zip(parameters, direction, strict=True):
+                    p += step * d
+                ends.append(float(value(bound)))
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p += 1e-6 * d
+        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(expected, rel=1e-4)
+
+
+class Fixed(OverlappingExponential):
+    """The overlapping exponentials with draws that are given, one group after the other."""
+
+    def with_draws(self, *draws: Tensor) -> "Fixed":
+        object.__setattr__(self, "draws", iter(draws))
+        return self
+
+    def __call__(self, logits: Tensor, validate_args: bool | None = None) -> Any:
+        made = super().__call__(logits, validate_args)
+        made.rsample = lambda: next(self.draws).view(logits.shape)
+        return made
+
+
+@pytest.mark.parametrize("name", ["joint", "marginal", "joint-rbm", "joint-warm-up"])
+def test_gradients_through_bits_average_to_that_of_the_exact_expectation(name: str) -> None:
+    """E_q[f] by quadrature over zeta_1, zeta_2 and a local bit's h, its density differentiated too."""
+    prior = boltzmann_prior(1, 1) if name == "joint-rbm" else randomise(BernoulliPrior(2), 0.8)
+    model = deep_model(prior, (1, 1), BernoulliVariables(), shape=(2, 2), channels=2, strength=0.8)
+    x = torch.tensor([[1.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
+    kl_weight = 0.4 if name == "joint-warm-up" else 1.0
+    bound = marginal_elbo if name == "marginal" else joint_elbo
+    parameters = list(model.parameters())
+
+    nodes, weights = gauss_legendre(0.0, 1.0, 3, 6)
+    zeta = torch.cartesian_prod(nodes, nodes, nodes)
+    many = x.expand(len(zeta), -1)
+    trace = model(many, Fixed(4.0).with_draws(*zeta.unbind(1)))
+    (group,) = trace.local
+    log_q = trace.posterior.log_prob() + group.q.log_prob(group.h).flatten(1).sum(1)
+    mass = torch.cartesian_prod(weights, weights, weights).prod(1) * log_q.exp()
+    assert float(mass.detach().sum()) == pytest.approx(1, abs=1e-6)
+    model.smoothing = Fixed(4.0).with_draws(*zeta.unbind(1))
+    expectation = (mass * bound(model, many, kl_weight)).sum()
+    exact = torch.cat([g.flatten() for g in torch.autograd.grad(expectation, parameters)])
+
+    model.smoothing = OverlappingExponential(4.0)
+    batch = x.expand(400, -1)
+    found = batch_gradients(lambda: bound(model, batch, kl_weight).mean(), parameters, 80)
+    assert_mean(found, exact, sigmas=5.5)
+    assert float(exact.abs().max()) > 20 * float(found.std(0).max()) / 80**0.5
 
 
 # --- balancing --------------------------------------------------------------------------------------------------------
@@ -470,3 +557,22 @@ def test_several_draws_are_those_of_each_x_in_turn() -> None:
     assert torch.equal(first[:5], first[:1].expand(5, -1))
     torch.testing.assert_close(first[[0, 5]], model(x, hard).posterior.groups[0].logits)
     assert len(trace.local[0].h.flatten(1).unique(dim=0)) == 10
+
+
+@torch.no_grad()
+def test_untrained_the_unconditional_decoder_gives_the_mean_image_and_nothing_is_said_of_x() -> None:
+    mean = torch.linspace(0, 1, 12)
+    fresh = convolutional_vae(
+        (3, 4),
+        mean,
+        prior=BernoulliPrior(4),
+        global_groups=(4,),
+        local=BernoulliVariables(),
+        smoothing=OverlappingExponential(5.0),
+        sizes=ConvolutionalSizes(local=2, top=1, channels=3, cells=1, groups=2, variables=2, hidden=(), stem=2),
+    )
+    torch.testing.assert_close(fresh.decode(torch.rand(2, 4)).mean[1], mean.clip(0.001, 0.999))
+    trace = fresh(torch.randint(0, 2, (3, 12)).float())
+    assert not trace.local_kl_terms().any()
+    for group in trace.local:
+        torch.testing.assert_close(group.mean, torch.full((3, 8), 0.5))

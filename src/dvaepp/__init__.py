@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from dvaepp.latent.graphs import hardware_graph as hardware_graph
     from dvaepp.latent.graphs import machine_on_graph as machine_on_graph
     from dvaepp.latent.hard import hard as hard
+    from dvaepp.latent.local import BernoulliVariables as BernoulliVariables
+    from dvaepp.latent.local import NormalVariables as NormalVariables
+    from dvaepp.latent.normal import NormalPosterior as NormalPosterior
+    from dvaepp.latent.normal import NormalPrior as NormalPrior
     from dvaepp.latent.overlapping import OverlappingExponential as OverlappingExponential
     from dvaepp.latent.overlapping import OverlappingLogistic as OverlappingLogistic
     from dvaepp.latent.pairs import OverlappingNormal as OverlappingNormal
@@ -58,8 +62,12 @@ if TYPE_CHECKING:
     from dvaepp.latent.straight_through import StraightThrough as StraightThrough
     from dvaepp.latent.straight_through import StraightThroughGumbel as StraightThroughGumbel
     from dvaepp.latent.tempering import parallel_tempering as parallel_tempering
+    from dvaepp.models.convolutional import ConvolutionalSizes as ConvolutionalSizes
+    from dvaepp.models.convolutional import ConvolutionalVAE as ConvolutionalVAE
+    from dvaepp.models.convolutional import convolutional_vae as convolutional_vae
     from dvaepp.models.feedforward import FeedForwardVAE as FeedForwardVAE
     from dvaepp.models.feedforward import HierarchicalEncoder as HierarchicalEncoder
+    from dvaepp.models.feedforward import NormalEncoder as NormalEncoder
     from dvaepp.models.likelihoods import BernoulliLikelihood as BernoulliLikelihood
     from dvaepp.models.likelihoods import CategoricalLikelihood as CategoricalLikelihood
     from dvaepp.models.likelihoods import Likelihood as Likelihood
@@ -93,6 +101,8 @@ _HOMES = {
     "latent.overlapping": ("OverlappingExponential", "OverlappingLogistic"),
     "latent.pairs": ("OverlappingNormal", "PowerFunction", "UniformExponential"),
     "latent.hard": ("hard",),
+    "latent.local": ("BernoulliVariables", "NormalVariables"),
+    "latent.normal": ("NormalPosterior", "NormalPrior"),
     "latent.partition": ("LogPartition", "exact_log_partition", "exact_sample"),
     "latent.posterior": ("Posterior",),
     "latent.priors": ("BernoulliPrior", "BoltzmannPrior", "DirectedPrior", "Prior"),
@@ -102,7 +112,8 @@ _HOMES = {
     "latent.spikes": ("Spike", "SpikeExponential", "SpikeGaussian"),
     "latent.straight_through": ("StraightThrough", "StraightThroughGumbel"),
     "latent.tempering": ("parallel_tempering",),
-    "models.feedforward": ("FeedForwardVAE", "HierarchicalEncoder"),
+    "models.convolutional": ("ConvolutionalSizes", "ConvolutionalVAE", "convolutional_vae"),
+    "models.feedforward": ("FeedForwardVAE", "HierarchicalEncoder", "NormalEncoder"),
     "models.likelihoods": (
         "BernoulliLikelihood",
         "CategoricalLikelihood",

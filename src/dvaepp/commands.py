@@ -144,7 +144,10 @@ def sample(arguments: Namespace) -> None:
 def encode(arguments: Namespace) -> None:
     """Codes of data."""
     run = Run(Path(arguments.run))
-    trained, settings = run.model(arguments.last, arguments.device), run.recipe.data
+    trained = run.model(arguments.last, arguments.device)
+    normal = isinstance(trained.model.prior, NormalPrior)
+    if normal and arguments.hard:
+        raise InputError(f"the global variables of {arguments.run} are normal: they have no bits, leave out --hard")
     _must_end_in_npz(Path(arguments.output))
     with measuring(trained.model, arguments.seed):
         if arguments.data in ("train", "valid", "test"):
@@ -152,16 +155,16 @@ def encode(arguments: Namespace) -> None:
             split = getattr(known, arguments.data)
             x = known.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
         else:
-            bits, shape = data.read_examples(
-                _existing(arguments.data), settings.binarise, settings.threshold, settings.kind
-            )
+            read, shape = run.recipe.read_examples(_existing(arguments.data))
             if shape != trained.shape:
                 raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model {trained.shape}")
-            x = bits.float()
+            x = read.float()
         pieces = [trained.model.code(piece.to(trained.device)).cpu() for piece in torch.split(x, 1000)]
     logits = torch.cat(pieces)
     groups = np.array(run.recipe.model.groups)
-    if arguments.hard:
+    if normal:
+        _write_npz(Path(arguments.output), means=logits.numpy(), groups=groups)
+    elif arguments.hard:
         _write_npz(Path(arguments.output), codes=(logits > 0).to(torch.uint8).numpy(), groups=groups)
     else:
         _write_npz(Path(arguments.output), probabilities=torch.sigmoid(logits).numpy(), groups=groups)
@@ -171,8 +174,6 @@ def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
     run = Run(Path(arguments.run))
     trained = run.model(arguments.last, arguments.device)
-    if isinstance(trained.model.prior, NormalPrior):
-        raise InputError(f"the global variables of {arguments.run} are normal: they have no codes of bits to decode")
     codes = read_codes(_existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
     with measuring(trained.model, 0):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
@@ -284,7 +285,7 @@ def _fit_alone(run: Run) -> None:
 
         trainer.fit(report)
     folder = shlex.quote(str(run.folder))
-    samples_file = "samples.png" if len(run.data.shape) == 2 else "samples.npz"
+    samples_file = "samples.png" if len(run.data.shape) > 1 else "samples.npz"
     console.print(
         f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
         f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o {samples_file}; dvaepp report {folder}",

@@ -17,7 +17,7 @@ from dvaepp.experiments.run import Run
 from dvaepp.training import Metrics, Trainer
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
-_COUNTS = ("active_units", "samples", "examples")
+_COUNTS = ("active_units", "active_local", "samples", "examples")
 
 
 @contextmanager

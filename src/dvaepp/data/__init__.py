@@ -2,6 +2,6 @@
 
 from dvaepp.data.catalogue import NAMES, check, describe, fetch, load
 from dvaepp.data.dataset import Dataset, Kind, Plain
-from dvaepp.data.own import read_examples
+from dvaepp.data.own import Binarise, read_examples
 
-__all__ = ["NAMES", "Dataset", "Kind", "Plain", "check", "describe", "fetch", "load", "read_examples"]
+__all__ = ["NAMES", "Binarise", "Dataset", "Kind", "Plain", "check", "describe", "fetch", "load", "read_examples"]

@@ -13,21 +13,26 @@ def local_groups(subject: Subject) -> str:
     """KL of every group over training and at last, and the active variables; nothing where there are no groups."""
     if subject.local is None:
         return ""
-    parts, unit = [], "nats, logarithmic above 0.1"
+    parts = []
     curves = [subject.curve(f"kl_local_{j}") for j in range(1, subject.local.local_groups + 1)]
     if all(curve.values for curve in curves):
         drawn = plots.group_curves("KL by local group over training", curves, COLLAPSED)
-        parts.append(page.figure(drawn, f"KL of each local group on the latest training batch, {unit}"))
+        text = (
+            f"KL of each local group on the latest training batch, nats; below the line at {COLLAPSED} it has collapsed"
+        )
+        parts.append(page.figure(drawn, text))
     values, where = _latest(subject, "kl_local")
     if values:
         bars = plots.bars("KL by local group", values, COLLAPSED)
         parts += [page.figure(bars, f"KL of each local group on {where}, nats"), page.paragraph(_verdict(values))]
-    active, where = _latest(subject, "active_local")
-    if active:
-        counts = ", ".join(f"{count:,.0f}" for count in active)
-        text = f"Active variables on {where}, of {dimensions(subject):,} in each group: {counts}."
-        parts.append(page.paragraph(text))
-    return "\n".join(parts)
+    return "\n".join([*parts, _active(subject)]) if parts else ""
+
+
+def _active(subject: Subject) -> str:
+    counts, where = _latest(subject, "active_local")
+    text = ", ".join(f"{count:,.0f}" for count in counts)
+    each = f"{dimensions(subject):,} in each group"
+    return page.paragraph(f"Active variables on {where}, of {each}: {text}.") if counts else ""
 
 
 def dimensions(subject: Subject) -> int:

@@ -83,6 +83,17 @@ def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...], w
 
     `shape` is (height, width), or (height, width, 3) in colour.
     """
+    rows, columns, pixels = images.shape
+    _check_shape(shape, pixels)
+    factor = max(1, round(_CELL / max(shape[:2])))
+    levels = 255 * (images.cpu() / white).clamp(0, 1).reshape(rows, columns, *shape[:2], -1)
+    cells = levels.round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    cells = F.pad(cells, (0, 0, _GAP, 0, _GAP, 0), value=_GAP_GREY)
+    sheet = cells.transpose(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], -1)
+    return Image.fromarray(F.pad(sheet, (0, 0, 0, _GAP, 0, _GAP), value=_GAP_GREY).squeeze(-1).numpy())
+
+
+def _check_shape(shape: tuple[int, ...], pixels: int) -> None:
     if len(shape) == 1:
         raise InputError(
             f"examples of shape {shape} are rows of a table and have no picture: save them as arrays (.npz)"
@@ -91,15 +102,8 @@ def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...], w
         raise InputError(
             f"examples of shape {shape} have no picture, which needs (height, width) or (height, width, 3)"
         )
-    rows, columns, pixels = images.shape
     if math.prod(shape) != pixels:
         raise InputError(f"images of shape {shape} have {math.prod(shape)} pixels, not {pixels}")
-    factor = max(1, round(_CELL / max(shape[:2])))
-    levels = 255 * (images.cpu() / white).clamp(0, 1).reshape(rows, columns, *shape[:2], -1)
-    cells = levels.round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    cells = F.pad(cells, (0, 0, _GAP, 0, _GAP, 0), value=_GAP_GREY)
-    sheet = cells.transpose(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], -1)
-    return Image.fromarray(F.pad(sheet, (0, 0, 0, _GAP, 0, _GAP), value=_GAP_GREY).squeeze(-1).numpy())
 
 
 def signed(values: Float[Tensor, "rows columns"], scale: float) -> Image.Image:

@@ -136,8 +136,8 @@ def group_curves(label: str, series: Sequence[Curve], floor: float) -> str:
         axes.set_yscale("symlog", linthresh=floor, linscale=0.5)
         axes.axhline(floor, color=_FAINT, linewidth=0.75, linestyle="--")
         for j, curve in enumerate(series):
-            style = {"color": _shade(j, len(series)), "linestyle": ("-", "--", ":")[j % 3]}
-            axes.plot(_thinned(curve.steps), _thinned(curve.values), linewidth=1.2, **style)
+            style = {"color": _shade(j, len(series)), "linestyle": ("-", "--", ":")[j % 3], "linewidth": 1.2}
+            _plot(axes, curve, **style)
         axes.set_xlim(0, max(curve.steps[-1] for curve in series))
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -155,7 +155,7 @@ def bars(label: str, values: Sequence[float], floor: float) -> str:
         colours = [_SERIES[1] if value < floor else _SERIES[0] for value in values]
         axes.bar(numbers, values, color=colours, width=0.7)
         for number, value, colour in zip(numbers, values, colours, strict=True):
-            text = f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+            text = f"{value:.{2 if abs(value) < 10 else 1}f}"
             axes.annotate(text, (number, max(value, 0)), (0, 2), color=colour, ha="center", **_ABOVE)
         axes.set_xlim(0.4, len(values) + 0.6)
         axes.margins(y=0.12)
@@ -203,12 +203,18 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
-    steps, values = _thinned(curve.steps), _thinned(curve.values)
-    axes.plot(steps, values, color=colour, marker="o" if len(steps) < 30 else None, markersize=2.5)
+    steps, values = _plot(axes, curve, color=colour)
     if curve.errors:
         errors = _thinned(curve.errors)
         low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _plot(axes: Any, curve: Curve, **style: Any) -> tuple[list[float], list[float]]:
+    """Draw a line, with dots where they are few; the steps and values that were drawn."""
+    steps, values = _thinned(curve.steps), _thinned(curve.values)
+    axes.plot(steps, values, marker="o" if len(steps) < 30 else None, markersize=2.5, **style)
+    return steps, values
 
 
 def _thinned(values: Sequence[float]) -> list[float]:

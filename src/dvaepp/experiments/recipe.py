@@ -6,11 +6,12 @@ import json
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from torch import Tensor
 
-from dvaepp.data import Dataset, load
+from dvaepp.data import NAMES, Binarise, Dataset, Plain, load, read_examples
 from dvaepp.errors import InputError, nearest
 from dvaepp.experiments import construction
 from dvaepp.experiments.construction import DataForm
@@ -45,6 +46,10 @@ class Recipe(Settings):
         several = len(self.model.groups) > 1 and self.model.boltzmann
         if self.objective == "joint" and several and self.model.smoothing.startswith("spike"):
             raise ValueError("a spike smoothing with a Boltzmann prior of several groups takes objective 'rolfe'")
+        if self.data.binarise != "auto" and self.model.likelihood != "bernoulli":
+            raise ValueError(
+                f"data.binarise makes bits, and likelihood {self.model.likelihood!r} takes data as they are"
+            )
         if self.training.beta is not None and self.model.smoothing == "straight-through":
             raise ValueError("training.beta anneals a smoothing's beta, and 'straight-through' has none")
         if self.training.beta is not None and self.model.smoothing == "power" and min(self.training.beta) <= 1:
@@ -70,13 +75,25 @@ class Recipe(Settings):
 
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
-        data = load(self.data.name, data_dir, self.data.binarise, self.data.threshold, self.data.kind)
-        expected = construction.KINDS[self.model.likelihood]
-        if data.kind != expected:
+        binarise, kind = self._reading
+        public = self.data.name in NAMES
+        data = load(self.data.name, data_dir, "auto" if public else binarise, self.data.threshold, kind)
+        if data.kind != (expected := construction.KINDS[self.model.likelihood]):
             raise InputError(
-                f"model.likelihood={self.model.likelihood} needs {expected}, but {data.name} holds {data.kind}"
+                f"model.likelihood={self.model.likelihood} is for {expected}, but {data.name} holds {data.kind}"
             )
         return data
+
+    def read_examples(self, path: Path) -> tuple[Tensor, tuple[int, ...]]:
+        """Every example at a path as the model takes them (n, pixels), and the shape of one."""
+        binarise, kind = self._reading
+        return read_examples(path, binarise, self.data.threshold, kind)
+
+    @property
+    def _reading(self) -> tuple[Binarise, Plain]:
+        """How the user's own data become what the likelihood is for."""
+        kind = construction.KINDS[self.model.likelihood]
+        return (self.data.binarise, "levels") if kind == "bits" else ("none", cast(Plain, kind))
 
     def build(self, form: DataForm) -> tuple[Model, Objective]:
         """The model for data of this form, its weights drawn from torch's generator, and the objective."""

@@ -266,7 +266,7 @@ def evaluate(
     last: bool,
     device: str | None = None,
     command: str,
-    megabytes: float = 64,
+    megabytes: int | float = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Score a run's model on a split, with a fresh log Z; also as the JSON object that `results/` keeps.

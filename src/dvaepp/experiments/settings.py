@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dvaepp.data import Plain
-
 SmoothingName = Literal[
     "exponential",
     "logistic",
@@ -32,10 +30,8 @@ class DataSettings(Settings):
     """A data set by name or path, and how grey levels become bits."""
 
     name: str = "digits"
-    binarise: Literal["auto", "threshold", "dynamic", "none"] = "auto"
-    """`none` leaves your own data as they are, of the kind that `kind` says."""
+    binarise: Literal["auto", "threshold", "dynamic"] = "auto"
     threshold: float = Field(0.5, ge=0, le=1)
-    kind: Plain = "levels"
 
 
 class ConvolutionalSettings(Settings):
@@ -89,7 +85,8 @@ class ModelSettings(Settings):
     """The smoothing's inverse temperature, unless training.beta anneals it; one over the temperature of `concrete` and
     `straight-through-gumbel`; `straight-through` has none."""
     likelihood: Literal["bernoulli", "logistic-mixture", "normal", "categorical", "poisson"] = "bernoulli"
-    """Of x: bits, 8-bit levels, real numbers, categories, counts."""
+    """Of x: bits, 8-bit levels, real numbers, categories, counts; data are read as such, and grey made bits only for
+    `bernoulli`."""
     convolutional: ConvolutionalSettings | None = None
     """`hidden` is then the global encoder's, and batch norm is always there."""
 

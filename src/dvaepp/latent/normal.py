@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from dvaepp.errors import InputError
 from dvaepp.latent.partition import LogPartition
+from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import NORMALISED, Prior
 from dvaepp.latent.smoothing import Smoothing
 
@@ -65,7 +66,7 @@ class NormalPrior(Prior):
         self.mean: Tensor
         self.register_buffer("mean", torch.zeros(variables))
 
-    def kl_terms(self, q: NormalPosterior) -> Float[Tensor, "*batch groups"]:
+    def kl_terms(self, q: NormalPosterior | Posterior) -> Float[Tensor, "*batch groups"]:
         """KL(q(z_k | x, z_<k) || N(0, 1)) for every group k, nats, in closed form given the draw of earlier groups."""
         if not isinstance(q, NormalPosterior):
             raise InputError(f"a NormalPrior needs an encoder of normal variables, not a {type(q).__name__}")

@@ -91,7 +91,7 @@ class FeedForwardVAE(Model):
 
     def __init__(
         self,
-        encoder: HierarchicalEncoder,
+        encoder: HierarchicalEncoder | NormalEncoder,
         prior: Prior,
         decoder: nn.Module,
         smoothing: Smoothing,

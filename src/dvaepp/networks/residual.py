@@ -35,11 +35,11 @@ class ResidualCell(nn.Module):
     2 doubles them (x is repeated first). The shortcut is x itself where its size and channels stay.
     """
 
-    def __init__(self, inputs: int, outputs: int, scale: float = 1, *, squeeze_excite: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, scale: int | float = 1, *, squeeze_excite: bool = True) -> None:
         super().__init__()
         if scale not in (0.5, 1, 2):
             raise InputError(f"scale of a ResidualCell must be 0.5, 1 or 2, not {scale!r}")
-        resize: dict[float, nn.Module] = {0.5: nn.AvgPool2d(2), 1: nn.Identity(), 2: nn.Upsample(scale_factor=2)}
+        resize: dict[int | float, nn.Module] = {0.5: nn.AvgPool2d(2), 1: nn.Identity(), 2: nn.Upsample(scale_factor=2)}
         change = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
         self.shortcut = nn.Sequential(resize[scale], change)
         self.residual = nn.Sequential(
