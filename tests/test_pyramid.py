@@ -13,7 +13,7 @@ from registry import all_states, assert_distributed, assert_mean
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.models.convolutional import ConditionalDecoder
+from dvaepp.models.decoders import ConditionalDecoder
 from dvaepp.models.grid import Grid
 from dvaepp.models.likelihoods import BernoulliLikelihood, Likelihood
 from dvaepp.models.logistic_mixture import DiscretizedLogisticMixture

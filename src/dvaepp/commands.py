@@ -29,7 +29,7 @@ from dvaepp.latent.exchange import write_model
 from dvaepp.latent.normal import NormalPrior
 from dvaepp.latent.priors import BoltzmannPrior
 from dvaepp.latent.quadratic import to_ising, to_qubo
-from dvaepp.storage import check_target, locked, replacing, write_json, write_text
+from dvaepp.storage import check_arrays_name, check_target, locked, write_arrays, write_json, write_text
 from dvaepp.training import Metrics
 
 
@@ -90,7 +90,7 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.quick:
         settings = settings.model_copy(update={"thorough": False})
     if arguments.per_example:
-        _must_end_in_npz(Path(arguments.per_example))
+        check_arrays_name(Path(arguments.per_example))
         check_target(Path(arguments.per_example))
     if arguments.results:
         check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
@@ -119,7 +119,7 @@ def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> N
         write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
     if arguments.per_example:
         examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
-        _write_npz(Path(arguments.per_example), **examples)
+        _save_arrays(Path(arguments.per_example), **examples)
     print_scores(scores)
 
 
@@ -136,7 +136,7 @@ def sample(arguments: Namespace) -> None:
         means, draws = shown[:, 0], shown[:, 1:]
     if path.suffix == ".npz":
         arrays = {"means": means, "samples": draws}
-        _write_npz(path, **{name: x.reshape(*x.shape[:-1], *trained.shape).numpy() for name, x in arrays.items()})
+        _save_arrays(path, **{name: x.reshape(*x.shape[:-1], *trained.shape).numpy() for name, x in arrays.items()})
     else:
         _write_picture(path, shown, trained.shape, run.recipe)
 
@@ -148,7 +148,7 @@ def encode(arguments: Namespace) -> None:
     normal = isinstance(trained.model.prior, NormalPrior)
     if normal and arguments.hard:
         raise InputError(f"the global variables of {arguments.run} are normal: they have no bits, leave out --hard")
-    _must_end_in_npz(Path(arguments.output))
+    check_arrays_name(Path(arguments.output))
     with measuring(trained.model, arguments.seed):
         if arguments.data in ("train", "valid", "test"):
             known = run.data_for(trained)
@@ -163,11 +163,11 @@ def encode(arguments: Namespace) -> None:
     logits = torch.cat(pieces)
     groups = np.array(run.recipe.model.groups)
     if normal:
-        _write_npz(Path(arguments.output), means=logits.numpy(), groups=groups)
+        _save_arrays(Path(arguments.output), means=logits.numpy(), groups=groups)
     elif arguments.hard:
-        _write_npz(Path(arguments.output), codes=(logits > 0).to(torch.uint8).numpy(), groups=groups)
+        _save_arrays(Path(arguments.output), codes=(logits > 0).to(torch.uint8).numpy(), groups=groups)
     else:
-        _write_npz(Path(arguments.output), probabilities=torch.sigmoid(logits).numpy(), groups=groups)
+        _save_arrays(Path(arguments.output), probabilities=torch.sigmoid(logits).numpy(), groups=groups)
 
 
 def decode(arguments: Namespace) -> None:
@@ -180,7 +180,7 @@ def decode(arguments: Namespace) -> None:
     means = torch.cat(pieces)
     path = Path(arguments.output)
     if path.suffix == ".npz":
-        _write_npz(path, means=means.reshape(-1, *trained.shape).numpy())
+        _save_arrays(path, means=means.reshape(-1, *trained.shape).numpy())
     else:
         columns = min(len(means), 10)
         blank = means.new_zeros(-len(means) % columns, means.shape[1])
@@ -306,16 +306,9 @@ def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], reci
     console.print(f"wrote {path}")
 
 
-def _write_npz(path: Path, **arrays: Any) -> None:
-    _must_end_in_npz(path)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+def _save_arrays(path: Path, **arrays: Any) -> None:
+    write_arrays(path, **arrays)
     console.print(f"wrote {path}")
-
-
-def _must_end_in_npz(path: Path) -> None:
-    if path.suffix != ".npz":
-        raise InputError(f"{path} must end in .npz")
 
 
 COMMANDS = {

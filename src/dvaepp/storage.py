@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -109,6 +110,19 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"{path} does not exist; expected {what}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: {error}") from None
+
+
+def check_arrays_name(path: Path) -> None:
+    """InputError unless a file of arrays is named as one."""
+    if path.suffix != ".npz":
+        raise InputError(f"{path} must end in .npz")
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Replace `path` by numpy arrays under their names, compressed; InputError unless it ends in .npz."""
+    check_arrays_name(path)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

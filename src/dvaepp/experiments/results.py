@@ -13,7 +13,7 @@ from dvaepp.errors import InputError
 from dvaepp.experiments import table_2, table_3
 from dvaepp.experiments.catalogue import find
 from dvaepp.experiments.recipe import Recipe, recipe_from
-from dvaepp.experiments.run import Result, read_result
+from dvaepp.experiments.records import Result, read_result
 
 _HEADING_2 = """# Table 2: NLL on test data, nats, z binary
 

@@ -9,24 +9,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import TypeAdapter, ValidationError
 
 import dvaepp
 from dvaepp import distributed
+from dvaepp.checkpoints import check_origin, load_model
 from dvaepp.data import NAMES, Dataset
 from dvaepp.errors import InputError
 from dvaepp.evaluation import KeptScores, Scores, estimate_log_partition, score
 from dvaepp.experiments.construction import DataForm
 from dvaepp.experiments.recipe import Recipe, recipe_from
+from dvaepp.experiments.records import Number, Record, complaint, read_result
 from dvaepp.experiments.settings import EvaluationSettings
 from dvaepp.models.trace import Model
 from dvaepp.storage import load_tensors, read_json, read_lines, write_json
-from dvaepp.training import Metrics, Trainer, check_origin, load_model
+from dvaepp.training import Metrics, Trainer
 
 _RECORD = "run.json"
+_METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
 @dataclass(frozen=True)
@@ -39,85 +42,6 @@ class TrainedModel:
     device: torch.device
     data: str
     """The digest of the data it was trained on."""
-
-
-class Record(BaseModel):
-    """What run.json holds: all that the run's results depend on, and where it was made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: dict[str, Any]
-    seed: int = Field(ge=0, lt=2**31)
-    device: str
-    threads: int = Field(ge=1, le=1024)
-    data_dir: str | None
-    command: str
-    versions: dict[str, str]
-
-
-_Number = Annotated[int | float, Field(allow_inf_nan=False)]
-_METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, _Number])
-_SCORES = {"nll", "nll_standard_error", "nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl"} | {
-    "effective_sample_size",
-    "log_z",
-    "log_z_standard_error",
-    "samples",
-    "examples",
-}
-
-
-class Foundation(BaseModel):
-    """How log Z was found, and whether it is to be trusted."""
-
-    method: str
-    trusted: bool
-    diagnosis: dict[str, float] = {}
-
-
-class Source(BaseModel):
-    """The data: name and protocol."""
-
-    name: str
-    protocol: str
-
-
-class Result(BaseModel):
-    """What `evaluate` writes, and `results/` keeps: the scores by name, and all that they rest on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: str
-    settings: dict[str, Any]
-    seed: int
-    steps: int
-    scores: dict[str, _Number]
-    log_partition: Foundation
-    split: str
-    evaluation_seed: int
-    data: Source
-    commands: list[str]
-
-    @field_validator("scores")
-    @classmethod
-    def _whole(cls, scores: dict[str, float]) -> dict[str, float]:
-        if missing := _SCORES - set(scores):
-            raise ValueError(f"scores lack {', '.join(sorted(missing))}")
-        return scores
-
-
-def read_result(path: Path) -> Result:
-    """The result in a file; InputError for anything else."""
-    try:
-        return Result.model_validate(read_json(path, "scores of a run"), strict=True)
-    except ValidationError as error:
-        raise InputError(f"{path} does not hold the scores of a run: {_first(error)}") from None
-
-
-def _first(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 @dataclass(frozen=True)
@@ -164,7 +88,7 @@ class Run:
         try:
             return Record.model_validate(values, strict=True)
         except ValidationError as error:
-            raise InputError(f"{path} is not the record of a run: {_first(error)}") from None
+            raise InputError(f"{path} is not the record of a run: {complaint(error)}") from None
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -233,7 +157,9 @@ class Run:
             lines = [json.loads(line) for line in read_lines(path)] if path.exists() else []
             return [_METRICS.validate_python(line, strict=True) for line in lines]
         except ValueError as error:
-            raise InputError(f"{path} holds a line that is not an object of finite numbers: {_first(error)}") from None
+            raise InputError(
+                f"{path} holds a line that is not an object of finite numbers: {complaint(error)}"
+            ) from None
 
     def scores(self) -> dict[str, Any] | None:
         """What `evaluate` wrote last; InputError for anything else."""

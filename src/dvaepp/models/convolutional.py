@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,137 +12,20 @@ from torch.distributions import Distribution
 
 from dvaepp.errors import InputError
 from dvaepp.latent.hard import hard
-from dvaepp.latent.local import LocalGroup, LocalVariables
+from dvaepp.latent.local import LocalVariables
 from dvaepp.latent.normal import NormalPrior
 from dvaepp.latent.priors import Prior
 from dvaepp.latent.smoothing import Smoothing
+from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
 from dvaepp.models.feedforward import HierarchicalEncoder, NormalEncoder
 from dvaepp.models.grid import Grid
+from dvaepp.models.hierarchy import LocalHierarchy
 from dvaepp.models.likelihoods import BernoulliLikelihood, Likelihood, bernoulli_likelihood
 from dvaepp.models.pyramid import PixelPyramid
 from dvaepp.models.trace import Model, Trace
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
-from dvaepp.networks.residual import ResidualCell, output
-from dvaepp.networks.tower import Generator, Stairs, Tower
-
-
-class UpDecoder(nn.Module):
-    """p(x | zeta, h) factorial over pixels, from the local state up to the image, the last step by a pixel shuffle."""
-
-    def __init__(
-        self,
-        grid: Grid,
-        likelihood: Likelihood,
-        channels: Mapping[int, int],
-        bias: nn.Module,
-        *,
-        local: int,
-        stem: int = 1,
-        cells: int = 1,
-        squeeze_excite: bool = True,
-    ) -> None:
-        super().__init__()
-        self.grid, self.likelihood, self.bias = grid, likelihood, bias
-        self.up = Stairs(channels, local, grid.size // stem, cells, squeeze_excite)
-        self.parameters_of_pixels = output(channels[grid.size // stem], likelihood.width * stem**2, 3)
-        self.shuffle = nn.PixelShuffle(stem)
-
-    def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
-        """p(x | zeta, h)."""
-        parameters = self.grid.sites(self.shuffle(full(self.parameters_of_pixels(self.up(state)))))
-        return self.likelihood(self.bias(parameters.flatten(1)))
-
-
-class ConditionalDecoder(nn.Module):
-    """p(x | zeta, h) scale by scale, each given the coarser pixels: a PixelPyramid and the features that it needs."""
-
-    def __init__(
-        self,
-        pyramid: PixelPyramid,
-        channels: Mapping[int, int],
-        *,
-        local: int,
-        cells: int = 1,
-        squeeze_excite: bool = True,
-    ) -> None:
-        super().__init__()
-        self.pyramid, self.local = pyramid, local
-
-        def stairs(start: int, end: int) -> nn.Module:
-            return Stairs(channels, start, end, cells, squeeze_excite)
-
-        scales = [*pyramid.scales, pyramid.base]
-        higher, lower = sorted({s for s in scales if s > local}), sorted({s for s in scales if s < local}, reverse=True)
-        self.up = nn.ModuleDict({str(s): stairs(s // 2, s) for s in higher})
-        self.down = nn.ModuleDict({str(s): stairs(2 * s, s) for s in lower})
-
-    def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
-        """p(x | zeta, h)."""
-        features = {self.local: state}
-        for scale, stairs in self.up.items():
-            features[int(scale)] = stairs(features[int(scale) // 2])
-        for scale, stairs in self.down.items():
-            features[int(scale)] = stairs(features[2 * int(scale)])
-        likelihood: Distribution = self.pyramid(features)
-        return likelihood
-
-
-class LocalHierarchy(nn.Module):
-    """prod_j p(h_j | zeta, h_<j), and with features of x prod_j q(h_j | x, zeta, h_<j), all at one resolution.
-
-    A state s_j tells p all that it knows: s_1 of zeta, then s_j = cell_j(s_j-1 + W_j h_j-1). q sees s_j and x's
-    features; its parameters are p's plus what a residual network adds, so that q begins as p.
-    """
-
-    def __init__(
-        self,
-        groups: int,
-        variables: int,
-        kind: LocalVariables,
-        *,
-        channels: int,
-        features: int,
-        cells: int = 1,
-        squeeze_excite: bool = True,
-    ) -> None:
-        super().__init__()
-        self.kind, self.variables = kind, variables
-
-        def residual() -> nn.Sequential:
-            same = (ResidualCell(channels, channels, squeeze_excite=squeeze_excite) for _ in range(cells))
-            return nn.Sequential(*same)
-
-        width = kind.width * variables
-        self.priors = nn.ModuleList(output(channels, width) for _ in range(groups))
-        self.meetings = nn.ModuleList(nn.Conv2d(channels + features, channels, 1) for _ in range(groups))
-        self.differences = nn.ModuleList(nn.Sequential(residual(), output(channels, width)) for _ in range(groups))
-        self.entries = nn.ModuleList(nn.Conv2d(variables, channels, 1) for _ in range(groups))
-        self.cells = nn.ModuleList(residual() for _ in range(groups))
-
-    def forward(
-        self,
-        state: Float[Tensor, "batch channels size size"],
-        smoothing: Smoothing,
-        features: Float[Tensor, "batch features size size"] | None = None,
-        frozen: bool = False,
-    ) -> tuple[Float[Tensor, "batch channels size size"], tuple[LocalGroup, ...]]:
-        """The state after all groups, and the groups: drawn from q where there are features, else from p.
-
-        `frozen` keeps gradients from q's parameters.
-        """
-        groups = []
-        for j, cell in enumerate(self.cells):
-            parameters = full(self.priors[j](state))
-            p = q = self.kind.distribution(parameters, smoothing)
-            if features is not None:
-                meeting = self.meetings[j](torch.cat([state, features], 1))
-                posterior = parameters + full(self.differences[j](meeting))
-                q = self.kind.distribution(posterior.detach() if frozen else posterior, smoothing)
-            h = q.rsample() if q.has_rsample else q.sample()
-            groups.append(LocalGroup(self.kind, q, p, h))
-            state = cell(state + self.entries[j](h))
-        return state, tuple(groups)
+from dvaepp.networks.tower import Generator, Tower
 
 
 class ConvolutionalVAE(Model):
@@ -263,43 +146,51 @@ def convolutional_vae(
     The encoder sees scale (x - mean). `conditional` takes the decoder that conditions on coarser pixels.
     Raises InputError where the sizes do not fit the images.
     """
-    grid, local_scale, top, cells, se = (
-        Grid(shape, mean, scale),
-        sizes.local,
-        sizes.top,
-        sizes.cells,
-        sizes.squeeze_excite,
-    )
+    grid, top = Grid(shape, mean, scale), sizes.top
     _check_fit(grid, likelihood, sizes)
     channels = sizes.channels_at(grid.size)
-    at_local = channels[local_scale]
-    decoder: nn.Module
-    if conditional:
-        base = min(4, local_scale, grid.size // 2)
-        pyramid = PixelPyramid(grid, likelihood, channels, base, squeeze_excite=se, precision=precision)
-        decoder = ConditionalDecoder(pyramid, channels, local=local_scale, cells=cells, squeeze_excite=se)
-    else:
-        bias = output_bias(mean) if isinstance(likelihood, BernoulliLikelihood) else nn.Identity()
-        start = {"local": local_scale, "stem": sizes.stem}
-        decoder = UpDecoder(grid, likelihood, channels, bias, **start, cells=cells, squeeze_excite=se)
-    stem, steps = sizes.stem, {"local": local_scale, "top": top}
+    steps = {"local": sizes.local, "top": top, "cells": sizes.cells}
+    decoder = _decoder(grid, likelihood, mean, conditional, sizes, precision)
     model = ConvolutionalVAE(
         grid,
-        Tower(grid.values, grid.size, channels, **steps, stem=stem, cells=cells, squeeze_excite=se),
+        Tower(grid.values, grid.size, channels, **steps, stem=sizes.stem, squeeze_excite=sizes.squeeze_excite),
         _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
         prior,
-        Generator(sum(global_groups), channels, **steps, cells=cells, squeeze_excite=se),
+        Generator(sum(global_groups), channels, **steps, squeeze_excite=sizes.squeeze_excite),
         LocalHierarchy(
-            sizes.groups, sizes.variables, local, channels=at_local, features=at_local, cells=cells, squeeze_excite=se
+            sizes.groups,
+            sizes.variables,
+            local,
+            channels=channels[sizes.local],
+            features=channels[sizes.local],
+            cells=sizes.cells,
+            squeeze_excite=sizes.squeeze_excite,
         ),
         decoder,
         smoothing,
         precision,
     )
     for convolution in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
-        weight = convolution.weight
-        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
     return model
+
+
+def _decoder(
+    grid: Grid,
+    likelihood: Likelihood,
+    mean: Float[Tensor, " pixels"],
+    conditional: bool,
+    sizes: ConvolutionalSizes,
+    precision: torch.dtype | None,
+) -> UpDecoder | ConditionalDecoder:
+    channels, se = sizes.channels_at(grid.size), sizes.squeeze_excite
+    steps = {"local": sizes.local, "cells": sizes.cells}
+    if conditional:
+        base = min(4, sizes.local, grid.size // 2)
+        pyramid = PixelPyramid(grid, likelihood, channels, base, squeeze_excite=se, precision=precision)
+        return ConditionalDecoder(pyramid, channels, **steps, squeeze_excite=se)
+    bias = output_bias(mean) if isinstance(likelihood, BernoulliLikelihood) else nn.Identity()
+    return UpDecoder(grid, likelihood, channels, bias, **steps, stem=sizes.stem, squeeze_excite=se)
 
 
 def _check_fit(grid: Grid, likelihood: Likelihood, sizes: ConvolutionalSizes) -> None:

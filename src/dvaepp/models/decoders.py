@@ -1,0 +1,77 @@
+"""From the local state to p(x | zeta, h): factorial over pixels, or scale by scale (Sec. 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from dvaepp.models.grid import Grid
+from dvaepp.models.likelihoods import Likelihood
+from dvaepp.models.pyramid import PixelPyramid
+from dvaepp.networks.precision import full
+from dvaepp.networks.residual import output
+from dvaepp.networks.tower import Stairs
+
+
+class UpDecoder(nn.Module):
+    """p(x | zeta, h) factorial over pixels, from the local state up to the image, the last step by a pixel shuffle."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        likelihood: Likelihood,
+        channels: Mapping[int, int],
+        bias: nn.Module,
+        *,
+        local: int,
+        stem: int = 1,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.grid, self.likelihood, self.bias = grid, likelihood, bias
+        self.up = Stairs(channels, local, grid.size // stem, cells, squeeze_excite)
+        self.parameters_of_pixels = output(channels[grid.size // stem], likelihood.width * stem**2, 3)
+        self.shuffle = nn.PixelShuffle(stem)
+
+    def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
+        """p(x | zeta, h)."""
+        parameters = self.grid.sites(self.shuffle(full(self.parameters_of_pixels(self.up(state)))))
+        return self.likelihood(self.bias(parameters.flatten(1)))
+
+
+class ConditionalDecoder(nn.Module):
+    """p(x | zeta, h) scale by scale, each given the coarser pixels: a PixelPyramid and the features that it needs."""
+
+    def __init__(
+        self,
+        pyramid: PixelPyramid,
+        channels: Mapping[int, int],
+        *,
+        local: int,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.pyramid, self.local = pyramid, local
+
+        def stairs(start: int, end: int) -> nn.Module:
+            return Stairs(channels, start, end, cells, squeeze_excite)
+
+        scales = [*pyramid.scales, pyramid.base]
+        higher, lower = sorted({s for s in scales if s > local}), sorted({s for s in scales if s < local}, reverse=True)
+        self.up = nn.ModuleDict({str(s): stairs(s // 2, s) for s in higher})
+        self.down = nn.ModuleDict({str(s): stairs(2 * s, s) for s in lower})
+
+    def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
+        """p(x | zeta, h)."""
+        features = {self.local: state}
+        for scale, stairs in self.up.items():
+            features[int(scale)] = stairs(features[int(scale) // 2])
+        for scale, stairs in self.down.items():
+            features[int(scale)] = stairs(features[2 * int(scale)])
+        likelihood: Distribution = self.pyramid(features)
+        return likelihood

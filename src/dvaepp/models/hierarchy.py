@@ -1,0 +1,69 @@
+"""The local variables' hierarchy, generative and inferred (Sec. 6.1, Fig. 3)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.latent.local import LocalGroup, LocalVariables
+from dvaepp.latent.smoothing import Smoothing
+from dvaepp.networks.precision import full
+from dvaepp.networks.residual import ResidualCell, output
+
+
+class LocalHierarchy(nn.Module):
+    """prod_j p(h_j | zeta, h_<j), and with features of x prod_j q(h_j | x, zeta, h_<j), all at one resolution.
+
+    A state s_j tells p all that it knows: s_1 of zeta, then s_j = cell_j(s_j-1 + W_j h_j-1). q sees s_j and x's
+    features; its parameters are p's plus what a residual network adds, so that q begins as p.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        variables: int,
+        kind: LocalVariables,
+        *,
+        channels: int,
+        features: int,
+        cells: int = 1,
+        squeeze_excite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kind, self.variables = kind, variables
+
+        def residual() -> nn.Sequential:
+            same = (ResidualCell(channels, channels, squeeze_excite=squeeze_excite) for _ in range(cells))
+            return nn.Sequential(*same)
+
+        width = kind.width * variables
+        self.priors = nn.ModuleList(output(channels, width) for _ in range(groups))
+        self.meetings = nn.ModuleList(nn.Conv2d(channels + features, channels, 1) for _ in range(groups))
+        self.differences = nn.ModuleList(nn.Sequential(residual(), output(channels, width)) for _ in range(groups))
+        self.entries = nn.ModuleList(nn.Conv2d(variables, channels, 1) for _ in range(groups))
+        self.cells = nn.ModuleList(residual() for _ in range(groups))
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch channels size size"],
+        smoothing: Smoothing,
+        features: Float[Tensor, "batch features size size"] | None = None,
+        frozen: bool = False,
+    ) -> tuple[Float[Tensor, "batch channels size size"], tuple[LocalGroup, ...]]:
+        """The state after all groups, and the groups: drawn from q where there are features, else from p.
+
+        `frozen` keeps gradients from q's parameters.
+        """
+        groups = []
+        for j, cell in enumerate(self.cells):
+            parameters = full(self.priors[j](state))
+            p = q = self.kind.distribution(parameters, smoothing)
+            if features is not None:
+                meeting = self.meetings[j](torch.cat([state, features], 1))
+                posterior = parameters + full(self.differences[j](meeting))
+                q = self.kind.distribution(posterior.detach() if frozen else posterior, smoothing)
+            h = q.rsample() if q.has_rsample else q.sample()
+            groups.append(LocalGroup(self.kind, q, p, h))
+            state = cell(state + self.entries[j](h))
+        return state, tuple(groups)
