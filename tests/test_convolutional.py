@@ -34,7 +34,7 @@ rbm = partial(boltzmann_prior, 2, 2)
 MODELS: dict[str, Any] = {
     "rbm-normal": lambda **k: deep_model(rbm(), (2, 2), NormalVariables(), variables=2, strength=0.7, **k),
     "rbm-normal-conditional": lambda **k: deep_model(
-        rbm(), (2, 2), NormalVariables(), groups=2, conditional=True, strength=0.5, seed=1, **k
+        rbm(), (2, 2), NormalVariables(), groups=2, conditional=True, strength=0.5, **{"seed": 1, **k}
     ),
     "rbm-bernoulli": lambda **k: deep_model(rbm(), (1, 3), BernoulliVariables(), variables=2, stem=2, **k),
     "bernoulli-bernoulli-conditional": lambda **k: deep_model(
