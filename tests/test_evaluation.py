@@ -2,6 +2,8 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.distributions import Distribution
 
 import dvaepp
 from dvaepp.errors import InputError
-from dvaepp.evaluation import score, unit_variances
+from dvaepp.evaluation import KeptScores, score, unit_variances
 from dvaepp.latent.partition import LogPartition
 from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.smoothing import Smoothing
@@ -252,3 +254,43 @@ def test_a_bit_is_active_above_a_variance_of_a_hundredth() -> None:
     x = torch.tensor([[1.0] * 6, [0.0] * 6], dtype=torch.float64).repeat(1000, 1)
     numbers = score(table, x, 1).numbers()
     assert (numbers["active_units_1"], numbers["active_units_2"]) == (2, 1)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
+    vae, x = model().eval(), examples(30)
+    vae.prior.estimate_log_partition()
+    settings: dict[str, Any] = {"megabytes": 0.05, "seed": 3}
+    whole = score(vae, x, 100, **settings)
+    seen: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append(done)
+        if done > 12:
+            raise StoppedError
+
+    kept = KeptScores(tmp_path / "so-far.safetensors", {"what": 1}, seconds=0.0)
+    with pytest.raises(StoppedError):
+        score(vae, x, 100, kept=kept, progress=stop, **settings)
+    rest: list[int] = []
+    resumed = score(vae, x, 100, kept=kept, progress=lambda done, total: rest.append(done), **settings)
+    assert rest[0] > seen[-2] > 0
+    assert rest[-1] == 30
+    assert len(rest) < len(seen) + 30 // (seen[1] - seen[0])
+    for name in ("log_likelihood", "elbo", "distortion", "kl_terms", "mu"):
+        assert torch.equal(getattr(resumed.examples, name), getattr(whole.examples, name))
+
+
+def test_scores_kept_of_another_evaluation_are_begun_anew(tmp_path: Path) -> None:
+    vae, x = model().eval(), examples(4)
+    vae.prior.estimate_log_partition()
+    path = tmp_path / "so-far.safetensors"
+    score(vae, x, 10, kept=KeptScores(path, {"samples": 10}, seconds=0.0))
+    assert path.exists()
+    other = score(vae, x, 20, kept=KeptScores(path, {"samples": 20}, seconds=0.0))
+    assert torch.equal(other.examples.log_likelihood, score(vae, x, 20).examples.log_likelihood)
+    KeptScores(path, {}).clear()
+    assert not path.exists()

@@ -120,3 +120,14 @@ def test_colour_samples_agree_with_log_prob() -> None:
     error = (masses * (1 - masses) / 4000).sqrt()
     assert frequent.sum() > 20
     assert ((counts / 4000 - masses).abs() / error)[frequent].max() < 5
+
+
+@pytest.mark.parametrize("values", [1, 3])
+def test_training_does_not_start_at_a_saddle_of_equal_components(values: int) -> None:
+    mixture = DiscretizedLogisticMixture(components=4, values=values)
+    parameters = mixture.start.expand(50, -1).clone().requires_grad_()
+    x = torch.randint(0, 256, (50, values)).float()
+    mixture.log_prob(parameters, x).sum().backward()
+    assert parameters.grad is not None
+    gradient = parameters.grad.sum(0)[: (1 + values) * 4].reshape(1 + values, 4)
+    assert all(len(row.unique()) == 4 for row in gradient)

@@ -142,7 +142,8 @@ def _exit(settings: ModelSettings, form: DataForm) -> list[nn.Module]:
         return [Affine(mean_and_scale, torch.stack([form.sd, torch.ones_like(form.sd)], 1).flatten())]
     if settings.likelihood == "poisson":
         return [Affine(form.mean.clamp(min=1e-3).log())]
-    return []
+    of_x = likelihood(settings, form)
+    return [Affine(of_x.start.repeat(len(form.mean) // of_x.values))]
 
 
 def _network(settings: ModelSettings, inputs: int, outputs: int) -> nn.Sequential:

@@ -34,7 +34,9 @@ class UpDecoder(nn.Module):
         super().__init__()
         self.grid, self.likelihood, self.bias = grid, likelihood, bias
         self.up = Stairs(channels, local, grid.size // stem, cells, squeeze_excite)
-        self.parameters_of_pixels = output(channels[grid.size // stem], likelihood.width * stem**2, 3)
+        self.parameters_of_pixels = output(
+            channels[grid.size // stem], likelihood.width * stem**2, 3, likelihood.start.repeat_interleave(stem**2)
+        )
         self.shuffle = nn.PixelShuffle(stem)
 
     def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:

@@ -41,6 +41,11 @@ class Likelihood(ABC):
     def width(self) -> int:
         """Parameters that the decoder gives for each site."""
 
+    @property
+    def start(self) -> Float[Tensor, " width"]:
+        """Parameters of a site from which training can begin: 0, unless that would be a saddle."""
+        return torch.zeros(self.width)
+
     @abstractmethod
     def log_prob(
         self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]

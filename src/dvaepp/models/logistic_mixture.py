@@ -57,6 +57,15 @@ class DiscretizedLogisticMixture(Likelihood):
             raise InputError(f"values is {self.values}, expected 1 (grey) or 3 (colour)")
 
     @property
+    def start(self) -> Float[Tensor, " width"]:
+        """Means apart, or all components would have one gradient for ever; scales that let them overlap."""
+        k = self.components
+        means = (torch.arange(k) + 0.5) * (2 / k) - 1
+        log_scales = torch.full((self.values * k,), math.log(1 / k))
+        coefficients = torch.zeros(self.width - (1 + 2 * self.values) * k)
+        return torch.cat([torch.zeros(k), means.repeat(self.values), log_scales, coefficients])
+
+    @property
     def width(self) -> int:
         """100 for ten components in colour."""
         return self.components * (10 if self.values == 3 else 3)

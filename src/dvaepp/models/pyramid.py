@@ -38,11 +38,12 @@ class PixelPyramid(nn.Module):
         super().__init__()
         self.grid, self.likelihood, self.base, self.precision = grid, likelihood, base, precision
         self.scales = [base << i for i in range((grid.size // base).bit_length() - 1)]
-        self.first = output(channels[base], likelihood.width, 3)
+        self.first = output(channels[base], likelihood.width, 3, likelihood.start)
         self.see = nn.ModuleList(nn.Conv2d(grid.values, channels[s], 3, padding=1) for s in self.scales)
         cells = (ResidualCell(channels[s], channels[s], squeeze_excite=squeeze_excite) for s in self.scales)
         self.cells = nn.ModuleList(cells)
-        self.others = nn.ModuleList(output(channels[s], 3 * likelihood.width, 3) for s in self.scales)
+        three = likelihood.start.repeat(3)
+        self.others = nn.ModuleList(output(channels[s], len(three), 3, three) for s in self.scales)
 
     def forward(self, features: dict[int, Float[Tensor, "batch channels size size"]]) -> PyramidLikelihood:
         """p(x | zeta, h), given features at every scale from the base to half the image's."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from dvaepp.errors import InputError
 from dvaepp.networks.residual import ResidualCell
 
 
@@ -14,8 +17,12 @@ def compile_cells(model: nn.Module) -> None:
     """Let every residual cell of the model run compiled while it trains; in evaluation, of any batch, as it is.
 
     The first step compiles, for a minute or two. The state dict keeps its names. Sums are taken in another order than
-    without, so that training is not the same bit for bit.
+    without, so that training is not the same bit for bit. On a CPU it takes a C++ compiler: InputError without one.
     """
+    compilers = (os.environ.get("CXX") or "g++", "clang++")
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    if on_cpu and not any(map(shutil.which, compilers)):
+        raise InputError("training.compile needs a C++ compiler, such as g++, and there is none: leave it false")
     for cell in model.modules():
         if isinstance(cell, ResidualCell):
             eager = cell.forward

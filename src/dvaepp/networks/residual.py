@@ -62,9 +62,12 @@ def normalised(channels: int) -> tuple[nn.Module, nn.Module]:
     return nn.BatchNorm2d(channels), nn.ELU(inplace=True)
 
 
-def output(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
-    """Batch norm, ELU and a convolution that starts at 0: parameters of distributions, which so start alike."""
+def output(inputs: int, outputs: int, kernel: int = 1, start: Float[Tensor, " outputs"] | None = None) -> nn.Sequential:
+    """Batch norm, ELU and a convolution to parameters of distributions, which are `start`, by default 0, at first."""
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-    for parameter in convolution.parameters():
-        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        for parameter in convolution.parameters():
+            parameter.zero_()
+        if start is not None and convolution.bias is not None:
+            convolution.bias.copy_(start)
     return nn.Sequential(*normalised(inputs), convolution)
