@@ -614,3 +614,25 @@ def test_untrained_the_unconditional_decoder_gives_the_mean_image_and_nothing_is
     assert not trace.local_kl_terms().any()
     for group in trace.local:
         torch.testing.assert_close(group.mean, torch.full((3, 8), 0.5))
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+@torch.no_grad()
+def test_untrained_every_colour_pixel_has_the_parameters_from_which_training_can_begin(conditional: bool) -> None:
+    """Weights that leave 0 by chance of size alone: the same distribution at every pixel, its components apart."""
+    mixture = DiscretizedLogisticMixture(4, values=3)
+    fresh = convolutional_vae(
+        (4, 4, 3),
+        torch.full((48,), 100.0),
+        prior=BernoulliPrior(4),
+        global_groups=(4,),
+        local=NormalVariables(),
+        smoothing=OverlappingExponential(5.0),
+        likelihood=mixture,
+        conditional=conditional,
+        scale=2 / 255,
+        sizes=ConvolutionalSizes(local=2, top=1, channels=3, cells=1, groups=1, variables=2, hidden=(), stem=2),
+    )
+    x = torch.randint(0, 256, (3, 48)).float()
+    alone = mixture(mixture.start.repeat(16).expand(3, -1))
+    torch.testing.assert_close(fresh.decode(torch.rand(3, 4)).log_prob(x), alone.log_prob(x))
