@@ -124,7 +124,7 @@ def recipe(name: str, data: str, row: str, size: Size) -> Recipe:
         update={
             "local_variables": local,
             "conditional": data not in _UNCONDITIONAL,
-            **({"cells": 1, "local_groups": 8} if size == "paper" and data.startswith("caltech") else {}),
+            **({"cells": 1} if size == "paper" and data.startswith("caltech") else {}),
             **changes.get("convolutional", {}),
         }
     )

@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from dvaepp.errors import InputError
 from dvaepp.latent.partition import LogPartition
 from dvaepp.latent.posterior import Posterior
-from dvaepp.latent.priors import NORMALISED, Prior
+from dvaepp.latent.priors import NORMALISED, Prior, check_bits
 from dvaepp.latent.smoothing import Smoothing
 
 MOST_LOG_SD = 5.0
@@ -70,11 +70,13 @@ class NormalPrior(Prior):
         """KL(q(z_k | x, z_<k) || N(0, 1)) for every group k, nats, in closed form given the draw of earlier groups."""
         if not isinstance(q, NormalPosterior):
             raise InputError(f"a NormalPrior needs an encoder of normal variables, not a {type(q).__name__}")
+        check_bits("this NormalPrior", self.mean.numel(), q.zeta)
         standard = Normal(torch.zeros_like(self.mean[0]), torch.ones_like(self.mean[0]))
         return torch.stack([kl_divergence(group, standard).sum(-1) for group in q.groups], -1)
 
     def log_prob(self, zeta: Float[Tensor, "*batch variables"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """sum_i log N(z_i; 0, 1), nats, whatever the smoothing."""
+        check_bits("this NormalPrior", self.mean.numel(), zeta)
         return -0.5 * (zeta.square() + math.log(2 * math.pi)).sum(-1)
 
     @torch.no_grad()

@@ -132,7 +132,7 @@ class BernoulliPrior(_DirectedByLogits):
 
     def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
         """The learned logits, whatever zeta is."""
-        _check_bits("a BernoulliPrior", self.bias.numel(), zeta)
+        check_bits("a BernoulliPrior", self.bias.numel(), zeta)
         return self.bias.expand_as(zeta)
 
     @torch.no_grad()
@@ -157,7 +157,7 @@ class DirectedPrior(_DirectedByLogits):
         logits = self.first.logits(zeta[..., : self.first.bias.numel()])
         for network in self.networks:
             logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]])], -1)
-        _check_bits("this DirectedPrior", logits.shape[-1], zeta)
+        check_bits("this DirectedPrior", logits.shape[-1], zeta)
         return logits
 
     @torch.no_grad()
@@ -234,7 +234,7 @@ class BoltzmannPrior(Prior):
                 f"p(zeta) under {smoothing} has no tractable density for a Boltzmann machine of blocks "
                 f"{self.machine.blocks}, which is too large to enumerate: use joint_elbo, or smoothing=hard"
             )
-        _check_bits("this BoltzmannPrior", self.machine.bits, zeta)
+        check_bits("this BoltzmannPrior", self.machine.bits, zeta)
         log_unnormalised = exact_log_partition_given(self.machine, smoothing.log_ratio(zeta))
         return smoothing.log_prob0(zeta).sum(-1) + log_unnormalised - self.log_z()
 
@@ -295,6 +295,7 @@ class BoltzmannPrior(Prior):
         return [parameter.detach().clone() for parameter in self.machine.parameters()]
 
 
-def _check_bits(owner: str, bits: int, zeta: Tensor) -> None:
+def check_bits(owner: str, bits: int, zeta: Tensor) -> None:
+    """InputError unless zeta has as many variables as its owner."""
     if zeta.shape[-1] != bits:
         raise InputError(f"{owner} has {bits} bits, but was given a tensor of shape {tuple(zeta.shape)}")

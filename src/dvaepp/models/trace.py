@@ -80,6 +80,10 @@ class Model(nn.Module, ABC):
 
     @torch.no_grad()
     def generate(self, num_samples: int) -> Float[Tensor, "samples pixels"]:
-        """x drawn from p(x | z) p(z), in the binary limit."""
-        sample: Tensor = self.decode(self.prior.sample(num_samples)).sample()
+        """x drawn from p(x | z) p(z), in the binary limit and in evaluation mode."""
+        training = self.training
+        try:
+            sample: Tensor = self.eval().decode(self.prior.sample(num_samples)).sample()
+        finally:
+            self.train(training)
         return sample
