@@ -373,6 +373,10 @@ def test_balancing_weights_sum_to_the_number_of_groups_and_favour_no_equal_ones(
     assert torch.equal(weights.argsort(), terms.mean(0).argsort())
     torch.testing.assert_close(balancing_weights(torch.full((3, 4), 2.5)), torch.ones(4))
     torch.testing.assert_close(balancing_weights(torch.zeros(3, 4)), torch.ones(4))
+    # Estimates of a KL can be negative: its weight never is.
+    torch.testing.assert_close(
+        balancing_weights(torch.tensor([[-2.0, 0.9], [1.0, 0.9]])), torch.tensor([0.2, 2.0]) / 1.1
+    )
     # Means 0, .9 and 2 nats weigh as 1 : 10 : 21.
     given = balancing_weights(torch.tensor([[0.0, 0.4, 1.0], [0.0, 1.4, 3.0]]))
     torch.testing.assert_close(given, torch.tensor([3 / 32, 30 / 32, 63 / 32]))

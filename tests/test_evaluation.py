@@ -292,5 +292,7 @@ def test_scores_kept_of_another_evaluation_are_begun_anew(tmp_path: Path) -> Non
     assert path.exists()
     other = score(vae, x, 20, kept=KeptScores(path, {"samples": 20}, seconds=0.0))
     assert torch.equal(other.examples.log_likelihood, score(vae, x, 20).examples.log_likelihood)
+    path.write_bytes(b"damaged")
+    assert KeptScores(path, {"samples": 20}).load().count == 0
     KeptScores(path, {}).clear()
     assert not path.exists()

@@ -133,16 +133,16 @@ def test_hard_bits_have_the_divergence_of_bernoullis_on_average() -> None:
     assert_mean(group.log_ratio(), -exact)
     assert_mean(group.kl(), exact)
     assert set(group.h.unique().tolist()) == {0.0, 1.0}
-    torch.testing.assert_close(group.mean[0], a)
+    torch.testing.assert_close(group.mean_shift()[0], a - b)
 
 
-def test_a_groups_mean_is_that_of_its_draws() -> None:
-    parameters = maps(1, 4, 1, 2).expand(20_000, -1, -1, -1)
-    group = group_of(NormalVariables(), parameters, parameters, hard)
-    assert group.mean.shape == (20_000, 4)
-    assert_mean(group.h.flatten(1), group.mean[0])
-    bits = group_of(BernoulliVariables(), parameters, parameters, exponential(200.0).smoothing)
-    assert_mean((bits.h > 0.5).double().flatten(1), bits.mean[0])
+def test_the_shift_of_a_groups_mean_is_that_of_its_draws_and_0_where_q_is_p() -> None:
+    q, p = (maps(1, 4, 1, 2).expand(20_000, -1, -1, -1) for _ in range(2))
+    for kind, smoothing in ((NormalVariables(), hard), (BernoulliVariables(), exponential(200.0).smoothing)):
+        group, prior = group_of(kind, q, p, smoothing), group_of(kind, p, p, smoothing)
+        assert not bool(prior.mean_shift().any())
+        sharp = (lambda h: h) if isinstance(kind, NormalVariables) else (lambda h: (h > 0.5).to(h))
+        assert_mean((sharp(group.h) - sharp(prior.h)).flatten(1), group.mean_shift()[0])
 
 
 @pytest.mark.parametrize("smoothing", [SpikeExponential(5.0), SpikeGaussian(3.0)])
@@ -307,7 +307,10 @@ def test_a_feed_forward_model_of_normals_has_the_exact_likelihood_and_bounds_bel
 
 
 def test_bits_and_normals_are_not_mixed_up() -> None:
-    decoder = nn.Linear(2, 4)
-    bits = FeedForwardVAE(HierarchicalEncoder(nn.Linear(4, 2)), NormalPrior(2), decoder, OverlappingExponential(5.0))
-    with pytest.raises(InputError, match="NormalPrior needs an encoder of normal variables"):
-        joint_elbo(bits, torch.zeros(1, 4))
+    decoder, smoothing = nn.Linear(2, 4), OverlappingExponential(5.0)
+    bits, normals = HierarchicalEncoder(nn.Linear(4, 2)), NormalEncoder(nn.Linear(4, 4))
+    for encoder, prior in ((bits, NormalPrior(2)), (normals, BernoulliPrior(2))):
+        with pytest.raises(InputError, match="are not of one kind"):
+            FeedForwardVAE(encoder, prior, decoder, smoothing)
+    with pytest.raises(InputError, match="this NormalPrior has 3 bits"):
+        joint_elbo(FeedForwardVAE(normals, NormalPrior(3), decoder, smoothing), torch.zeros(1, 4))

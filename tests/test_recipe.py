@@ -54,6 +54,7 @@ def test_overrides_are_json_or_text() -> None:
     ("setting", "message"),
     [
         ("training.stps=3", "unknown setting 'training.stps'; did you mean 'steps'"),
+        ("model.convolutional.chanels=3", "unknown setting 'model.convolutional.chanels'; did you mean 'channels'"),
         ("model.hiden=[3]", "unknown setting 'model.hiden'; did you mean 'hidden'"),
         ("mdoel.hidden=[3]", "unknown setting 'mdoel'; did you mean 'model'"),
         ("model.xyzzy=1", "unknown setting 'model.xyzzy'; it may be one of groups, "),

@@ -108,7 +108,6 @@ def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> N
         )
     if distributed.rank() > 0:
         return
-    write_json(run.folder / "scores.json", result)
     if arguments.results:
         write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
     if arguments.per_example:

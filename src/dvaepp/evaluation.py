@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Scores:
     log_partition: LogPartition
     group_sizes: tuple[int, ...]
     local_variances: tuple[Float[Tensor, " dimensions"], ...] = ()
-    """For every local group, Var_x(E[h | x, ...]) of each variable at each location."""
+    """For every local group, the variance over x of what x adds to each variable's mean, 0 where q is p."""
     values: int = 0
     """Numbers in an example, for bits per dimension."""
 
@@ -162,7 +162,7 @@ def score(
     everyone = [each for each in distributed.gather(found) if each.count]
     joined = map(torch.cat, zip(*(each.examples for each in everyone), strict=True))
     moments = torch.stack([each.moments for each in everyone]).sum(0)
-    sizes = tuple(group.mean.shape[1] for group in shown.local)
+    sizes = tuple(group.h[0].numel() for group in shown.local)
     return Scores(
         ExampleScores(*joined),
         num_samples,
@@ -223,11 +223,11 @@ class KeptScores:
     def load(self) -> _Found:
         """What the file holds, or nothing."""
         found = _Found()
-        if self.path.exists():
+        with suppress(InputError, KeyError):  # a damaged file, or an older version's, is begun anew as well
             tensors, about = load_tensors(self.path)
             if about == self.about:
-                found.examples = [tensors[f.name] for f in fields(ExampleScores)]
-                found.moments = tensors["moments"]
+                examples = [tensors[f.name] for f in fields(ExampleScores)]
+                found.examples, found.moments = examples, tensors["moments"]
         return found
 
     def save(self, found: _Found) -> None:
@@ -264,5 +264,8 @@ def _score_piece(
         local_kl_terms=trace.local_kl_terms(),
         mu=torch.stack([trace.posterior.mu, again.posterior.mu], 1),
     )
-    means = [torch.cat([x.new_zeros(len(x), 0), *(g.mean for g in each.local)], 1).double() for each in (trace, again)]
+    means = [
+        torch.cat([x.new_zeros(len(x), 0), *(g.mean_shift() for g in each.local)], 1).double()
+        for each in (trace, again)
+    ]
     return scores, torch.stack([means[0].sum(0), means[1].sum(0), (means[0] * means[1]).sum(0)])

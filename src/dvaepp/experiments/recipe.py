@@ -6,7 +6,7 @@ import json
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from torch import Tensor
@@ -135,7 +135,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
     for part in path[:-1]:
-        inner = values.setdefault(part, {})
+        inner = values[part] = values.get(part) or {}
         if not isinstance(inner, dict):
             raise InputError(f"--set: {part!r} holds a value, not settings")
         values = inner
@@ -153,6 +153,7 @@ def _nearest_setting(path: list[str]) -> str:
     model: type[BaseModel] = Recipe
     for part in path[:-1]:
         annotation = model.model_fields[part].annotation
+        annotation = next((each for each in get_args(annotation) if isinstance(each, type)), annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return ""
         model = annotation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -195,7 +196,7 @@ def evaluate(
     megabytes: int | float = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Scores, dict[str, Any]]:
-    """Score a run's model on a split, with a fresh log Z; also as the JSON object that `results/` keeps.
+    """Score a run's model on a split, with a fresh log Z; the JSON object is what scores.json and `results/` keep.
 
     What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was.
     """
@@ -223,10 +224,10 @@ def evaluate(
         "log_z": log_z.value,
         "megabytes": megabytes,
     }
-    kept = KeptScores(run.folder / "scores-so-far.safetensors", about)
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
+    kept = KeptScores(run.folder / f"scores-so-far-{name}.safetensors", about)
     x = examples.float().to(trained.device)
     scores = score(trained.model, x, settings.samples, seed=seed, megabytes=megabytes, progress=progress, kept=kept)
-    kept.clear()
     result = {
         "recipe": run.recipe.name,
         "settings": run.record.recipe,
@@ -243,4 +244,6 @@ def evaluate(
         "data": {"name": run.data.name, "protocol": run.data.protocol},
         "commands": [run.record.command, command],
     }
+    distributed.on_first(lambda: write_json(run.folder / "scores.json", result))
+    kept.clear()
     return scores, result

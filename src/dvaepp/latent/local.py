@@ -29,6 +29,10 @@ class LocalVariables(ABC):
         """Whether gradients flow from a draw to its distribution."""
 
     @abstractmethod
+    def mean(self, distribution: Any) -> Tensor:
+        """The mean of every variable; of bits that of z."""
+
+    @abstractmethod
     def divergence(self, q: Any, p: Any, h: Tensor) -> Tensor:
         """KL(q || p) of every variable, nats, or an estimate from the draw h that is unbiased in value and gradient."""
 
@@ -46,6 +50,10 @@ class NormalVariables(LocalVariables):
     def reparameterised(self, smoothing: Smoothing) -> bool:
         """Always."""
         return True
+
+    def mean(self, distribution: Normal) -> Tensor:
+        """Its mean."""
+        return distribution.loc
 
     def divergence(self, q: Normal, p: Normal, h: Tensor) -> Tensor:
         """KL(q || p) in closed form."""
@@ -70,6 +78,10 @@ class BernoulliVariables(LocalVariables):
         """As the smoothing's draws are."""
         return smoothing.reparameterised
 
+    def mean(self, distribution: BitDistribution) -> Tensor:
+        """The probability of 1."""
+        return distribution.probs
+
     def divergence(self, q: BitDistribution, p: BitDistribution, h: Tensor) -> Tensor:
         """log q(zeta) - log p(zeta) at the draw (Eq. 5)."""
         return q.log_prob(h) - p.log_prob(h)
@@ -93,9 +105,7 @@ class LocalGroup:
         ratio: Tensor = self.p.log_prob(self.h) - self.q.log_prob(self.h)
         return ratio.flatten(1).sum(1)
 
-    @property
-    def mean(self) -> Float[Tensor, " batch dimensions"]:
-        """E[h_j | x, zeta, h_<j]; of bits the probability of 1."""
-        q = self.q
-        mean: Tensor = q.probs if isinstance(q, BitDistribution) else q.mean
-        return mean.flatten(1)
+    def mean_shift(self) -> Float[Tensor, "batch dimensions"]:
+        """E_q[h_j] - E_p[h_j]: what x adds to the mean that zeta and h_<j give; of bits the z of both."""
+        mean = self.variables.mean
+        return (mean(self.q) - mean(self.p)).flatten(1)

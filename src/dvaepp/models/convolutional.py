@@ -17,7 +17,7 @@ from dvaepp.latent.normal import NormalPrior
 from dvaepp.latent.priors import Prior
 from dvaepp.latent.smoothing import Smoothing
 from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
-from dvaepp.models.feedforward import HierarchicalEncoder, NormalEncoder
+from dvaepp.models.feedforward import HierarchicalEncoder, NormalEncoder, check_kinds
 from dvaepp.models.grid import Grid
 from dvaepp.models.hierarchy import LocalHierarchy
 from dvaepp.models.likelihoods import BernoulliLikelihood, Likelihood, bernoulli_likelihood
@@ -41,16 +41,17 @@ class ConvolutionalVAE(Model):
     def __init__(
         self,
         grid: Grid,
-        tower: nn.Module,
+        tower: Tower,
         encoder: HierarchicalEncoder | NormalEncoder,
         prior: Prior,
         generator: Generator,
         hierarchy: LocalHierarchy,
-        decoder: nn.Module,
+        decoder: UpDecoder | ConditionalDecoder,
         smoothing: Smoothing,
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        check_kinds(encoder, prior)
         self.grid, self.tower, self.encoder = grid, tower, encoder
         self.prior, self.generator, self.hierarchy, self.decoder = prior, generator, hierarchy, decoder
         self.smoothing = smoothing
@@ -73,10 +74,12 @@ class ConvolutionalVAE(Model):
 
     @property
     def numbers_per_draw(self) -> int:
-        """What q and p of all local groups keep, and eight tensors of features at the largest scale."""
-        hierarchy = self.hierarchy
-        kept = len(hierarchy.cells) * hierarchy.variables * (6 * hierarchy.kind.width + 1) * self.generator.size**2
-        return kept + 8 * self.grid.size**2 * max(self.grid.values, 4)
+        """What q and p of all local groups keep, parameters of pixels, and eight tensors of the finest features."""
+        hierarchy, grid = self.hierarchy, self.grid
+        enter, locations = self.tower.enter, self.generator.size**2
+        kept = len(hierarchy.cells) * hierarchy.variables * (6 * hierarchy.kind.width + 1) * locations
+        parameters = 2 * grid.size**2 * self.decoder.likelihood.width
+        return kept + parameters + 8 * enter.out_channels * (grid.size // self.tower.stem) ** 2
 
     def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
         """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""

@@ -58,7 +58,7 @@ class ConditionalDecoder(nn.Module):
         squeeze_excite: bool = True,
     ) -> None:
         super().__init__()
-        self.pyramid, self.local = pyramid, local
+        self.pyramid, self.local, self.likelihood = pyramid, local, pyramid.likelihood
 
         def stairs(start: int, end: int) -> nn.Module:
             return Stairs(channels, start, end, cells, squeeze_excite)

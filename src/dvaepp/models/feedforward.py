@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from dvaepp.errors import InputError
-from dvaepp.latent.normal import NormalPosterior, normal
+from dvaepp.latent.normal import NormalPosterior, NormalPrior, normal
 from dvaepp.latent.posterior import Posterior
 from dvaepp.latent.priors import Prior
 from dvaepp.latent.smoothing import BitDistribution, Smoothing
@@ -81,6 +81,15 @@ class NormalEncoder(nn.Module):
         return True
 
 
+def check_kinds(encoder: HierarchicalEncoder | NormalEncoder, prior: Prior) -> None:
+    """InputError unless encoder and prior are both of bits or both of normal variables."""
+    if isinstance(encoder, NormalEncoder) != isinstance(prior, NormalPrior):
+        raise InputError(
+            f"a {type(encoder).__name__} and a {type(prior).__name__} are not of one kind: normal variables take "
+            "NormalEncoder and NormalPrior, bits take neither"
+        )
+
+
 class FeedForwardVAE(Model):
     """p(x, z, zeta) = p(z) r(zeta | z) p(x | zeta) with q(z, zeta | x) from a hierarchical encoder (Fig. 2).
 
@@ -98,6 +107,7 @@ class FeedForwardVAE(Model):
         likelihood: Callable[[Tensor], Distribution] = bernoulli_likelihood,
     ) -> None:
         super().__init__()
+        check_kinds(encoder, prior)
         self.encoder = encoder
         self.prior = prior
         self.decoder = decoder

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from dvaepp.errors import InputError
 from dvaepp.models.grid import Grid
 from dvaepp.models.likelihoods import Likelihood
 from dvaepp.networks.precision import full, reduced
@@ -92,6 +93,9 @@ class PyramidLikelihood(Distribution):
     def log_prob(self, value: Float[Tensor, "batch pixels"]) -> Float[Tensor, " batch"]:
         """log p(x_0 | zeta, h) + sum_i log p(x_i | zeta, h, x_<i), nats."""
         pyramid, grid = self.pyramid, self.pyramid.grid
+        if value.shape != self.batch_shape + self.event_shape:
+            expected = tuple(self.batch_shape + self.event_shape)
+            raise InputError(f"x has shape {tuple(value.shape)}, expected {expected}, one example for each zeta and h")
         if self._validate_args:
             pyramid.likelihood.check(value)
         image, inside = grid.image(value), grid.inside

@@ -19,7 +19,7 @@ def compile_cells(model: nn.Module) -> None:
     The first step compiles, for a minute or two. The state dict keeps its names. Sums are taken in another order than
     without, so that training is not the same bit for bit. On a CPU it takes a C++ compiler: InputError without one.
     """
-    compilers = (os.environ.get("CXX") or "g++", "clang++")
+    compilers = (*os.environ.get("CXX", "").split()[-1:], "g++", "clang++")
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     if on_cpu and not any(map(shutil.which, compilers)):
         raise InputError("training.compile needs a C++ compiler, such as g++, and there is none: leave it false")

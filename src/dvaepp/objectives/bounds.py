@@ -77,9 +77,11 @@ def local_kl(trace: Trace, balanced: bool = False) -> Float[Tensor, " batch"]:
 def balancing_weights(kl_terms: Float[Tensor, "batch groups"]) -> Float[Tensor, " groups"]:
     """alpha_j = N a_j / sum_k a_k, a_j = mean over the whole batch of KL_j, + .1 nats; no gradient (Appendix H).
 
+    A mean below 0, as estimates can have, counts as 0.
+
     Groups that say little pay less for it, and those that say much pay more, so that all of the N come to be used.
     """
-    size = distributed.mean(kl_terms.detach().mean(0)) + 0.1
+    size = distributed.mean(kl_terms.detach().mean(0)).clamp(min=0) + 0.1
     return len(size) * size / size.sum()
 
 
