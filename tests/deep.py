@@ -95,6 +95,9 @@ class Prescribed(LocalVariables):
     def reparameterised(self, smoothing: Smoothing) -> bool:
         return True
 
+    def mean(self, distribution: Any) -> Tensor:
+        raise NotImplementedError
+
     def divergence(self, q: Any, p: Any, h: Tensor) -> Tensor:
         raise NotImplementedError
 

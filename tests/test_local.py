@@ -18,6 +18,7 @@ from dvaepp.latent.local import BernoulliVariables, LocalGroup, LocalVariables, 
 from dvaepp.latent.normal import NormalPosterior, NormalPrior, normal
 from dvaepp.latent.overlapping import OverlappingExponential
 from dvaepp.latent.posterior import Posterior
+from dvaepp.latent.priors import BernoulliPrior
 from dvaepp.latent.spikes import SpikeExponential, SpikeGaussian
 from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder, NormalEncoder
 from dvaepp.models.trace import Trace
