@@ -139,5 +139,5 @@ def test_tables_of_numbers_that_are_refused(tmp_path: Path, raw: str, message: s
 
 
 def test_colour_says_how_it_can_be_kept(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected .*; with binarise=none also colour, \(n, height, width, 3\)"):
+    with pytest.raises(InputError, match=r"expected .*; with binarise=none, .*, also colour, \(n, height, width, 3\)"):
         data.load(npy(tmp_path, COLOUR))

@@ -87,6 +87,7 @@ def evaluate(arguments: Namespace) -> None:
         check_arrays_name(Path(arguments.per_example))
         check_target(Path(arguments.per_example))
     if arguments.results:
+        results.check_comparable(run.recipe, f"{run.folder}, which --results is to keep,")
         check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
     torch.set_num_threads(run.record.threads)
     with processes(arguments.device or run.record.device):

@@ -105,7 +105,8 @@ def _validate_grey(array: Grey, where: str) -> None:
     if array.ndim not in (2, 3):
         expected = "(n, height, width), (n, height, width, 1) or (n, columns)"
         if array.ndim == 4:
-            expected += "; with binarise=none also colour, (n, height, width, 3)"
+            as_it_is = "binarise=none, in a recipe model.likelihood=logistic-mixture"
+            expected += f"; with {as_it_is}, also colour, (n, height, width, 3)"
         raise InputError(f"{where} has shape {array.shape}, expected {expected}")
     if array.size == 0:
         raise InputError(f"{where} is empty (shape {array.shape}), expected at least one example")

@@ -76,8 +76,10 @@ class Recipe(Settings):
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
         binarise, kind = self._reading
-        public = self.data.name in NAMES
-        data = load(self.data.name, data_dir, "auto" if public else binarise, self.data.threshold, kind)
+        if self.data.name in NAMES:
+            data = load(self.data.name, data_dir, self.data.binarise, self.data.threshold)
+        else:
+            data = load(self.data.name, data_dir, binarise, self.data.threshold, kind)
         if data.kind != (expected := construction.KINDS[self.model.likelihood]):
             raise InputError(
                 f"model.likelihood={self.model.likelihood} is for {expected}, but {data.name} holds {data.kind}"

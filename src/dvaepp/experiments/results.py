@@ -78,14 +78,21 @@ def _table_3() -> Iterator[_Row]:
 _TABLES = {"2": (_HEADING_2, _table_2), "3": (_HEADING_3, _table_3)}
 
 
+def check_comparable(recipe: Recipe, source: str) -> None:
+    """InputError, naming where the recipe is from, if it bears the name of one of a table but is another."""
+    if not recipe.name.startswith("table-"):
+        return
+    known = [_but_steps(find(recipe.name, size)) for size in table_2.SIZES]
+    settings = _but_steps(recipe)
+    for part in ("data", "model", "objective", "training"):
+        if settings[part] not in [each[part] for each in known]:
+            raise InputError(f"{source} is not a result of {recipe.name}: its {part} settings are others")
+
+
 def _result(path: Path, name: str) -> Result:
     """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
     result = read_result(path)
-    known = [_but_steps(find(name, size)) for size in table_2.SIZES]
-    settings = _but_steps(recipe_from(result.settings, str(path)))
-    for part in ("data", "model", "objective", "training"):
-        if settings[part] not in [recipe[part] for recipe in known]:
-            raise InputError(f"{path} is not a result of {name}: its {part} settings are others")
+    check_comparable(recipe_from({**result.settings, "name": name}, str(path)), str(path))
     if result.split != "test" or result.recipe != name:
         raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")
     return result

@@ -14,7 +14,7 @@ from dvaepp.errors import InputError
 from dvaepp.latent.hard import hard
 from dvaepp.latent.local import LocalVariables
 from dvaepp.latent.normal import NormalPrior
-from dvaepp.latent.priors import Prior
+from dvaepp.latent.priors import Prior, check_bits
 from dvaepp.latent.smoothing import Smoothing
 from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
 from dvaepp.models.feedforward import HierarchicalEncoder, NormalEncoder, check_kinds
@@ -78,11 +78,12 @@ class ConvolutionalVAE(Model):
         hierarchy, grid = self.hierarchy, self.grid
         enter, locations = self.tower.enter, self.generator.size**2
         kept = len(hierarchy.cells) * hierarchy.variables * (6 * hierarchy.kind.width + 1) * locations
-        parameters = 2 * grid.size**2 * self.decoder.likelihood.width
+        parameters = 6 * grid.size**2 * self.decoder.likelihood.width
         return kept + parameters + 8 * enter.out_channels * (grid.size // self.tower.stem) ** 2
 
     def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
         """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
+        check_bits("this model", self.generator.enter.in_features, zeta)
         with reduced(self.precision, zeta):
             state, _ = self.hierarchy(self.generator(zeta), hard)
             likelihood: Distribution = self.decoder(state)
@@ -122,6 +123,12 @@ class ConvolutionalSizes:
     hidden: tuple[int, ...] = (256,)
     stem: int = 1
     squeeze_excite: bool = True
+
+    def __post_init__(self) -> None:
+        plain = {name: value for name, value in vars(self).items() if name not in ("hidden", "squeeze_excite")}
+        for name, value in {**plain, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)}}.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} of ConvolutionalSizes must be a positive whole number, not {value!r}")
 
     def channels_at(self, size: int) -> dict[int, int]:
         """Channels at every scale of an image of this size."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -20,6 +22,8 @@ class Grid(nn.Module):
         super().__init__()
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise InputError(f"a convolutional model needs images, (height, width[, values]), not examples {shape}")
+        if mean.shape != (math.prod(shape),):
+            raise InputError(f"mean has shape {tuple(mean.shape)}, expected ({math.prod(shape)},) for images {shape}")
         self.height, self.width, self.values = (*shape, 1)[:3]
         self.size = 1 << (max(self.height, self.width, 2) - 1).bit_length()
         self.scale = scale
