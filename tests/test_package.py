@@ -54,7 +54,7 @@ def test_the_readmes_programs_run(tmp_path: Path) -> None:
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         printed += done.stdout
-    assert len(programs) == 2
+    assert len(programs) == 3
     assert "log p(x)" in printed
     assert "ChainHealth" in printed
 
@@ -96,6 +96,7 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
 
 def test_the_results_page_is_what_the_command_makes_of_the_results() -> None:
     assert (ROOT / "docs/results.md").read_text() == table(ROOT / "results")
+    assert (ROOT / "docs/results-table-3.md").read_text() == table(ROOT / "results", "3")
 
 
 def test_the_readme_shows_the_results() -> None:

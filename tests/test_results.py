@@ -10,7 +10,7 @@ from dvaepp.errors import InputError
 from dvaepp.experiments import table_3
 from dvaepp.experiments.catalogue import find
 from dvaepp.experiments.recipe import override
-from dvaepp.experiments.results import table
+from dvaepp.experiments.results import check_comparable, table
 from dvaepp.storage import write_json
 
 
@@ -94,3 +94,12 @@ def test_other_steps_are_no_other_settings(tmp_path: Path) -> None:
 def test_a_folder_without_results_is_named(number: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"holds no results of Table {number}; .dvaepp evaluate"):
         table(tmp_path, number)
+
+
+def test_results_of_other_settings_are_refused_before_the_work() -> None:
+    recipe = find("table-3/mnist-static/rbm-normal", "tiny")
+    check_comparable(override(recipe, ["training.steps=7", "training.compile=true"]), "runs/a")
+    check_comparable(override(find("quick/rbm", "tiny"), ["model.beta=3"]), "runs/b")
+    for setting, part in (("data.name=digits", "data"), ("model.beta=3", "model"), ("training.l2=1", "training")):
+        with pytest.raises(InputError, match=f"runs/a is not a result of {recipe.name}: its {part} settings"):
+            check_comparable(override(recipe, [setting]), "runs/a")

@@ -161,7 +161,7 @@ def convolutional_vae(
     channels = sizes.channels_at(grid.size)
     steps = {"local": sizes.local, "top": top, "cells": sizes.cells}
     decoder = _decoder(grid, likelihood, mean, conditional, sizes, precision)
-    model = ConvolutionalVAE(
+    return ConvolutionalVAE(
         grid,
         Tower(grid.values, grid.size, channels, **steps, stem=sizes.stem, squeeze_excite=sizes.squeeze_excite),
         _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
@@ -180,9 +180,6 @@ def convolutional_vae(
         smoothing,
         precision,
     )
-    for convolution in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
-        convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
-    return model
 
 
 def _decoder(
