@@ -40,13 +40,11 @@ ABLATIONS = (
     "factorial",
 )
 CELLS = list(itertools.product(DATA, ROWS))
-# One data set of each form of examples and decoder stands for the others where models are trained.
 TRAINED = [
-    *itertools.product(("mnist-static", "omniglot", "cifar10"), ROWS),
+    *CELLS,
     *(("mnist-static" if name != "unconditional" else "omniglot", name) for name in ABLATIONS),
     ("cifar10", "groups-4"),
     ("cifar10", "unconditional"),
-    ("caltech101-silhouettes", "rbm-normal"),
 ]
 
 
@@ -62,7 +60,7 @@ def dataset(data: str, count: int = 12) -> Dataset:
     """Random examples of that form."""
     top = 255 if data == "cifar10" else 1
     pixels = math.prod(shape(data))
-    dynamic = data == "mnist-dynamic"
+    dynamic = data in ("mnist-dynamic", "omniglot", "omniglot-lake")
     train = torch.randint(0, (255 if dynamic else top) + 1, (count, pixels)).to(torch.uint8)
     other = torch.randint(0, top + 1, (count, pixels)).to(torch.uint8)
     kind = "levels" if data == "cifar10" else "bits"
