@@ -92,7 +92,8 @@ def check_comparable(recipe: Recipe, source: str) -> None:
 def _result(path: Path, name: str) -> Result:
     """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
     result = read_result(path)
-    check_comparable(recipe_from({**result.settings, "name": name}, str(path)), str(path))
+    recipe = recipe_from(result.settings, str(path))
+    check_comparable(recipe.model_copy(update={"name": name}), str(path))
     if result.split != "test" or result.recipe != name:
         raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")
     return result
