@@ -1,4 +1,4 @@
-"""Residual cells compiled for training: normalisation, ELU and sums fused, a quarter faster on a CPU."""
+"""Residual cells compiled for training: normalisation, ELU and sums fused, which saves a fifth of a step on a CPU."""
 
 from __future__ import annotations
 
