@@ -49,7 +49,8 @@ def rows_by_group(subject: Subject, scores: dict[str, float]) -> list[tuple[str,
     for j in range(1, subject.local.local_groups + 1):
         active = scores.get(f"active_local_{j}")
         lines.append(number(scores[f"kl_local_{j}"]) + ("" if active is None else f" · {active:,.0f}"))
-    meaning = f"KL(q(h_j | ...) ‖ p(h_j | ...)) of every group, and how many of its {dimensions(subject):,} variables x moves."
+    moved = f"how many of its {dimensions(subject):,} variables x moves"
+    meaning = f"KL(q(h_j | ...) ‖ p(h_j | ...)) of every group, and {moved}."
     total = ("KL, global variables", number(scores["kl_global"]), "KL(q(z | x) ‖ p(z)), which is part of the KL.")
     return [total, ("KL and active variables, local groups", "\n".join(lines), meaning)]
 
