@@ -36,18 +36,19 @@ def lines(run: Run) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "sampler",
+    "changes",
     [
         ["model.groups=[20,20]"],
         ["model.groups=[20,20]", "model.sampler=tempering", "model.temperatures=4"],
         ["model.groups=[20,20]", "model.sampler=population", "model.temperatures=5"],
         ["model.groups=[24,24]", "model.prior=graph", "model.graph=zephyr-1", "model.sampler=annealer"],
         ["model.groups=[20,20]", "model.smoothing=spike-exponential", "objective=rolfe"],
+        ["model.groups=[20,20]", "training.muon=10", "training.l2=0.01"],
     ],
-    ids=["gibbs", "tempering", "population", "annealer", "rolfe"],
+    ids=["gibbs", "tempering", "population", "annealer", "rolfe", "muon"],
 )
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, sampler: list[str]) -> None:
-    settings = [*sampler, "training.steps=30", "training.validate_every=10", "training.log_every=7"]
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, changes: list[str]) -> None:
+    settings = [*changes, "training.steps=30", "training.validate_every=10", "training.log_every=7"]
     whole = start(tmp_path, *settings, name="whole")
     whole.trainer().fit()
     broken = start(tmp_path, *settings, name="broken")
@@ -144,7 +145,7 @@ def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_
 
 def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
     trainer = start(tmp_path, "training.steps=10", "training.validate_every=5").trainer()
-    step = trainer.optimizer.step
+    step = trainer.optimizers["optimizer"].step
 
     def poisoned(*arguments: Any) -> None:
         step(*arguments)
@@ -152,7 +153,7 @@ def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
             with torch.no_grad():
                 next(iter(trainer.model.parameters())).fill_(float("nan"))
 
-    trainer.optimizer.step = poisoned
+    trainer.optimizers["optimizer"].step = poisoned
     with pytest.raises(TrainingDivergedError, match="at step 5"):
         trainer.fit()
     assert Run(trainer.folder).trainer().step == 0
@@ -215,12 +216,12 @@ def test_beta_is_annealed_and_epsilon_is_tensorflows(tmp_path: Path) -> None:
         trainer.train_step()
         seen.append(trainer.model.smoothing.beta)
     assert seen == pytest.approx([5 + k for k in range(10)])
-    assert trainer.optimizer.param_groups[0]["eps"] == pytest.approx(1e-3 / (1 - 0.999**10) ** 0.5)
+    assert trainer.optimizers["optimizer"].param_groups[0]["eps"] == pytest.approx(1e-3 / (1 - 0.999**10) ** 0.5)
 
 
 def test_l2_decays_matrices_and_gains_but_no_biases(tmp_path: Path) -> None:
     trainer = start(tmp_path, "training.l2=0.1").trainer()
-    decayed = {id(p) for p in trainer.optimizer.param_groups[0]["params"]}
+    decayed = {id(p) for p in trainer.optimizers["optimizer"].param_groups[0]["params"]}
     for name, parameter in trainer.model.named_parameters():
         gain = name.endswith("1.1.weight") or name.endswith("0.1.weight")
         assert (id(parameter) in decayed) == (parameter.ndim > 1 or gain), name

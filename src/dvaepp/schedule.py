@@ -26,6 +26,9 @@ class TrainingSettings(BaseModel):
     """The rate falls along half a cosine from its one stage's value to this; None leaves it as the stages say."""
     epsilon: float = Field(1e-3, gt=0)
     """Adam's epsilon as TensorFlow defines it, inside the bias correction."""
+    muon: float | None = Field(None, gt=0)
+    """Weights of linear and convolutional layers take Muon's steps, at this many times the learning rate, and Adam the
+    other parameters; None leaves all of them to Adam."""
     l2: float = Field(0.0, ge=0)
     """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
     kl_warmup: float = Field(0.3, ge=0, le=1)

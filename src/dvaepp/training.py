@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from dvaepp import distributed
@@ -24,6 +24,7 @@ from dvaepp.evaluation import estimate_log_partition, measuring, score
 from dvaepp.latent.partition import LogPartition
 from dvaepp.models.trace import Model
 from dvaepp.networks.compilation import compile_cells
+from dvaepp.optimisation import optimizers
 from dvaepp.schedule import BatchOrder, TrainingSettings
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 
@@ -32,7 +33,7 @@ Metrics = dict[str, int | float]
 
 
 class Trainer:
-    """A model, its data and its optimiser in a run folder.
+    """A model, its data and its optimisers in a run folder.
 
     The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimiser, chains, random state, step: all that
     the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken at
@@ -67,7 +68,7 @@ class Trainer:
         if distributed.world() > 1:
             torch.manual_seed(distributed.own_seed(seed))
             model.prior.restart()
-        self.optimizer = torch.optim.Adam(_parameter_groups(model, settings.l2), fused=True)
+        self.optimizers = optimizers(model, settings.muon, settings.l2)
         self.step = 0
         self.best: Metrics = {}
         self._metrics_lines = 0
@@ -112,9 +113,10 @@ class Trainer:
         model.prior.refresh()
         x = self.data.batch(distributed.own(self._order.indices(self.step))).to(self.device)
         loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
-        self.optimizer.zero_grad()
+        model.zero_grad()
         torch.autograd.backward(loss)
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.step += 1
         return loss.detach(), x
 
@@ -122,10 +124,13 @@ class Trainer:
         return -self.objective(self.model, x, kl_weight).mean()
 
     def _set_rates(self, fraction: float) -> None:
-        settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(fraction)
+        settings, rate = self.settings, self.settings.learning_rate_at(fraction)
+        for group in self.optimizers["optimizer"].param_groups:
+            group["lr"] = rate
             group["eps"] = settings.epsilon / math.sqrt(1 - group["betas"][1] ** (self.step + 1))
+        if settings.muon:
+            for group in self.optimizers["muon"].param_groups:
+                group["lr"] = settings.muon * rate
         if settings.beta is not None:
             start, end = settings.beta
             self.model.smoothing = self.model.smoothing.sharpened(start + (end - start) * fraction)
@@ -213,8 +218,9 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint; the one before it survives if that fails."""
         tensors = self._model_tensors()
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        for kind, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{kind}.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= distributed.everyones_tensors(self._own_tensors())
         log_z = self.model.prior.log_partition
         state = {
@@ -233,12 +239,11 @@ class Trainer:
         check_origin(self.checkpoint, about, self.about)
         tensors = distributed.own_tensors(tensors, self.checkpoint)
         load_model(self.model, self.checkpoint, tensors, about)
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = _unflatten(tensors, "optimizer.")
-        self.optimizer.load_state_dict(optimizer)
-        for parameter, state in self.optimizer.state.items():
-            like = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.shape == parameter.shape}
-            state.update(like)  # in the parameter's memory format, as the fused optimiser takes them to be
+        for kind, optimizer in self.optimizers.items():
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": _unflatten(tensors, f"{kind}.")})
+            for parameter, state in optimizer.state.items():
+                like = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.shape == parameter.shape}
+                state.update(like)  # in the parameter's memory format, as the fused optimiser takes them to be
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
@@ -248,16 +253,6 @@ class Trainer:
     def _cut_metrics(self) -> None:
         kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
         write_text(self.metrics, "".join(line + "\n" for line in kept))
-
-
-def _parameter_groups(model: nn.Module, l2: float) -> list[dict[str, Any]]:
-    """Adam's weight_decay adds l2 w to the gradient: the L2 term in the loss. Biases have none."""
-    named = list(model.named_parameters())
-    gains = {id(m.weight) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    decayed = [p for _, p in named if p.ndim > 1 or id(p) in gains]
-    others = [p for _, p in named if p.ndim <= 1 and id(p) not in gains]
-    groups = [{"params": decayed, "weight_decay": l2}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def _unflatten(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:

@@ -80,10 +80,10 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 _BITS, _BITS_CIFAR = 16, 128
 _CONVOLUTIONAL: dict[Size, ConvolutionalSettings] = {
     "paper": ConvolutionalSettings(),
-    "small": ConvolutionalSettings(local_groups=6, variables=8, channels=24, cells=1, stem=2),
+    "small": ConvolutionalSettings(local_groups=4, variables=8, channels=32, cells=1, stem=2),
     "tiny": ConvolutionalSettings(local_groups=2, variables=2, channels=4, cells=1, stem=4),
 }
-_HIDDEN: dict[Size, tuple[int, ...]] = {"paper": (256,), "small": (128,), "tiny": (8,)}
+_HIDDEN: dict[Size, tuple[int, ...]] = {"paper": (256,), "small": (64,), "tiny": (8,)}
 _TRAINING: dict[Size, TrainingSettings] = {
     "paper": TrainingSettings(
         steps=1_000_000,
@@ -94,7 +94,13 @@ _TRAINING: dict[Size, TrainingSettings] = {
         validation_examples=2000,
     ),
     "small": TrainingSettings(
-        steps=13_000, learning_rate=((1.0, 2e-3),), cosine_to=1e-5, validate_every=1000, validation_samples=10
+        steps=13_000,
+        learning_rate=((1.0, 2e-3),),
+        cosine_to=1e-5,
+        muon=10,
+        kl_warmup=0.1,
+        validate_every=1000,
+        validation_samples=10,
     ),
     "tiny": TrainingSettings(
         steps=2,

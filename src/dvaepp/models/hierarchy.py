@@ -39,9 +39,9 @@ class LocalHierarchy(nn.Module):
 
         width = kind.width * variables
         self.priors = nn.ModuleList(output(channels, width) for _ in range(groups))
-        self.meetings = nn.ModuleList(nn.Conv2d(channels + features, channels, 1) for _ in range(groups))
+        self.meetings = nn.ModuleList(nn.Conv2d(channels + features, channels, 1, bias=False) for _ in range(groups))
         self.differences = nn.ModuleList(nn.Sequential(residual(), output(channels, width)) for _ in range(groups))
-        self.entries = nn.ModuleList(nn.Conv2d(variables, channels, 1) for _ in range(groups))
+        self.entries = nn.ModuleList(nn.Conv2d(variables, channels, 1, bias=False) for _ in range(groups))
         self.cells = nn.ModuleList(residual() for _ in range(groups))
 
     def forward(

@@ -40,7 +40,7 @@ class PixelPyramid(nn.Module):
         self.grid, self.likelihood, self.base, self.precision = grid, likelihood, base, precision
         self.scales = [base << i for i in range((grid.size // base).bit_length() - 1)]
         self.first = output(channels[base], likelihood.width, 3, likelihood.start)
-        self.see = nn.ModuleList(nn.Conv2d(grid.values, channels[s], 3, padding=1) for s in self.scales)
+        self.see = nn.ModuleList(nn.Conv2d(grid.values, channels[s], 3, padding=1, bias=False) for s in self.scales)
         cells = (ResidualCell(channels[s], channels[s], squeeze_excite=squeeze_excite) for s in self.scales)
         self.cells = nn.ModuleList(cells)
         three = likelihood.start.repeat(3)

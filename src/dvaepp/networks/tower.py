@@ -53,7 +53,7 @@ class Tower(nn.Module):
         if not start >= local >= top >= 1:
             raise InputError(f"a tower goes from scale {start} down to {local} and {top}, which must not rise")
         self.stem = stem
-        self.enter = nn.Conv2d(values * stem**2, channels[start], 3, padding=1)
+        self.enter = nn.Conv2d(values * stem**2, channels[start], 3, padding=1, bias=False)
         same = (ResidualCell(channels[start], channels[start], squeeze_excite=squeeze_excite) for _ in range(cells))
         self.down = nn.Sequential(*same, *Stairs(channels, start, local, cells, squeeze_excite))
         self.summit = nn.Sequential(Stairs(channels, local, top, cells, squeeze_excite), *normalised(channels[top]))
