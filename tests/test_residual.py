@@ -28,8 +28,8 @@ def test_a_cell_scales_height_and_width_and_changes_channels(
 ) -> None:
     cell = ResidualCell(inputs, outputs, scale, squeeze_excite=squeeze_excite)
     assert cell(torch.randn(3, inputs, 8, 8)).shape == (3, outputs, size, size)
-    convolutions = 9 * inputs * outputs + 9 * outputs**2 + outputs
-    excite = 4 * outputs + 4 + 4 * outputs + outputs if squeeze_excite else 0
+    convolutions = 9 * inputs * outputs + 9 * outputs**2
+    excite = outputs + 4 * outputs + 4 + 4 * outputs + outputs if squeeze_excite else 0  # with a bias before it
     shortcut = inputs * outputs if inputs != outputs else 0
     assert parameters_of(cell) == convolutions + 2 * (inputs + outputs) + excite + shortcut
 
@@ -82,7 +82,7 @@ def test_a_cell_is_normalised_before_each_convolution_and_bends_by_elu() -> None
 
     for x in (-2.0, 0.3, 4.0):
         inner = float(first.weight[0, 0, 1, 1]) * elu(norm(x, 0))
-        expected = x + float(second.weight[0, 0, 1, 1]) * elu(norm(inner, 1)) + float(second.bias)
+        expected = x + float(second.weight[0, 0, 1, 1]) * elu(norm(inner, 1))
         given = torch.full((1, 1, 1, 1), x, dtype=torch.float64)
         assert float(cell(given)) == pytest.approx(expected, rel=1e-9)
 

@@ -92,6 +92,24 @@ class AdamByHand:
         self.value = self.value - corrected * self.m / (self.v.sqrt() + epsilon)
 
 
+class MuonByHand:
+    """Jordan et al.'s Muon on the same loss: momentum a sum over all gradients, the quintic on singular values."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value.detach().clone()
+        self.gradients: list[Tensor] = []
+
+    def step(self, gradient: Tensor, rate: float, epsilon: float) -> None:
+        self.gradients.append(gradient)
+        weighted = [0.95**age * g for age, g in enumerate(reversed(self.gradients))]
+        u, s, v = torch.linalg.svd((gradient + 0.95 * sum(weighted)) * 0.05, full_matrices=False)
+        s = s / max(float((s**2).sum()) ** 0.5, 1e-7)
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        rows, columns = gradient.shape
+        self.value = self.value - rate * max(1, rows / columns) ** 0.5 * (u * s) @ v
+
+
 # Weight matrices, the batch-norm gain and the couplings; neither biases nor the batch norm's shift.
 DECAYED = {
     "encoder.levels.0.0.weight",
@@ -102,19 +120,25 @@ DECAYED = {
 }
 
 
-def test_eight_steps_are_the_ones_taken_by_hand_with_every_schedule(tmp_path: Path) -> None:
+# Weights of layers.
+MATRICES = {"encoder.levels.0.0.weight", "encoder.levels.0.3.weight", "decoder.0.weight"}
+
+
+@pytest.mark.parametrize("muon", [None, 0.3])
+def test_eight_steps_are_the_ones_taken_by_hand_with_every_schedule(tmp_path: Path, muon: float | None) -> None:
     vae, pull, examples = model(), Pull(), data()
-    trainer = Trainer(vae, pull, examples, TrainingSettings(**SETTINGS), tmp_path)
-    by_hand = {name: AdamByHand(p) for name, p in vae.named_parameters()}
-    assert set(by_hand) > DECAYED
+    trainer = Trainer(vae, pull, examples, TrainingSettings(**SETTINGS, muon=muon), tmp_path)
+    by_muon = MATRICES if muon else set()
+    by_hand = {name: (MuonByHand if name in by_muon else AdamByHand)(p) for name, p in vae.named_parameters()}
+    assert set(by_hand) > DECAYED > MATRICES
     data_weight = 1 + float(examples.train.double().sum() / 20)
     for rate, kl_weight in zip(RATES, KL_WEIGHTS, strict=True):
         loss = 0.0
-        for name, adam in by_hand.items():
+        for name, its in by_hand.items():
             weight = kl_weight if name.startswith("prior") else data_weight
-            loss += weight * float((adam.value + adam.value**2 / 2).sum())
-            decay = 0.3 * adam.value if name in DECAYED else 0
-            adam.step(weight * (1 + adam.value) + decay, rate, 1e-2)
+            loss += weight * float((its.value + its.value**2 / 2).sum())
+            decay = 0.3 * its.value if name in DECAYED else 0
+            its.step(weight * (1 + its.value) + decay, 0.3 * rate if name in by_muon else rate, 1e-2)
         measured, x = trainer.train_step()
         assert x.shape == (20, 6)
         assert float(measured) == pytest.approx(loss, rel=1e-12)

@@ -18,16 +18,16 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 class Muon(Optimizer):
-    """W <- W - lr sqrt(max(1, m / n)) orthogonal(g + momentum a), with a the running mean of gradients g, for W (m, n).
+    """W <- W - lr sqrt(max(1, m / n)) orthogonal((1 - momentum) g + momentum a), a <- momentum a + (1 - momentum) g.
 
-    Exactly, with the mean a <- momentum a + (1 - momentum) g the direction is (1 - momentum) g + momentum a (Nesterov).
-    A convolution's weights (m, c, h, w) are the matrix (m, c h w). `weight_decay` adds weight_decay W to g: the L2 term
-    in the loss. It is for the matrices of layers; biases, gains and a Boltzmann machine's couplings take another
-    optimiser. Matrices of one shape are taken together. Raises InputError for a parameter of fewer than two dimensions.
+    g is the gradient of W (m, n), a its running mean, begun at 0. A convolution's weights (m, c, h, w) are the matrix
+    (m, c h w). `weight_decay` adds weight_decay W to g: the L2 term in the loss. For the matrices of layers; biases,
+    gains and a Boltzmann machine's couplings take another optimiser. Matrices of one shape go through one batched
+    product. Raises InputError for a parameter of fewer than two dimensions.
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
+        self, parameters: Iterable[Any], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
@@ -36,29 +36,27 @@ class Muon(Optimizer):
                     raise InputError(f"Muon takes matrices and convolutions, not a tensor {tuple(parameter.shape)}")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step along the gradients that there are."""
-        assert closure is None
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step along the gradients that there are; the closure's loss."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._descend(parameters, group["lr"], group["momentum"], group["weight_decay"])
+            matrices = sorted((p for p in group["params"] if p.grad is not None), key=_shape)
+            for (rows, columns), alike in groupby(matrices, _shape):
+                same = list(alike)
+                directions = torch.stack([self._direction(p, group).flatten(1) for p in same])
+                steps = orthogonal(directions) * (group["lr"] * max(1.0, rows / columns) ** 0.5)
+                for parameter, step in zip(same, steps, strict=True):
+                    parameter.sub_(step.view_as(parameter))
+        return loss
 
-    def _descend(self, parameters: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if weight_decay:
-            gradients = [g.add(p, alpha=weight_decay) for g, p in zip(gradients, parameters, strict=True)]
-        for parameter in parameters:
-            if "mean" not in self.state[parameter]:
-                self.state[parameter]["mean"] = torch.zeros_like(parameter)
-        means = [self.state[p]["mean"] for p in parameters]
-        torch._foreach_lerp_(means, gradients, 1 - momentum)
-        directions = torch._foreach_lerp(gradients, means, momentum)
-        matrices = sorted(zip(parameters, directions, strict=True), key=lambda pair: _shape(pair[0]))
-        for (rows, columns), same in groupby(matrices, key=lambda pair: _shape(pair[0])):
-            chosen, stack = zip(*((p, d.flatten(1)) for p, d in same), strict=True)
-            steps = orthogonal(torch.stack(stack)) * (lr * max(1.0, rows / columns) ** 0.5)
-            torch._foreach_sub_(chosen, [s.view_as(p) for p, s in zip(chosen, steps, strict=True)])
+    def _direction(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        """(1 - momentum) g + momentum a."""
+        assert parameter.grad is not None
+        gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
+        state = self.state[parameter]
+        mean = state.get("mean", torch.zeros_like(parameter))
+        state["mean"] = mean.lerp(gradient, 1 - group["momentum"])
+        return gradient.lerp(state["mean"], group["momentum"])
 
 
 def _shape(parameter: Tensor) -> tuple[int, int]:
@@ -68,32 +66,31 @@ def _shape(parameter: Tensor) -> tuple[int, int]:
 def orthogonal(matrices: Float[Tensor, "*batch m n"], iterations: int = 5) -> Float[Tensor, "*batch m n"]:
     """About U V' of G = U S V': every singular value brought near 1, by X <- a X + (b X X' + c (X X')^2) X.
 
-    After five rounds of this Newton-Schulz iteration singular values that were above 1 / 100 of the Frobenius norm lie
-    between .68 and 1.14; smaller ones are still on their way up. 0 stays 0. (Jordan et al. 2024.)
+    After five rounds of this Newton-Schulz iteration from G / |G| (Frobenius), singular values above 1 / 100 of |G| lie
+    between .68 and 1.14; smaller ones may still be below or overshoot to 1.21. One alone, as in a row, ends at .70.
+    Where |G| is below 1e-7 it is divided by that, so that what is only rounding moves nothing (Jordan et al. 2024).
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x: Tensor = matrices.mT if tall else matrices
-    for order in (torch.inf, 2):  # the largest entry first, lest squares underflow
-        size = torch.linalg.vector_norm(x, order, (-2, -1), keepdim=True)
-        x = x / size.clamp(min=torch.finfo(x.dtype).tiny)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
     return x.mT if tall else x
 
 
-def optimizers(model: nn.Module, muon: float | None, l2: float) -> dict[str, Optimizer]:
-    """`optimizer`, Adam, of all parameters; or, unless `muon` is None, `muon` of layers' matrices, Adam of the others.
+def optimizers(model: nn.Module, muon: bool, l2: float) -> dict[str, Optimizer]:
+    """`optimizer`, Adam, of all parameters; or `muon` of linear and convolutional layers' weights, Adam of the rest.
 
-    Adam's weight_decay adds l2 w to the gradient: the L2 term in the loss. Biases have none.
+    weight_decay adds l2 w to the gradient: the L2 term in the loss. Biases have none.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    matrices = [] if muon is None else [layer.weight for layer in layers]
+    matrices = [layer.weight for layer in layers] if muon else []
     apart = {id(matrix) for matrix in matrices}
     gains = {id(m.weight) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    named = [p for p in model.parameters() if id(p) not in apart]
-    decayed = [p for p in named if p.ndim > 1 or id(p) in gains]
-    others = [p for p in named if p.ndim <= 1 and id(p) not in gains]
+    rest = [p for p in model.parameters() if id(p) not in apart]
+    decayed = [p for p in rest if p.ndim > 1 or id(p) in gains]
+    others = [p for p in rest if p.ndim <= 1 and id(p) not in gains]
     groups = [{"params": decayed, "weight_decay": l2}, {"params": others, "weight_decay": 0.0}]
     adam = torch.optim.Adam([group for group in groups if group["params"]], fused=True)
-    return {"optimizer": adam} if muon is None else {"optimizer": adam, "muon": Muon(matrices, weight_decay=l2)}
+    return {"optimizer": adam, "muon": Muon(matrices, weight_decay=l2)} if muon else {"optimizer": adam}

@@ -35,9 +35,9 @@ Metrics = dict[str, int | float]
 class Trainer:
     """A model, its data and its optimisers in a run folder.
 
-    The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimiser, chains, random state, step: all that
-    the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken at
-    the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape.
+    The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimisers, chains, random state, step: all
+    that the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken
+    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape.
 
     Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
     the first alone writes. InputError where the batch does not divide among them.
@@ -68,7 +68,7 @@ class Trainer:
         if distributed.world() > 1:
             torch.manual_seed(distributed.own_seed(seed))
             model.prior.restart()
-        self.optimizers = optimizers(model, settings.muon, settings.l2)
+        self.optimizers = optimizers(model, settings.muon is not None, settings.l2)
         self.step = 0
         self.best: Metrics = {}
         self._metrics_lines = 0
@@ -128,7 +128,7 @@ class Trainer:
         for group in self.optimizers["optimizer"].param_groups:
             group["lr"] = rate
             group["eps"] = settings.epsilon / math.sqrt(1 - group["betas"][1] ** (self.step + 1))
-        if settings.muon:
+        if settings.muon is not None:
             for group in self.optimizers["muon"].param_groups:
                 group["lr"] = settings.muon * rate
         if settings.beta is not None:
@@ -191,7 +191,7 @@ class Trainer:
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(
             f"training became NaN or infinite at step {step}; the last good checkpoint is {self.checkpoint} "
-            "(a smaller training.learning_rate or model.beta may help)"
+            "(a smaller training.learning_rate, training.muon or model.beta may help)"
         )
 
     def _log(self, metrics: Metrics) -> Metrics:

@@ -38,9 +38,15 @@ class Grid(nn.Module):
         padding = (0, self.size - self.width, 0, self.size - self.height)
         return F.pad(images, padding) if any(padding) else images
 
-    def standardised(self, image: Float[Tensor, "batch values size size"]) -> Float[Tensor, "batch values size size"]:
-        """scale (x - mean) within the image, 0 around it."""
-        return self.scale * (image - self.mean) * self.inside
+    def standardised(self, image: Float[Tensor, "batch values some some"]) -> Float[Tensor, "batch values some some"]:
+        """scale (x - mean) within the image, 0 around it; for an image or its pixels at a coarser scale."""
+        scale = image.shape[-1]
+        return self.scale * (image - self.at(scale, self.mean)) * self.at(scale, self.inside)
+
+    def at(self, scale: int, image: Float[Tensor, "batch values size size"]) -> Float[Tensor, "batch values _ _"]:
+        """The upper left pixel of each of scale x scale squares: what is known at this scale."""
+        step = self.size // scale
+        return image[:, :, ::step, ::step]
 
     def sites(self, image: Float[Tensor, "batch numbers size size"]) -> Float[Tensor, "batch sites numbers"]:
         """The numbers at every pixel of the image, row by row; what lies around it is cut off."""

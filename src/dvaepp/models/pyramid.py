@@ -63,11 +63,6 @@ class PixelPyramid(nn.Module):
             seen = features[self.scales[level]] + self.see[level](known)
             return full(self.others[level](self.cells[level](seen)))
 
-    def subsampled(self, image: Float[Tensor, "batch values size size"], scale: int) -> Tensor:
-        """The pixels of x known at this scale."""
-        step = self.grid.size // scale
-        return image[:, :, ::step, ::step]
-
 
 def split_squares(image: Float[Tensor, "batch values size size"]) -> Float[Tensor, "batch values 4 half half"]:
     """Each square of 2 x 2 pixels: upper left, which the coarser scale knows, upper right, lower left, lower right."""
@@ -102,12 +97,12 @@ class PyramidLikelihood(Distribution):
         known = grid.standardised(image)
         total = self._sites(
             pyramid.coarsest(self.features)[:, None],
-            pyramid.subsampled(image, pyramid.base)[:, :, None],
-            pyramid.subsampled(inside, pyramid.base)[:, :, None],
+            grid.at(pyramid.base, image)[:, :, None],
+            grid.at(pyramid.base, inside)[:, :, None],
         )
         for level, scale in enumerate(pyramid.scales):
-            parameters = pyramid.finer(level, self.features, pyramid.subsampled(known, scale))
-            x, counted = (split_squares(pyramid.subsampled(i, 2 * scale))[:, :, 1:] for i in (image, inside))
+            parameters = pyramid.finer(level, self.features, grid.at(scale, known))
+            x, counted = (split_squares(grid.at(2 * scale, each))[:, :, 1:] for each in (image, inside))
             total = total + self._sites(torch.unflatten(parameters, 1, (3, -1)), x, counted)
         return total
 
@@ -137,13 +132,12 @@ class PyramidLikelihood(Distribution):
 
     def _ancestral(self, repeats: int) -> tuple[Tensor, Tensor]:
         """Draws and their pixels' means, `repeats` for each example, (repeats * batch, pixels)."""
-        pyramid, grid, scale = self.pyramid, self.pyramid.grid, self.pyramid.base
+        pyramid, grid = self.pyramid, self.pyramid.grid
         features = {s: f.repeat(repeats, 1, 1, 1) for s, f in self.features.items()}
         drawn, mean = (each[:, :, 0] for each in self._draw(pyramid.coarsest(features)[:, None]))
-        for level, scale in enumerate(pyramid.scales):
-            drawn = drawn * pyramid.subsampled(grid.inside, scale)
-            known = grid.scale * (drawn - pyramid.subsampled(grid.mean, scale)) * pyramid.subsampled(grid.inside, scale)
-            new = self._draw(torch.unflatten(pyramid.finer(level, features, known), 1, (3, -1)))
+        for level in range(len(pyramid.scales)):
+            parameters = pyramid.finer(level, features, grid.standardised(drawn))
+            new = self._draw(torch.unflatten(parameters, 1, (3, -1)))
             drawn, mean = (
                 join_squares(torch.cat([old[:, :, None], three], 2))
                 for old, three in zip((drawn, mean), new, strict=True)

@@ -33,6 +33,7 @@ class ResidualCell(nn.Module):
 
     `scale` 1 keeps height and width, 1/2 halves them (the first convolution has stride 2, the shortcut takes means),
     2 doubles them (x is repeated first). The shortcut is x itself where its size and channels stay.
+    Biases stand only where gates see them: what follows a cell begins with batch norm.
     """
 
     def __init__(self, inputs: int, outputs: int, scale: int | float = 1, *, squeeze_excite: bool = True) -> None:
@@ -47,7 +48,7 @@ class ResidualCell(nn.Module):
             resize[2] if scale == 2 else nn.Identity(),
             nn.Conv2d(inputs, outputs, 3, 2 if scale == 0.5 else 1, 1, bias=False),
             *normalised(outputs),
-            nn.Conv2d(outputs, outputs, 3, 1, 1),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=squeeze_excite),
             SqueezeExcite(outputs) if squeeze_excite else nn.Identity(),
         )
 
