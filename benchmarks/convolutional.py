@@ -1,5 +1,5 @@
-"""DVAE++ on this machine: step time and memory at the sizes of Table 3, what channels-last, bfloat16 and compilation
-change, and where the time goes.
+"""DVAE++ on this machine: step time and memory at the sizes of Table 3, what channels-last, bfloat16, compilation and
+Muon change, and where the time goes.
 
     OMP_NUM_THREADS=1 python benchmarks/convolutional.py small [--device cuda] [--profile]
     OMP_NUM_THREADS=1 python benchmarks/convolutional.py paper --steps 1
@@ -22,24 +22,26 @@ from dvaepp.experiments import catalogue
 from dvaepp.experiments.construction import DataForm
 from dvaepp.experiments.recipe import override
 from dvaepp.networks.compilation import compile_cells
+from dvaepp.optimisation import optimizers
 
 RECIPE = "table-3/mnist-static/rbm-normal"
 
 
-def step_of(size: str, device: str, precision: str = "float32") -> tuple[nn.Module, Callable[[], Tensor]]:
+def step_of(size: str, device: str, *changes: str) -> tuple[nn.Module, Callable[[], Tensor]]:
     """A model at this size, and one training step of it on a batch of 100 images."""
     torch.manual_seed(0)
-    recipe = override(catalogue.find(RECIPE, size), [f"model.convolutional.precision={precision}"])
+    recipe = override(catalogue.find(RECIPE, size), changes)
     model, objective = recipe.build(DataForm((28, 28), torch.full((784,), 0.13), torch.ones(784)))
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    both = optimizers(model, recipe.training.muon is not None, recipe.training.l2).values()
     x = (torch.rand(recipe.training.batch, 784) < 0.13).float().to(device)
 
     def step() -> Tensor:
         loss = -objective(model, x, 0.5).mean()
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in both:
+            optimizer.step()
         return loss.detach()
 
     return model, step
@@ -69,7 +71,8 @@ def variants(size: str, device: str, fast: bool) -> dict[str, Callable[[], Tenso
     if not fast:
         model, steps["channels last"] = step_of(size, device)
         channels_last(model)
-        _, steps["bfloat16"] = step_of(size, device, "bfloat16")
+        _, steps["bfloat16"] = step_of(size, device, "model.convolutional.precision=bfloat16")
+        _, steps["Adam alone"] = step_of(size, device, "training.muon=null")
         model, steps["compiled cells"] = step_of(size, device)
         compile_cells(model)
     return steps
