@@ -99,8 +99,7 @@ def unit_variances(mu: Float[Tensor, "n 2 bits"]) -> Float[Tensor, " bits"]:
     The covariance over x of two independent draws is an unbiased estimate of that variance; one draw's own variance
     would count the draws' noise too.
     """
-    first, second = (mu - mu.mean(0)).unbind(1)
-    return (first * second).sum(0) / max(len(mu) - 1, 1)
+    return _covariance(_moments(*mu.double().unbind(1)), len(mu))
 
 
 @contextmanager
@@ -168,7 +167,7 @@ def score(
         num_samples,
         model.prior.log_partition,
         shown.posterior.sizes,
-        torch.split(_variances(moments, len(x)), list(sizes)),
+        torch.split(_covariance(moments, len(x)), list(sizes)),
         x.shape[1],
     )
 
@@ -178,8 +177,13 @@ def _stream(seed: int, start: int) -> int:
     return int(np.random.SeedSequence([seed, distributed.rank(), start]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _variances(moments: Float[Tensor, "3 dimensions"], n: int) -> Float[Tensor, " dimensions"]:
-    """The covariance of two draws' means from their sums and the sum of their products, as in `unit_variances`."""
+def _moments(first: Float[Tensor, "n dimensions"], second: Float[Tensor, "n dimensions"]) -> Float[Tensor, "3 _"]:
+    """The sums of two variables and of their products, all that `_covariance` needs of n examples."""
+    return torch.stack([first.sum(0), second.sum(0), (first * second).sum(0)])
+
+
+def _covariance(moments: Float[Tensor, "3 dimensions"], n: int) -> Float[Tensor, " dimensions"]:
+    """The covariance over n examples."""
     first, second, product = moments
     return torch.div(product - first * second / n, max(n - 1, 1))
 
@@ -264,8 +268,5 @@ def _score_piece(
         local_kl_terms=trace.local_kl_terms(),
         mu=torch.stack([trace.posterior.mu, again.posterior.mu], 1),
     )
-    means = [
-        torch.cat([x.new_zeros(len(x), 0), *(g.mean_shift() for g in each.local)], 1).double()
-        for each in (trace, again)
-    ]
-    return scores, torch.stack([means[0].sum(0), means[1].sum(0), (means[0] * means[1]).sum(0)])
+    shifts = [[x.new_zeros(len(x), 0), *(group.mean_shift() for group in each.local)] for each in (trace, again)]
+    return scores, _moments(*(torch.cat(shift, 1).double() for shift in shifts))

@@ -136,7 +136,7 @@ class Trainer:
             self.model.smoothing = self.model.smoothing.sharpened(start + (end - start) * fraction)
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
-        """The loss on the latest batch and its parts, with log Z as it is now."""
+        """The loss on the latest batch and its parts, with log Z as it is now, the KL as it is: not balanced."""
         self._estimate_log_partition(temperatures=100, chains=100, repeats=1)
         with measuring(self.model, distributed.own_seed(self.seed + self.step)):
             trace = self.model(x)

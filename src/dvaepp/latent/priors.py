@@ -17,12 +17,7 @@ from dvaepp.latent.boltzmann import BoltzmannMachine
 from dvaepp.latent.convergence import ChainHealth, chain_health
 from dvaepp.latent.gradients import replace_gradient
 from dvaepp.latent.hard import hard
-from dvaepp.latent.partition import (
-    LogPartition,
-    exact_log_partition,
-    exact_log_partition_given,
-    exact_sample,
-)
+from dvaepp.latent.partition import LogPartition, exact_log_partition, exact_log_partition_given, exact_sample
 from dvaepp.latent.partition import exact_bits as bits_to_sum
 from dvaepp.latent.posterior import Posterior, bernoulli_entropy
 from dvaepp.latent.sampling import Sampler
