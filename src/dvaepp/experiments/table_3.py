@@ -2,7 +2,7 @@
 
 Where the paper's main text is silent we chose: two global groups (the paper takes the best of 1, 2 and 4), beta from 5
 to 10 (Rolfe: 5), a warm-up of 30 %, Adam at 1e-3 falling along a cosine, one cell a scale for Caltech ("shallower"),
-x_0 as pixels of x where the paper downsamples, and 1,000,000 steps.
+x_0 as pixels of x where the paper downsamples, and 1,000,000 steps. `small` warms up for 10 % and takes Muon too.
 """
 
 from __future__ import annotations
