@@ -69,6 +69,12 @@ def test_the_wheel_runs_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     run("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     assert (tmp_path / "site/dvaepp/py.typed").exists()
+    sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src/dvaepp").rglob("*.py")}
+    installed = tmp_path / "site"
+    assert {str(path.relative_to(installed)) for path in (installed / "dvaepp").rglob("*.py")} == sources
+    names = [".".join(Path(path).with_suffix("").parts).removesuffix(".__init__") for path in sorted(sources)]
+    every = [name for name in names if not name.endswith("__main__")]
+    run("-c", f"import sys, importlib; sys.path.insert(0, 'site')\nfor name in {every}: importlib.import_module(name)")
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
         "import dvaepp, dvaepp.cli\n"

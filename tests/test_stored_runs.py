@@ -1,0 +1,43 @@
+"""Run folders that commit c1f8311 wrote, stopped after 20 of 40 steps: they go on and can be evaluated.
+
+`dvaepp train` made them, from the command in each run.json; the numbers are what `dvaepp evaluate RUN --all --samples
+20` said there.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dvaepp.cli import main
+
+STORED = Path(__file__).parent / "stored"
+NLL = {"quick-rbm": 218.590, "quick-zephyr": 217.617}
+
+
+@pytest.fixture(params=NLL)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(STORED / request.param, tmp_path / request.param))
+
+
+@pytest.mark.parametrize("checkpoint", [(), ("--last",)], ids=["best", "last"])
+def test_it_is_evaluated_as_it_was(run: Path, checkpoint: tuple[str, ...]) -> None:
+    assert main(["evaluate", str(run), "--all", "--samples", "20", *checkpoint]) == 0
+    scores = json.loads((run / "scores.json").read_text())["scores"]
+    assert scores["nll"] == pytest.approx(NLL[run.name], abs=1.0)  # other draws: 5 times their standard deviation
+
+
+def test_it_goes_on(run: Path) -> None:
+    assert main(["resume", str(run)]) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 20, 30, 40, 40]
+    assert main(["evaluate", str(run), "--last"]) == 0
+    assert json.loads((run / "scores.json").read_text())["steps"] == 40
+
+
+def test_what_is_in_it_can_be_taken_out(run: Path, tmp_path: Path) -> None:
+    assert main(["prior", str(run), "-o", str(tmp_path / "machine.json")]) == 0
+    assert main(["sample", str(run), "-o", str(tmp_path / "samples.png")]) == 0
+    assert main(["encode", str(run), "valid", "-o", str(tmp_path / "codes.npz")]) == 0
+    assert main(["report", str(run)]) == 0
