@@ -284,3 +284,89 @@ def test_the_best_checkpoint_is_judged_at_the_high_end_of_log_z(
     _, about = load_tensors(tmp_path / "run" / "best.safetensors")
     assert about["step"] == 3
     assert about["best"]["valid_nll_at_high_log_z"] == pytest.approx(8.7)
+
+
+def short(**changes: Any) -> TrainingSettings:
+    return TrainingSettings(**{"steps": 2, "batch": 20, "kl_warmup": 0, "log_every": 1, "validate_every": 1, **changes})
+
+
+@pytest.mark.xfail(strict=True, reason="fit puts every module into training mode")
+def test_a_module_that_is_frozen_in_evaluation_mode_stays_so_while_the_model_trains(tmp_path: Path) -> None:
+    vae = model().float()
+    vae.encoder.eval()
+    frozen = {name: tensor.clone() for name, tensor in vae.encoder.named_buffers()}
+    trainer = Trainer(vae, dvaepp.joint_elbo, data(), short(), tmp_path)
+    trainer.fit()
+    assert not any(module.training for module in vae.encoder.modules())
+    assert all(module.training for module in (vae, vae.decoder, vae.prior))
+    assert frozen
+    for name, tensor in vae.encoder.named_buffers():
+        assert torch.equal(tensor, frozen[name]), name
+
+
+def test_a_model_in_evaluation_mode_is_trained_in_training_mode(tmp_path: Path) -> None:
+    vae = model().float().eval()
+    Trainer(vae, dvaepp.joint_elbo, data(), short(), tmp_path).fit()
+    assert all(module.training for module in vae.modules())
+    assert int(vae.encoder.levels[0][1].num_batches_tracked) == 2
+
+
+def noise() -> float:
+    """The next random number, which is left to be drawn."""
+    with torch.random.fork_rng():
+        return float(torch.rand((), dtype=torch.float64))
+
+
+def noise_of(seed: int, step: int, folder: Path) -> dict[str, float]:
+    """The first random number that each estimate of a trainer meets at its step."""
+    vae, settings = model().float(), short(steps=1000, validation_samples=1)
+    trainer, prior, met = Trainer(vae, Pull(), data(), settings, folder, seed), vae.prior, []
+    estimate = prior.estimate_log_partition
+
+    def estimated(**settings: Any) -> Any:
+        met.append(noise())
+        return estimate(**settings)
+
+    prior.estimate_log_partition = estimated
+    vae.register_forward_pre_hook(lambda module, inputs: met.append(noise()))
+    trainer.step = step
+    trainer._training_metrics(data().train.float())
+    trainer._validate()
+    names = ("log Z of the loss", "loss", "log Z of the validation", "scores")
+    return dict(zip(names, met[:4], strict=True))
+
+
+@pytest.mark.xfail(strict=True, reason="seeds are sums: seed + step, the same for log Z and the loss")
+def test_no_two_estimates_of_any_runs_share_noise(tmp_path: Path) -> None:
+    steps, seeds = (0, 1, 2, 99, 100), (0, 1, 2, 100, 2**31 - 1)
+    found = {(seed, step): noise_of(seed, step, tmp_path) for seed in seeds for step in steps}
+    for here, there in itertools.combinations(found, 2):
+        assert found[here].keys() == found[there].keys()
+        assert not set(found[here].values()) & set(found[there].values()), (here, there)
+    assert all(len(set(of_a_step.values())) == 4 for of_a_step in found.values())
+
+
+@pytest.mark.parametrize("kind", ["log Z of the loss", "loss", "log Z of the validation", "scores"])
+@pytest.mark.xfail(strict=True, reason="seeds are sums: seed + step")
+def test_the_hundredth_step_of_seed_0_is_not_the_start_of_seed_100(tmp_path: Path, kind: str) -> None:
+    assert noise_of(0, 100, tmp_path)[kind] != noise_of(100, 0, tmp_path)[kind]
+    assert noise_of(0, 100, tmp_path)[kind] == noise_of(0, 100, tmp_path)[kind]
+
+
+@pytest.mark.xfail(strict=True, reason="both are shuffles from the run's own seed")
+def test_validation_examples_are_not_drawn_as_the_batches_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.tensor(list(itertools.product((0, 1), repeat=6)), dtype=torch.uint8)
+    known = Dataset("bits", (6,), rows, rows, rows, False, "every image once")
+    scored: list[Tensor] = []
+
+    def score(model: Any, x: Tensor, *arguments: Any, **settings: Any) -> Any:
+        scored.append(x)
+        return SimpleNamespace(numbers=lambda: {"nll": 1.0, "nll_at_high_log_z": 1.0})
+
+    monkeypatch.setattr(dvaepp.training, "score", score)
+    trainer = Trainer(model().float(), Pull(), known, short(batch=64), tmp_path)
+    trainer._validate()
+    trainer.step = 1
+    trainer._validate()
+    assert torch.equal(scored[0], scored[1])  # of one run always the same
+    assert not torch.equal(scored[0], rows[trainer._order.indices(0)].float())

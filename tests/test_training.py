@@ -6,15 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+import dvaepp.training
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.experiments import catalogue
+from dvaepp.experiments.pictures import reconstructions, samples
 from dvaepp.experiments.recipe import Recipe, override
-from dvaepp.experiments.run import Run
+from dvaepp.experiments.run import Run, evaluate
 from dvaepp.schedule import TrainingSettings
 
 SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]
@@ -245,3 +248,126 @@ def test_metrics_are_json_lines_and_the_loss_is_never_called_a_bound(tmp_path: P
         assert "seconds" in json.loads(line)
     assert "bound" not in text
     assert "valid_log_z_standard_error" in text
+
+
+STEPS, EVERY = 7, 3
+ANNEALED = {
+    "rising": ["training.beta=[5,8]"],
+    "falling": ["training.beta=[9,2]"],
+    "constant": ["training.beta=[4,4]"],
+    "concrete": ["training.beta=[1,3]", "model.smoothing=concrete", "model.prior=directed", "objective=marginal"],
+    "gumbel": ["training.beta=[0.5,3]", "model.smoothing=straight-through-gumbel"],
+    "none": ["model.beta=6"],
+}
+
+
+def begin(tmp_path: Path, kind: str, name: str = "run") -> Run:
+    settings = [*ANNEALED[kind], f"training.steps={STEPS}", f"training.validate_every={EVERY}"]
+    return start(tmp_path, *settings, name=name)
+
+
+def fit(run: Run, report: Any = lambda metrics: None) -> dict[int, Any]:
+    """Train on; the smoothing that each step was taken with, by the number of steps done after it."""
+    trainer, used = run.trainer(), {}
+    objective = trainer.objective
+
+    def watched(model: Any, x: torch.Tensor, kl_weight: float) -> torch.Tensor:
+        used[trainer.step + 1] = model.smoothing
+        return objective(model, x, kl_weight)
+
+    trainer.objective = watched
+    trainer.fit(report)
+    return used
+
+
+@pytest.fixture
+def rigged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations of which the first is the best."""
+    nll = iter(range(100))
+
+    def score(*arguments: Any, **settings: Any) -> SimpleNamespace:
+        value = float(next(nll))
+        return SimpleNamespace(numbers=lambda: {"nll": value, "nll_at_high_log_z": value})
+
+    monkeypatch.setattr(dvaepp.training, "score", score)
+
+
+as_in = pytest.mark.xfail(strict=True, reason="a loaded model has the smoothing of the end, or of the beginning")
+annealed = pytest.mark.parametrize(
+    "kind", [kind if kind == "none" else pytest.param(kind, marks=as_in) for kind in ANNEALED]
+)
+
+
+@annealed
+@pytest.mark.usefixtures("rigged")
+def test_a_checkpoint_brings_back_the_smoothing_that_its_weights_were_made_with(tmp_path: Path, kind: str) -> None:
+    run = begin(tmp_path, kind)
+    used = fit(run)
+    best, last = run.model(), run.model(last=True)
+    assert (best.step, last.step) == (EVERY, STEPS)
+    assert best.model.smoothing == used[EVERY]
+    assert last.model.smoothing == used[STEPS]
+    assert Run(run.folder).trainer().model.smoothing == used[STEPS]
+
+
+@annealed
+@pytest.mark.usefixtures("rigged")
+def test_a_run_stopped_midway_goes_on_with_the_smoothing_of_where_it_was(tmp_path: Path, kind: str) -> None:
+    whole, run = fit(begin(tmp_path, kind, "whole")), begin(tmp_path, kind)
+
+    def stop(metrics: dict[str, Any]) -> None:
+        if metrics["step"] == STEPS:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, stop)
+    assert run.model(last=True).step == 2 * EVERY
+    assert run.model(last=True).model.smoothing == whole[2 * EVERY]
+    assert Run(run.folder).trainer().model.smoothing == whole[2 * EVERY]
+    assert fit(Run(run.folder)) == {STEPS: whole[STEPS]}
+    assert run.model(last=True).model.smoothing == whole[STEPS]
+
+
+@annealed
+def test_before_the_first_step_the_smoothing_is_the_first_steps(tmp_path: Path, kind: str) -> None:
+    run = begin(tmp_path, kind)
+    trainer = run.trainer()
+    trainer.save()
+    before = trainer.model.smoothing
+    assert before == run.model(last=True).model.smoothing == Run(run.folder).trainer().model.smoothing
+    trainer.train_step()
+    assert before == trainer.model.smoothing
+
+
+@pytest.fixture
+def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The last 32 bits of every seed that a generator is given, which are all that it keeps."""
+    met: list[int] = []
+    manual_seed = torch.manual_seed
+
+    class Generator(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            met.append(seed % 2**32)
+            return super().manual_seed(seed)
+
+    def seeded(seed: int) -> torch.Generator:
+        met.append(seed % 2**32)
+        return manual_seed(seed)
+
+    monkeypatch.setattr(torch, "manual_seed", seeded)
+    monkeypatch.setattr(torch, "Generator", Generator)
+    return met
+
+
+@pytest.mark.xfail(strict=True, reason="weights, batches, log Z and pictures of seed 0 begin with one noise")
+def test_what_is_done_with_a_run_from_one_seed_has_noise_of_its_own_each(tmp_path: Path, seeds: list[int]) -> None:
+    run = start(tmp_path, "training.steps=3", "training.log_every=1", "training.validate_every=3", "model.chains=5")
+    seeds.clear()
+    run.trainer().fit()
+    evaluation = run.recipe.evaluation.model_copy(update={"examples": 10, "samples": 2, "thorough": False})
+    evaluate(run, evaluation, split="test", seed=0, last=False, command="test")
+    model = run.model().model
+    samples(model, 2, 2)
+    reconstructions(model, run.data.valid[:2].float())
+    assert len(seeds) > 15
+    assert [seed for seed in seeds if seeds.count(seed) > 1] == []
