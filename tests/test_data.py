@@ -118,6 +118,16 @@ def test_numbers_stay_as_they_are(kind: str) -> None:
     assert dataset.mean.tolist() == PLAIN[kind].double().mean(0).tolist()
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1.7e9, -1e30])
+def test_mean_and_sd_of_columns_far_from_zero_are_numpys(offset: float) -> None:
+    column = offset + max(1.0, abs(offset)) * 1e-4 * torch.randn(5000, 1, dtype=torch.float64)
+    dataset = plain("real", column.float(), (1,))
+    kept = dataset.train.double().numpy()
+    assert float(dataset.mean) == pytest.approx(kept.mean(), rel=1e-7)
+    assert float(dataset.sd) == pytest.approx(kept.std(), rel=1e-6)
+    assert float(plain("real", torch.full((5000, 1), offset), (1,)).sd) == 1.0
+
+
 def test_categories_are_counted_over_all_splits() -> None:
     train, test = PLAIN["categories"][:1], PLAIN["categories"][1:]
     assert Dataset("three", (3,), train, train, test, False, "by hand", "categories").categories == 5

@@ -122,6 +122,39 @@ def test_arrays_that_are_not_of_their_kind(tmp_path: Path, kind: Any, array: np.
     assert str(tmp_path / "x.npy") in str(caught.value)
 
 
+def timestamps(spread: float, dtype: Any = np.float64, rows: int = 40) -> np.ndarray:
+    """A column around 1.7e9, where single precision has steps of 128, between two others."""
+    column = 1.7e9 + spread * RANDOM.uniform(-1, 1, rows)
+    return np.stack([RANDOM.standard_normal(rows), column, np.ones(rows)], 1).astype(dtype)
+
+
+@pytest.mark.xfail(strict=True, reason="single precision rounds such columns in silence")
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+@pytest.mark.parametrize("spread", [10.0, 100.0, 1000.0])
+def test_columns_that_single_precision_does_not_resolve_are_refused(tmp_path: Path, spread: float, dtype: Any) -> None:
+    path = npy(tmp_path, timestamps(spread, dtype))
+    with pytest.raises(InputError, match=r"x\.npy.* column 2 .* single precision .* subtract its mean"):
+        data.load(path, binarise="none", kind="real")
+    np.savez(tmp_path / "x.npz", train=timestamps(spread, dtype), test=timestamps(1e6, dtype))
+    with pytest.raises(InputError, match=r"x\.npz: train.* column 2 "):
+        data.load(str(tmp_path / "x.npz"), binarise="none", kind="real")
+
+
+def test_columns_that_single_precision_resolves_are_taken(tmp_path: Path) -> None:
+    exact = np.stack([np.arange(2**24 - 40, 2**24), np.full(40, 1.7e9 + 1), np.full(40, 0.1)], 1)
+    for array in (timestamps(1e5), timestamps(1e5, np.int64), timestamps(1e3, np.float32), exact):
+        loaded = data.load(npy(tmp_path, array), binarise="none", kind="real")
+        together = torch.cat([loaded.train, loaded.valid, loaded.test])
+        assert sorted(together.flatten().tolist()) == sorted(array.astype(np.float32).flatten().tolist())
+
+
+def test_a_few_rows_close_together_can_be_encoded_and_tested(tmp_path: Path) -> None:
+    few = timestamps(10.0, rows=20)
+    assert data.read_examples(Path(npy(tmp_path, few)), "none", kind="real")[0].shape == (20, 3)
+    np.savez(tmp_path / "x.npz", train=timestamps(1e6), test=few)
+    assert len(data.load(str(tmp_path / "x.npz"), binarise="none", kind="real").test) == 20
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -166,6 +167,69 @@ def test_table_likelihoods_are_scipys() -> None:
         assert by_site[:, 0].tolist() == pytest.approx(pairs["bernoulli"][2].tolist())
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+COUNTS = [0, 1, 2, 3, 7, 30, 255, 1000, 65_537, 10**6, 10**7, 2**24 - 1, 2**24]
+LOG_RATES = [-60.0, -20.0, -3.0, -0.1, 0.0, 0.7, 5.0, 12.0, 16.1, 16.6, 20.0, 60.0]
+
+
+def counts_and_log_rates(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every count with every log rate, and with rates at which it is likely: x and 0.001 to 5 sd beside it."""
+    x = torch.tensor(COUNTS, dtype=torch.float64)
+    far = torch.cartesian_prod(x, torch.tensor(LOG_RATES, dtype=torch.float64))
+    z = torch.tensor([0.0, 1e-3, -1e-3, 0.1, -1.0, 2.0, -5.0], dtype=torch.float64)
+    near = torch.stack([x[1:, None].expand(-1, 7), (x[1:, None] + z * x[1:, None].sqrt()).clamp(min=0.01).log()], -1)
+    both = torch.cat([far, near.flatten(0, 1)]).to(dtype)
+    return both[:, 0], both[:, 1]
+
+
+def poissons_log_probability(x: float, log_rate: float) -> float:
+    with mpmath.workdps(60):
+        return float(x * mpmath.mpf(log_rate) - mpmath.exp(log_rate) - mpmath.loggamma(x + 1))
+
+
+def poissons_slope(x: float, log_rate: float) -> float:
+    with mpmath.workdps(60):
+        return float(x - mpmath.exp(log_rate))
+
+
+CANCELS = pytest.mark.xfail(strict=True, reason="large terms cancel in float32")
+
+
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=CANCELS), torch.float64])
+def test_a_poisson_is_exact_for_all_counts_that_float32_holds(dtype: torch.dtype) -> None:
+    x, log_rate = counts_and_log_rates(dtype)
+    log_rate.requires_grad_()
+    log_prob = PoissonLikelihood().log_prob(log_rate[:, None, None], x[:, None, None])[:, 0]
+    assert log_prob.dtype == dtype
+    pairs = list(zip(x.tolist(), log_rate.tolist(), strict=True))
+    exact = torch.tensor([poissons_log_probability(*pair) for pair in pairs], dtype=torch.float64)
+    torch.testing.assert_close(log_prob.double(), exact, rtol=2e-7, atol=0)
+    (slope,) = torch.autograd.grad(log_prob.sum(), log_rate)
+    exact_slope = torch.tensor([poissons_slope(*pair) for pair in pairs], dtype=torch.float64)
+    torch.testing.assert_close(slope.double(), exact_slope, rtol=2e-7, atol=1e-8)
+
+
+@pytest.mark.xfail(strict=True, reason="large terms cancel in float32")
+@pytest.mark.parametrize("rate", [1e3, 1e6, 1e7])
+def test_the_probabilities_of_large_counts_sum_to_one(rate: float) -> None:
+    x = torch.arange(int(rate - 7 * math.sqrt(rate)), int(rate + 7 * math.sqrt(rate)), dtype=torch.float32)
+    log_rate = torch.tensor(rate).log().expand(len(x))
+    log_prob = PoissonLikelihood().log_prob(log_rate[:, None, None], x[:, None, None])
+    assert float(log_prob.double().exp().sum()) == pytest.approx(1, abs=1e-6)
+
+
+OVERFLOWS = pytest.mark.xfail(strict=True, reason="draws of torch.poisson overflow their integers")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("log_rate", [10.0, 16.0, 40.0, *(pytest.param(r, marks=OVERFLOWS) for r in (44.0, 60.0))])
+def test_samples_of_any_rate_are_counts_of_about_that_rate(log_rate: float, dtype: torch.dtype) -> None:
+    p = PoissonLikelihood()(torch.full((1,), log_rate, dtype=dtype))
+    x = p.sample(torch.Size([1000]))
+    PoissonLikelihood().check(x)
+    off = (x.double().mean() / math.exp(log_rate) - 1).abs()
+    assert float(off) < 5 * math.exp(-log_rate / 2) / math.sqrt(1000) + 10 * torch.finfo(dtype).eps
 
 
 def test_categories_are_scipys() -> None:

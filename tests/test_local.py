@@ -4,12 +4,14 @@ import itertools
 import math
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from registry import SmoothingCase, assert_mean, exponential, gauss_legendre, logistic, randomise
 from scipy import integrate, stats
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from dvaepp.errors import InputError
 from dvaepp.latent.concrete import Concrete
@@ -91,6 +93,42 @@ def test_the_log_ratio_of_normals_is_scipys_and_averages_to_minus_the_divergence
     expected = (stats.norm.logpdf(h, means[0], sds[0]) - stats.norm.logpdf(h, means[1], sds[1])).sum()
     assert float(ratios[0]) == pytest.approx(float(expected))
     assert_mean(ratios, -group.kl()[0])
+
+
+def divergences_of_normals(q: Normal, p: Normal) -> Tensor:
+    """By moments, with 60 digits."""
+    found, moments = [], (each.flatten().tolist() for each in (q.loc, q.scale, p.loc, p.scale))
+    with mpmath.workdps(60):
+        for a, s, b, t in zip(*(map(mpmath.mpf, each) for each in moments), strict=True):
+            found.append(float(((a - b) ** 2 + s**2 - t**2) / (2 * t**2) - mpmath.log(s / t)))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.xfail(strict=True, reason="terms of a small divergence cancel")
+@pytest.mark.parametrize("sd", [math.exp(-5), 1.0, math.exp(5)])
+def test_the_divergence_of_nearly_equal_normals_is_exact_and_not_negative(sd: float) -> None:
+    shift, stretch = torch.cartesian_prod(
+        torch.tensor([0.0, 1e-6, -1e-4, 0.1, 3.0]), torch.tensor([0.0, 1e-6, -1e-4, 0.01, -0.5, 20.0])
+    ).unbind(1)
+    pairs = [(Normal(2 + shift * sd, sd * (1 + stretch)), Normal(torch.full((30,), 2.0), torch.full((30,), sd)))]
+    found = [NormalVariables().divergence(*pairs[0], pairs[0][0].loc)]
+    if sd == 1:
+        q = Normal(shift, 1 + stretch)
+        pairs.append((q, Normal(torch.zeros(30), torch.ones(30))))
+        each = (Normal(*moments) for moments in zip(q.loc.split(1), q.scale.split(1), strict=True))
+        found.append(NormalPrior(30).kl_terms(NormalPosterior(tuple(each), q.loc.split(1))))
+    for kl, (q, p) in zip(found, pairs, strict=True):
+        exact = divergences_of_normals(q, p)
+        assert bool((kl >= 0).all())
+        assert bool(((kl - exact).abs() <= 1e-6 * exact + 3e-7 * stretch.abs().clamp(max=1)).all())
+
+
+@pytest.mark.xfail(strict=True, reason="terms of a small divergence cancel")
+def test_what_many_nearly_equal_normals_differ_by_is_not_lost() -> None:
+    shifts = 3e-4 * torch.randn(1, 100_000)
+    q, p = (torch.cat([mean, torch.zeros_like(mean)]).view(1, 200_000, 1, 1) for mean in (shifts[0], 0 * shifts[0]))
+    group = group_of(NormalVariables(), q, p, hard)
+    assert float(group.kl()) == pytest.approx(float((shifts.double() ** 2).sum() / 2), rel=1e-4)
 
 
 # --- bits seen through a smoothing ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import pytest
 import torch
 from registry import (
@@ -192,6 +193,72 @@ def test_a_large_machine_has_no_density_but_in_the_binary_limit() -> None:
     assert prior.has_density(hard)
     with pytest.raises(InputError, match="joint_elbo"):
         prior.log_prob(all_states(6), soft)
+
+
+# --- small divergences ---
+
+
+def bernoulli_divergences(q: Tensor, p: Tensor) -> Tensor:
+    """KL of bits by their logits, from probabilities of 80 digits."""
+    found = []
+    with mpmath.workdps(80):
+        for pair in zip(q.tolist(), p.tolist(), strict=True):
+            on, off = ([1 / (1 + mpmath.exp(sign * logit)) for logit in pair] for sign in (-1, 1))
+            found.append(float(sum(a * mpmath.log(a / b) for a, b in (on, off))))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def bit_by_bit(q: Tensor, p: Tensor) -> Tensor:
+    """The prior's KL of bits with these logits, each a group of its own."""
+    prior = BernoulliPrior(len(p)).to(p.dtype)
+    prior.bias = torch.nn.Parameter(p)
+    return prior.kl_terms(Posterior(tuple(hard(logit) for logit in q[None].split(1, 1)), tuple(q[None].split(1, 1))))[0]
+
+
+LOGITS = torch.tensor([-60.0, -30.0, -15.0, -8.0, -3.0, -0.7, 0.0, 0.3, 2.0, 5.0, 10.0, 20.0, 60.0])
+
+
+@pytest.mark.xfail(strict=True, reason="terms of a small divergence cancel")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_divergence_of_equal_bits_is_nothing(dtype: torch.dtype) -> None:
+    logits = torch.cat([LOGITS.to(dtype), torch.linspace(-60, 60, 481, dtype=dtype)]).requires_grad_()
+    kl = bit_by_bit(logits, logits.detach())
+    assert not kl.any()
+    assert float(torch.autograd.grad(kl.sum(), logits)[0].abs().max()) <= 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.xfail(strict=True, reason="terms of a small divergence cancel")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("apart", [1e-5, 1e-3, 0.1, 0.9, 1.1, 5.0])
+def test_the_divergence_of_nearly_equal_bits_is_exact_and_not_negative(apart: float, dtype: torch.dtype) -> None:
+    q = torch.cat([LOGITS, LOGITS]).to(dtype)
+    p = torch.cat([LOGITS.to(dtype) + apart, LOGITS.to(dtype) - apart])
+    kl = bit_by_bit(q, p).detach().double()
+    exact = bernoulli_divergences(q, p)
+    assert bool((kl >= 0).all())
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(kl, exact, rtol=20 * eps * (1 + 1 / apart), atol=1e-44)
+
+
+@pytest.mark.xfail(strict=True, reason="terms of a small divergence cancel")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_divergence_of_any_bits_and_its_slopes_are_exact(dtype: torch.dtype) -> None:
+    q, p = (each.to(dtype).requires_grad_() for each in torch.cartesian_prod(LOGITS, LOGITS.flip(0) + 0.25).unbind(1))
+    prior = BernoulliPrior(len(p)).to(dtype)
+    prior.bias = torch.nn.Parameter(p.detach())
+    kl = prior.kl_terms(Posterior((hard(q[None]),), (q[None].detach(),))).sum()
+    each = bit_by_bit(q, p.detach()).detach().double()
+    exact = bernoulli_divergences(q, p)
+    eps = torch.finfo(dtype).eps
+    # torch's softplus is linear beyond 20: up to 2e-9
+    torch.testing.assert_close(each, exact, rtol=max(100 * eps, 1e-9), atol=1e-44)
+    by_q, by_p = torch.autograd.grad(kl, [q, prior.bias])
+    wide_q, wide_p = q.detach().double(), p.detach().double()
+    slope_q = torch.sigmoid(wide_q) * torch.sigmoid(-wide_q) * (wide_q - wide_p)
+    torch.testing.assert_close(by_q.double(), slope_q, rtol=1e4 * eps, atol=eps)
+    torch.testing.assert_close(
+        by_p.double(), torch.sigmoid(wide_p) - torch.sigmoid(wide_q), rtol=0, atol=max(4 * eps, 3e-9)
+    )
 
 
 # --- draws ---
