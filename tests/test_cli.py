@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,6 +166,21 @@ def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
     assert main(["encode", str(trained), "test", "-o", hard]) == 0
 
 
+@pytest.mark.xfail(strict=True, reason="there is no background")
+def test_codes_of_pictures_rest_on_the_background_of_the_training(tmp_path: Path) -> None:
+    for k in range(30):
+        shape = np.random.RandomState(k).randint(0, 2, (4, 5), dtype=np.uint8) * 255
+        Image.fromarray(np.dstack([0 * shape + 255, shape])).save(tmp_path / f"{k:02}.png")
+    made = ["train", "quick/directed", *QUICK, "--data", str(tmp_path), "--set", "data.background=black"]
+    assert main([*made, "--out", str(tmp_path / "run")]) == 0
+    for k in range(30):
+        with Image.open(tmp_path / f"{k:02}.png") as picture:
+            picture.getchannel("A").save(tmp_path / f"opaque-{k:02}.png")
+    assert main(["encode", str(tmp_path / "run"), str(tmp_path), "-o", str(tmp_path / "c.npz")]) == 0
+    with np.load(tmp_path / "c.npz") as codes:
+        np.testing.assert_allclose(codes["probabilities"][:30], codes["probabilities"][30:], rtol=1e-5)
+
+
 def test_your_own_images_of_any_size_train_and_sample(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for k in range(30):
@@ -183,6 +199,22 @@ def test_resuming_a_finished_run_changes_nothing(copied: Path) -> None:
     before = (copied / "metrics.jsonl").read_bytes()
     assert main(["resume", str(copied)]) == 0
     assert (copied / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_from_before_a_setting_goes_on_and_is_evaluated(copied: Path) -> None:
+    def without(recipe: dict[str, Any]) -> dict[str, Any]:
+        settings = {key: value for key, value in recipe["data"].items() if key not in ("background", "header")}
+        return {**recipe, "data": settings}
+
+    record = json.loads((copied / "run.json").read_text())
+    write_json(copied / "run.json", {**record, "recipe": without(record["recipe"])})
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        tensors, about = load_tensors(copied / name)
+        save_tensors(copied / name, tensors, {**about, "recipe": without(about["recipe"])})
+    assert main(["resume", str(copied)]) == 0
+    assert main(["evaluate", str(copied), "--samples", "3"]) == 0
+    assert json.loads((copied / "scores.json").read_text())["settings"] == without(record["recipe"])
+    assert main(["encode", str(copied), "test", "-o", str(copied / "codes.npz")]) == 0
 
 
 LINEAR = "table-2/mnist-static/linear-1/rbm"
