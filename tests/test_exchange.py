@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import dimod
+import networkx
 import numpy as np
 import pytest
 import torch
-from registry import all_states, log_boltzmann, machine, pair_by_pair_energy, randomise
+from registry import all_states, log_boltzmann, machine, pair_by_pair_energy, randomise, sparse_machine
 
 from dvaepp.errors import InputError
 from dvaepp.latent.boltzmann import BoltzmannMachine
+from dvaepp.latent.convergence import effective_inverse_temperature
 from dvaepp.latent.exchange import read_model, read_states, write_model
 from dvaepp.latent.graphs import machine_on_graph
+from dvaepp.latent.partition import exact_sample
 from dvaepp.latent.quadratic import (
     QuadraticModel,
     machine_from,
@@ -158,6 +161,119 @@ def test_a_machine_that_went_out_comes_back_with_its_distribution(
         assert set(back.labels) == set(m.labels)
         expected = log_boltzmann(m).detach()
         torch.testing.assert_close(log_probabilities(back, m.labels).detach(), expected, rtol=1e-11, atol=1e-11)
+
+
+ordered: dict[str, Callable[[], BoltzmannMachine]] = {
+    **machines,
+    "rising-blocks": lambda: machine(1, 2, 3),
+    "rising-masked": lambda: sparse_machine(2, 3, 1, pairs=[(0, 2), (1, 3), (4, 5), (0, 5)]),
+    "no-pairs": lambda: sparse_machine(2, 1, pairs=[]),
+    "named": lambda: randomise(BoltzmannMachine(2, 2, labels=["d", "a", (1, "c"), 7])),
+}
+routes: dict[str, Callable[[BoltzmannMachine, Path], QuadraticModel]] = {
+    "qubo": lambda m, path: to_qubo(m),
+    "ising": lambda m, path: to_ising(m),
+    "back-and-forth": lambda m, path: to_qubo(m).as_vartype("SPIN").as_vartype("BINARY"),
+    "scaled": lambda m, path: to_ising(m).scaled(0.25).scaled(4.0),
+    "qubo-file": lambda m, path: write_and_read(to_qubo(m), path),
+    "ising-file": lambda m, path: write_and_read(to_ising(m), path),
+}
+
+
+def write_and_read(model: QuadraticModel, folder: Path) -> QuadraticModel:
+    write_model(folder / "m.json", model)
+    return read_model(folder / "m.json")
+
+
+anew = pytest.mark.xfail(strict=True, reason="a machine that comes back is coloured anew")
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(make, id=name, marks=anew if name != "graph" else ()) for name, make in ordered.items()]
+)
+@pytest.mark.parametrize("route", routes.values(), ids=routes)
+def test_a_machine_that_went_out_comes_back_in_its_order_of_bits_and_blocks(
+    make: Callable[[], BoltzmannMachine], route: Callable[[BoltzmannMachine, Path], QuadraticModel], tmp_path: Path
+) -> None:
+    m = make()
+    back = machine_from(route(m, tmp_path), torch.float64)
+    assert (back.labels, back.blocks) == (m.labels, m.blocks)
+    z = all_states(m.bits)
+    torch.testing.assert_close(back.energy(z), m.energy(z), rtol=1e-12, atol=1e-12)
+    every_pair = (torch.block_diag(*(torch.ones(size, size) for size in m.blocks)) == 0).triu()
+    mask = every_pair if m.mask is None else m.mask
+    assert torch.equal(every_pair if back.mask is None else back.mask, mask)
+    assert (back.mask is None) == torch.equal(mask, every_pair)
+
+
+sampled: dict[str, Callable[[], BoltzmannMachine]] = {
+    "rbm": lambda: machine(3, 7, sd=1.5),
+    "three-blocks": lambda: machine(1, 4, 6, sd=1.5),
+    **{
+        f"graph-{n}-{seed}": lambda n=n, seed=seed: randomise(
+            machine_on_graph(networkx.gnp_random_graph(n, 0.3, seed=seed)), 1.5
+        )
+        for n, seed in ((12, 6), (14, 6), (16, 2))
+    },
+}
+
+
+@anew
+@pytest.mark.parametrize("make", sampled.values(), ids=sampled)
+def test_a_plain_file_of_samples_is_of_the_machine_that_was_written(
+    make: Callable[[], BoltzmannMachine], tmp_path: Path
+) -> None:
+    m = make()
+    z = exact_sample(m, 4000)
+    (tmp_path / "s.csv").write_text(as_lines(z.int().numpy(), ","))
+    back = machine_from(write_and_read(to_ising(m), tmp_path))
+    states = read_states(tmp_path / "s.csv", back)
+    torch.testing.assert_close(back.energy(states).double(), m.energy(z), rtol=1e-5, atol=1e-5)
+    assert effective_inverse_temperature(back, states) == pytest.approx(1, abs=0.15)
+
+
+@every_machine
+def test_a_file_of_before_is_coloured_as_before(make: Callable[[], BoltzmannMachine], tmp_path: Path) -> None:
+    model = to_ising(make())
+    write_model(tmp_path / "m.json", model)
+    value = json.loads((tmp_path / "m.json").read_text())
+    value.pop("blocks", None)
+    (tmp_path / "m.json").write_text(json.dumps(value))
+    back = machine_from(read_model(tmp_path / "m.json"))
+    graph = networkx.Graph()
+    graph.add_nodes_from(range(len(model.labels)))
+    graph.add_edges_from(model.pairs.tolist())
+    coloured = machine_on_graph(graph)
+    assert back.blocks == coloured.blocks
+    assert back.labels == tuple(model.labels[i] for i in coloured.labels)  # type: ignore[index]
+    assert torch.equal(back.mask, coloured.mask)  # type: ignore[arg-type]
+
+
+bad_blocks: dict[str, tuple[Any, str]] = {
+    "text": ("2,1", "blocks .* must be"),
+    "number": (3, "blocks .* must be"),
+    "float": ([2.0, 1.0], "blocks .* must .* whole numbers"),
+    "bool": ([2, True], "blocks .* must .* whole numbers"),
+    "negative": ([4, -1], "blocks .* must be positive whole numbers that add up to 3"),
+    "zero": ([2, 0, 1], "blocks .* must be positive whole numbers that add up to 3"),
+    "sum": ([2, 2], "blocks .* must be positive whole numbers that add up to 3"),
+    "none": ([], "blocks .* must be positive whole numbers that add up to 3"),
+    "huge": ([10**30], "blocks .* too large"),
+    "pair-within": ([3], "join bits of one block"),
+    "pair-within-two": ([1, 2], "join bits of one block"),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="models know no blocks")
+@pytest.mark.parametrize(("blocks", "message"), bad_blocks.values(), ids=bad_blocks)
+def test_blocks_that_do_not_fit_are_named_in_a_sentence(blocks: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    write_model(path, to_ising(machine(2, 1)))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"blocks": blocks}))
+    with pytest.raises(InputError, match=message) as error:
+        read_model(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @every_vartype
