@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from dvaepp.experiments import catalogue
-from dvaepp.experiments.construction import DataForm
-from dvaepp.experiments.recipe import override
-from dvaepp.networks.compilation import compile_cells
-from dvaepp.optimisation import optimizers
+from dvaepp.networks.compiled import compile_cells
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.recipe import override
+from dvaepp.training.optimisers import optimizers
 
 RECIPE = "table-3/mnist-static/rbm-normal"
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import dvaepp
-from dvaepp.latent.partition import LogPartition
-from dvaepp.latent.sampling import TemperedChains
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.samplers import TemperedChains
 from dvaepp.storage import read_json, write_json
 
 BLOCKS = {"8+8": (8, 8), "12+12": (12, 12), "16+16": (16, 16), "full-14": (1,) * 14}

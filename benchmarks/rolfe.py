@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import dvaepp
-from dvaepp.latent.posterior import Posterior
-from dvaepp.latent.smoothing import Smoothing
 from dvaepp.objectives.rolfe import lost_gradient
+from dvaepp.priors.boltzmann import expected_energy
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.posterior import Posterior
 
 DRAWS, BATCHES, NODES = 2000, 200, 14
 
@@ -73,7 +74,7 @@ def measure(name: str, smoothing: Smoothing, hierarchy: Hierarchy, machine: dvae
     for _ in range(BATCHES):
         q = hierarchy.draw(smoothing, DRAWS)
         nu = lost_gradient(q) if isinstance(smoothing, dvaepp.SpikeExponential) else q.nu
-        kl = dvaepp.exact_log_partition(machine) - q.entropy() + machine.expected_energy(q, nu=nu)
+        kl = dvaepp.exact_log_partition(machine) - q.entropy() + expected_energy(machine, q, nu=nu)
         found.append(gradient(kl.mean(), hierarchy))
     gradients = torch.stack(found)
     off = (gradients.mean(0) - exact).abs() / (gradients.std(0) / math.sqrt(BATCHES))

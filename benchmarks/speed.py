@@ -27,11 +27,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dvaepp
-from dvaepp.experiments import catalogue
-from dvaepp.experiments.construction import DataForm
-from dvaepp.experiments.recipe import Recipe, override
-from dvaepp.latent import boltzmann, kernels
-from dvaepp.training import Trainer
+from dvaepp.boltzmann import gibbs as kernels
+from dvaepp.boltzmann import machine as boltzmann
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.recipe import Recipe, override
+from dvaepp.training.trainer import Trainer
 
 Work = Callable[[], Any]
 

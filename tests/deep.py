@@ -9,13 +9,13 @@ from registry import all_states, gauss_legendre, log_prior
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from dvaepp.latent.hard import hard
-from dvaepp.latent.local import BernoulliVariables, LocalVariables, NormalVariables
-from dvaepp.latent.normal import NormalPrior
-from dvaepp.latent.overlapping import OverlappingExponential
-from dvaepp.latent.priors import Prior
-from dvaepp.latent.smoothing import Smoothing
 from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
+from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
+from dvaepp.priors.base import Prior
+from dvaepp.priors.normal import NormalPrior
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.binary import hard
+from dvaepp.smoothings.exponential import OverlappingExponential
 
 
 def shake(module: nn.Module, seed: int = 0, strength: float = 1.0) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from dvaepp.experiments.catalogue import find
-from dvaepp.experiments.recipe import override
-from dvaepp.experiments.report import write_report
-from dvaepp.experiments.run import Run, evaluate
+from dvaepp.recipes.catalogue import find
+from dvaepp.recipes.recipe import override
+from dvaepp.report.report import write_report
+from dvaepp.runs.run import Run, evaluate
 from dvaepp.storage import write_json
 
 QUICK = (

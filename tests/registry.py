@@ -18,19 +18,25 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from dvaepp.latent.boltzmann import BoltzmannMachine
-from dvaepp.latent.concrete import Concrete
-from dvaepp.latent.densities import DensityPair
-from dvaepp.latent.hard import hard
-from dvaepp.latent.overlapping import OverlappingExponential, OverlappingLogistic
-from dvaepp.latent.pairs import OverlappingNormal, PowerFunction, UniformExponential
-from dvaepp.latent.priors import BernoulliPrior, BoltzmannPrior, DirectedPrior, Prior
-from dvaepp.latent.sampling import PersistentChains
-from dvaepp.latent.smoothing import Overlapping, Smoothing
-from dvaepp.latent.spikes import Spike, SpikeExponential, SpikeGaussian
-from dvaepp.latent.straight_through import StraightThrough, StraightThroughGumbel
-from dvaepp.models.feedforward import FeedForwardVAE, HierarchicalEncoder
-from dvaepp.objectives.bounds import importance_weighted, joint_elbo, marginal_elbo
+from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.boltzmann.samplers import PersistentChains
+from dvaepp.models.encoders import HierarchicalEncoder
+from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
+from dvaepp.objectives.importance import importance_weighted
+from dvaepp.priors.base import Prior
+from dvaepp.priors.boltzmann import BoltzmannPrior
+from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.binary import StraightThrough, StraightThroughGumbel, hard
+from dvaepp.smoothings.concrete import Concrete
+from dvaepp.smoothings.exponential import OverlappingExponential, UniformExponential
+from dvaepp.smoothings.logistic import OverlappingLogistic
+from dvaepp.smoothings.normal import OverlappingNormal
+from dvaepp.smoothings.numerical import DensityPair
+from dvaepp.smoothings.overlapping import Overlapping
+from dvaepp.smoothings.power import PowerFunction
+from dvaepp.smoothings.spike import Spike, SpikeExponential, SpikeGaussian
 
 PIXELS = 4
 

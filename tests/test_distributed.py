@@ -24,11 +24,11 @@ from dvaepp import distributed
 from dvaepp.cli import main
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.evaluation import estimate_log_partition, score
-from dvaepp.experiments.run import Run
-from dvaepp.schedule import TrainingSettings
+from dvaepp.evaluation.likelihood import estimate_log_partition, score
+from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors
-from dvaepp.training import Trainer
+from dvaepp.training.settings import TrainingSettings
+from dvaepp.training.trainer import Trainer
 
 PIXELS, BITS, BATCH, CHAINS = 6, 4, 8, 12
 TRAIN = [

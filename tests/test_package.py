@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dvaepp
-from dvaepp.experiments.results import table
+from dvaepp.runs.results import table
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,9 +41,9 @@ def test_every_row_of_the_map_leads_to_a_function_and_a_test(row: list[str]) -> 
             except AttributeError:
                 found = importlib.import_module(f"{found.__name__}.{name}")
     assert re.findall(r"`([\w.]+)`", functions)
-    for file, name in re.findall(r"`(\w+)::(\w+)`", tests):
+    for file, name in re.findall(r"`([\w/]+)::(\w+)`", tests):
         assert re.search(rf"^def {name}\(", (ROOT / "tests" / f"{file}.py").read_text(), re.M), name
-    assert re.findall(r"`(\w+)::(\w+)`", tests)
+    assert re.findall(r"`([\w/]+)::(\w+)`", tests)
 
 
 def test_the_readmes_programs_run(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError
-from dvaepp.experiments import catalogue
-from dvaepp.experiments.recipe import Recipe, override
-from dvaepp.experiments.run import form_of
 from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.recipe import Recipe, override
+from dvaepp.runs.run import form_of
 
 ROWS, COLUMNS = 60, 3
 FLOOR = pytest.mark.xfail(strict=True, reason="the floor of a normal scale is in the unit of the data")

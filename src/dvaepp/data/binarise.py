@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvaepp.data.dataset import Dataset, Plain
+from dvaepp.data.dataset import Dataset
+from dvaepp.data.kinds import Plain
 
 Grey = NDArray[Any]
 Bits = NDArray[np.uint8]

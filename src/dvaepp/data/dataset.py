@@ -3,26 +3,13 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp.data.kinds import _DTYPES, MOST, Kind
 from dvaepp.errors import InputError
-
-Plain = Literal["levels", "real", "counts", "categories"]
-"""Numbers as they are: 8-bit levels of images; real numbers, counts or indices of categories in tables."""
-Kind = Literal["bits", Plain]
-MOST = 2**24
-"""Counts and categories reach the likelihood as float32, in which whole numbers are exact up to here."""
-_DTYPES: dict[str, torch.dtype] = {
-    "bits": torch.uint8,
-    "levels": torch.uint8,
-    "real": torch.float32,
-    "counts": torch.int32,
-    "categories": torch.int32,
-}
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dvaepp.data import cifar, formats, sources
+from dvaepp.data import cifar, formats
+from dvaepp.data import download as sources
 from dvaepp.data.binarise import SEED, Grey, dynamic_dataset, permuted, plain_dataset, static_dataset
 from dvaepp.data.dataset import Dataset
 

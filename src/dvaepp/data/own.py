@@ -20,8 +20,8 @@ from dvaepp.data.binarise import (
     static_dataset,
     threshold_bits,
 )
-from dvaepp.data.dataset import Dataset, Plain
-from dvaepp.data.plain import plain
+from dvaepp.data.dataset import Dataset
+from dvaepp.data.kinds import Plain, plain
 from dvaepp.errors import InputError
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]

@@ -11,21 +11,22 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from dvaepp.errors import InputError
-from dvaepp.latent.hard import hard
-from dvaepp.latent.local import LocalVariables
-from dvaepp.latent.normal import NormalPrior
-from dvaepp.latent.priors import Prior, check_bits
-from dvaepp.latent.smoothing import Smoothing
+from dvaepp.likelihoods.base import Likelihood
+from dvaepp.likelihoods.standard import BernoulliLikelihood, bernoulli_likelihood
+from dvaepp.models.base import Model, Trace
 from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
-from dvaepp.models.feedforward import HierarchicalEncoder, NormalEncoder, check_kinds
+from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
 from dvaepp.models.grid import Grid
 from dvaepp.models.hierarchy import LocalHierarchy
-from dvaepp.models.likelihoods import BernoulliLikelihood, Likelihood, bernoulli_likelihood
+from dvaepp.models.local import LocalVariables
 from dvaepp.models.pyramid import PixelPyramid
-from dvaepp.models.trace import Model, Trace
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
 from dvaepp.networks.tower import Generator, Tower
+from dvaepp.priors.base import Prior, check_bits
+from dvaepp.priors.normal import NormalPrior
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.binary import hard
 
 
 class ConvolutionalVAE(Model):

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.grid import Grid
-from dvaepp.models.likelihoods import Likelihood
 from dvaepp.models.pyramid import PixelPyramid
 from dvaepp.networks.precision import full
 from dvaepp.networks.residual import output

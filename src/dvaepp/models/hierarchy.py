@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.latent.local import LocalGroup, LocalVariables
-from dvaepp.latent.smoothing import Smoothing
+from dvaepp.models.local import LocalGroup, LocalVariables
 from dvaepp.networks.precision import full
 from dvaepp.networks.residual import ResidualCell, output
+from dvaepp.smoothings.base import Smoothing
 
 
 class LocalHierarchy(nn.Module):

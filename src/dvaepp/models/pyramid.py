@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.grid import Grid
-from dvaepp.models.likelihoods import Likelihood
 from dvaepp.networks.precision import full, reduced
 from dvaepp.networks.residual import ResidualCell, output
 

@@ -6,11 +6,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.latent.gradients import replace_gradient
-from dvaepp.latent.posterior import Posterior
-from dvaepp.latent.priors import BoltzmannPrior
-from dvaepp.models.trace import Model
-from dvaepp.objectives.bounds import local_kl
+from dvaepp.gradients import replace_gradient
+from dvaepp.models.base import Model
+from dvaepp.objectives.balancing import local_kl
+from dvaepp.priors.boltzmann import BoltzmannPrior, expected_energy
+from dvaepp.smoothings.posterior import Posterior
 
 
 def rolfe_elbo(
@@ -30,7 +30,7 @@ def rolfe_elbo(
     trace = model(x)
     q = trace.posterior
     assert isinstance(q, Posterior)
-    energy = model.prior.machine.expected_energy(q, nu=lost_gradient(q))
+    energy = expected_energy(model.prior.machine, q, nu=lost_gradient(q))
     kl = model.prior.log_z() - q.entropy() + energy + local_kl(trace, balanced and kl_weight < 1)
     return trace.likelihood.log_prob(x) - kl_weight * kl
 

@@ -1,0 +1,75 @@
+"""log Z by every way that is open, judged by whether they agree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from dvaepp.boltzmann.annealing import annealed_importance_sampling, reverse_annealed_importance_sampling
+from dvaepp.boltzmann.enumeration import can_be_sampled_exactly, exact_bits, exact_log_partition
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.boltzmann.tempering import temper
+
+MOST_ERRORS_APART = 3.0
+
+
+def estimate_log_partition(
+    machine: BoltzmannMachine,
+    *,
+    temperatures: int = 1000,
+    chains: int = 1024,
+    repeats: int = 3,
+    tempered: tuple[int, int, int] = (24, 64, 1000),
+) -> LogPartition:
+    """log Z: exact where at most 20 bits have to be summed over jointly, else found in three ways that must agree.
+
+    Annealed importance sampling (`temperatures`, `chains`, `repeats`) and parallel tempering (`tempered`: its
+    temperatures, ensembles and sweeps) are independent; the value is their mean, weighted by 1 / error^2. Reverse
+    annealing starts from the tempered states: a consistency check. The result is trusted where both estimates are and
+    no two of the three lie further apart than 3 combined errors; else its standard error is at least half of how far
+    they do. `diagnosis` holds each value and error, swap rates, R-hat, and the largest distance in combined errors.
+    """
+    if can_be_sampled_exactly(machine):
+        return exact(machine)
+    forward = annealed_importance_sampling(machine, temperatures=temperatures, chains=chains, repeats=repeats)
+    tempering, states = temper(machine, *tempered)
+    reverse = reverse_annealed_importance_sampling(
+        machine, samples=states, temperatures=temperatures, chains=chains, repeats=1
+    )
+    return agreed(forward, tempering, reverse)
+
+
+def exact(machine: BoltzmannMachine) -> LogPartition:
+    """log Z by `exact_log_partition`."""
+    with torch.no_grad():
+        value = float(exact_log_partition(machine))
+    how = "enumeration" if exact_bits(machine) == machine.enumerated_bits else "elimination"
+    return LogPartition(value, 0.0, None, math.isfinite(value), f"exact, by {how}")
+
+
+def agreed(forward: LogPartition, tempering: LogPartition, reverse: LogPartition) -> LogPartition:
+    """The weighted mean of the first two, and how far the three lie apart."""
+    weights = [1 / (found.standard_error**2 + 1e-24) for found in (forward, tempering)]
+    value = (weights[0] * forward.value + weights[1] * tempering.value) / sum(weights)
+    pairs = ((forward, tempering), (forward, reverse), (tempering, reverse))
+    gaps = [(abs(a.value - b.value), math.hypot(a.standard_error, b.standard_error) + 1e-12) for a, b in pairs]
+    apart = max(gap / error for gap, error in gaps)
+    together = apart <= MOST_ERRORS_APART
+    error = 1 / math.sqrt(sum(weights))
+    ways = {"forward": forward, "tempering": tempering, "reverse": reverse}
+    return replace(
+        forward,
+        value=value,
+        standard_error=error if together else max(error, max(gap for gap, _ in gaps) / 2),
+        trusted=together and forward.trusted and tempering.trusted,
+        method=f"{forward.method}; {tempering.method}; checked by {reverse.method}",
+        diagnosis={
+            **tempering.diagnosis,
+            **{f"{name}_log_z": found.value for name, found in ways.items()},
+            **{f"{name}_standard_error": found.standard_error for name, found in ways.items()},
+            "largest_distance_in_errors": apart,
+        },
+    )

@@ -1,0 +1,247 @@
+"""Boltzmann machines over bits: energy, block Gibbs sampling, and the cross-entropy of Sec. 5."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from dvaepp.boltzmann.gibbs import linear, uniform_filler
+from dvaepp.errors import InputError
+
+
+class BoltzmannMachine(nn.Module):
+    """p(z) = exp(-E(z)) / Z with E(z) = -b'z - z'Jz, each pair counted once (Sec. 5).
+
+    `blocks` are the sizes of groups of bits that do not interact among themselves and are therefore drawn together:
+    `(200, 200)` is the restricted Boltzmann machine with W = couplings[0], `(*[1] * n)` is fully connected, and k
+    blocks are k-partite. `mask`, (bits, bits), says which pairs of different blocks interact, in either triangle: those
+    of a graph whose colour classes are the blocks (graphs.py); the others' couplings stay zero. `labels` name the bits
+    for others, 0, 1, ... by default. States lay the blocks side by side: floats 0 or 1 of shape (..., bits). All
+    parameters start at zero.
+
+    One block is *summed out* wherever a sum over all states is needed: the largest, given the others, has independent
+    bits.
+
+    >>> machine = BoltzmannMachine(3, 2)
+    >>> machine.gibbs(torch.zeros(10, 5), sweeps=4).shape
+    torch.Size([10, 5])
+    """
+
+    def __init__(
+        self,
+        *blocks: int,
+        mask: Bool[Tensor, "bits bits"] | None = None,
+        labels: Sequence[Hashable] | None = None,
+    ) -> None:
+        super().__init__()
+        if not blocks or any(isinstance(b, bool) or not isinstance(b, int) or b < 1 for b in blocks):
+            raise InputError(f"blocks of a Boltzmann machine must be positive whole numbers, not {blocks}")
+        self.blocks = blocks
+        ends = list(accumulate(blocks))
+        self.slices = tuple(slice(end - size, end) for size, end in zip(blocks, ends, strict=True))
+        self.summed = max(range(len(blocks)), key=lambda k: (blocks[k], k))
+        self.labels = tuple(range(self.bits) if labels is None else labels)
+        if len(set(self.labels)) != self.bits or len(self.labels) != self.bits:
+            raise InputError(f"labels must be {self.bits} different names of the bits, not {len(self.labels)}")
+        self.mask: Tensor | None
+        self.register_buffer("mask", None if mask is None else self._upper(mask))
+        self.bias = nn.Parameter(torch.zeros(self.bits))
+        self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
+
+    def _upper(self, mask: Bool[Tensor, "bits bits"]) -> Bool[Tensor, "bits bits"]:
+        """The mask's pairs with the earlier bit first; InputError where they lie within a block."""
+        if not isinstance(mask, Tensor) or mask.shape != (self.bits, self.bits) or mask.dtype != torch.bool:
+            given = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise InputError(
+                f"mask of a Boltzmann machine of blocks {self.blocks} must be a boolean matrix of {self.bits} x "
+                f"{self.bits}, not {given}"
+            )
+        if any(bool(mask[s, s].any()) for s in self.slices):
+            raise InputError(f"mask joins bits of one block of {self.blocks}: bits of a block do not interact")
+        return (mask | mask.T).triu()
+
+    @property
+    def bits(self) -> int:
+        """The number of bits."""
+        return sum(self.blocks)
+
+    @property
+    def enumerated_bits(self) -> int:
+        """The number of bits outside the block that is summed out: exact sums take 2^enumerated_bits terms."""
+        return self.bits - self.blocks[self.summed]
+
+    def uniform(self, *shape: int) -> Float[Tensor, "*shape bits"]:
+        """States of independent fair bits, (*shape, bits): p(z) at inverse temperature 0."""
+        return torch.randint(0, 2, (*shape, self.bits), device=self.bias.device).to(self.bias.dtype)
+
+    def coupling_matrix(self) -> Float[Tensor, "bits bits"]:
+        """J, strictly upper block triangular."""
+        columns = [F.pad(coupling, (0, 0, 0, self.bits - s.start)) for s, coupling in self.interactions()]
+        return torch.cat([self.bias.new_zeros(self.bits, self.blocks[0]), *columns], 1)
+
+    def energy(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
+        """E(z) = -b'z - z'Jz."""
+        self.check(z)
+        energy = -(z @ self.bias)
+        for s, coupling in self.interactions():
+            energy = energy - ((z[..., : s.start] @ coupling) * z[..., s]).sum(-1)
+        return energy
+
+    def field(self, z: Float[Tensor, "*batch bits"], block: int) -> Float[Tensor, "*batch _"]:
+        """The log odds of every bit of a block given the bits of the others (the block's own entries are not read)."""
+        s = self.slices[block]
+        before, after = self._weights(block)
+        if not after.shape[0]:
+            return F.linear(z[..., : s.start], before.T, self.bias[s])
+        field = F.linear(z[..., s.stop :], after.T, self.bias[s])
+        return field + z[..., : s.start] @ before if s.start else field
+
+    def log_marginal(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
+        """log sum_s exp(-E(s, r)) = b'r + r'Jr + sum softplus(field), s the summed-out block, r the other bits."""
+        return log_marginal_at(*self.marginal_terms(z), 1.0)
+
+    def marginal_terms(
+        self, z: Float[Tensor, "*batch bits"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch _"]]:
+        """The energy among the bits outside the summed-out block, and that block's field: linear in the parameters."""
+        self.check(z)
+        s = self.slices[self.summed]
+        energy = -(z[..., : s.start] @ self.bias[: s.start]) - z[..., s.stop :] @ self.bias[s.stop :]
+        for t, coupling in self.interactions():
+            rows = (slice(0, min(s.start, t.start)), slice(s.stop, t.start))
+            for row in rows if t != s else ():
+                if row.start < row.stop:
+                    energy = energy - ((z[..., row] @ coupling[row]) * z[..., t]).sum(-1)
+        return energy, self.field(z, self.summed)
+
+    @torch.no_grad()
+    def gibbs(
+        self,
+        z: Float[Tensor, "*batch bits"],
+        sweeps: int,
+        inverse_temperature: float | Float[Tensor, "*batch"] = 1.0,
+        clamped: Bool[Tensor, "*#batch bits"] | None = None,
+    ) -> Float[Tensor, "*batch bits"]:
+        """States after `sweeps` sweeps of block Gibbs sampling of exp(-inverse_temperature E(z)); z is left as it is.
+
+        A sweep redraws the summed-out block, then the others in their order, each given all the rest:
+        p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does
+        not read the summed-out block's old bits. On a graph's colour classes it is chromatic Gibbs sampling. Bits that
+        are `clamped` keep z's values: the others are drawn from their distribution given those. Each state may have an
+        inverse temperature of its own.
+        """
+        self.check(z)
+        self._check_settings(z, sweeps, inverse_temperature, clamped)
+        states = z.reshape(-1, self.bits).clone()
+        held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
+        order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
+        fill_uniform = uniform_filler(z)
+        redraws = [self._redraw(states, block, inverse_temperature, held, fill_uniform) for block in order]
+        for _ in range(sweeps):
+            for redraw in redraws:
+                redraw()
+        return states.view(z.shape)
+
+    def _redraw(
+        self,
+        states: Float[Tensor, "chains bits"],
+        block: int,
+        inverse_temperature: float | Tensor,
+        held: Bool[Tensor, "chains bits"] | None,
+        fill_uniform: Callable[[Tensor], object],
+    ) -> Callable[[], None]:
+        """A function that redraws a block of the states in place, given the others."""
+        s = self.slices[block]
+        rows = inverse_temperature.reshape(-1, 1) if isinstance(inverse_temperature, Tensor) else None
+        scale = inverse_temperature if rows is None else 1.0
+        before, after = (scale * weight for weight in self._weights(block))
+        earlier, later = states[:, : s.start], states[:, s.stop :]
+        if not s.start:
+            earlier, before, later, after = later, after, earlier, before
+        field_given = linear(earlier, before, scale * self.bias[s])
+        bits = states[:, s]
+        kept = None if held is None else (held[:, s], bits[held[:, s]])
+        uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
+
+        def redraw() -> None:
+            field = field_given()
+            if later.shape[1]:
+                field.addmm_(later, after)
+            if rows is not None:
+                field.mul_(rows)
+            fill_uniform(uniform)
+            torch.lt(uniform, field.sigmoid_(), out=bits)
+            if kept is not None:
+                bits[kept[0]] = kept[1]
+
+        return redraw
+
+    def _weights(self, block: int) -> tuple[Tensor, Tensor]:
+        """Couplings of a block to the bits before it, (before, size), and to those after it, (after, size)."""
+        s = self.slices[block]
+        couplings = [coupling for _, coupling in self.interactions()]
+        before = couplings[block - 1] if block else self.bias.new_zeros(0, s.stop)
+        after = [coupling[s].T for coupling in couplings[block:]]
+        return before, torch.cat(after) if after else self.bias.new_zeros(0, s.stop - s.start)
+
+    def interactions(self) -> Iterator[tuple[slice, Tensor]]:
+        """For every block but the first, its slice and its couplings to the bits before it."""
+        for s, coupling in zip(self.slices[1:], self.couplings, strict=True):
+            yield s, coupling if self.mask is None else coupling * self.mask[: s.start, s]
+
+    def _check_settings(
+        self, z: Tensor, sweeps: int, inverse_temperature: float | Tensor, clamped: Tensor | None
+    ) -> None:
+        if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
+            raise InputError(f"sweeps must be a whole number of at least 0, not {sweeps!r}")
+        if isinstance(inverse_temperature, Tensor):
+            if inverse_temperature.numel() != 1 and inverse_temperature.shape != z.shape[:-1]:
+                raise InputError(
+                    f"inverse_temperature must be a number or one for each state, {tuple(z.shape[:-1])}, not "
+                    f"{tuple(inverse_temperature.shape)}"
+                )
+        elif not isinstance(inverse_temperature, float | int) or not math.isfinite(inverse_temperature):
+            raise InputError(f"inverse_temperature must be a finite number, not {inverse_temperature!r}")
+        if clamped is not None:
+            fits = isinstance(clamped, Tensor) and clamped.dtype == torch.bool and clamped.shape[-1:] == (self.bits,)
+            if not fits or not _broadcasts(clamped.shape, z.shape):
+                raise InputError(
+                    f"clamped must be boolean, of shape ({self.bits},) or {tuple(z.shape)}, not {clamped!r}"
+                )
+
+    def check(self, z: Tensor) -> None:
+        """InputError unless these are states of this machine."""
+        if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
+            raise InputError(
+                f"a Boltzmann machine of blocks {self.blocks} takes {self.bias.dtype} states whose last axis holds "
+                f"{self.bits} bits, not a {z.dtype} tensor of shape {tuple(z.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        """The blocks, and how many pairs interact where not all do."""
+        pairs = "" if self.mask is None else f", {int(self.mask.sum())} couplings"
+        return " x ".join(map(str, self.blocks)) + pairs
+
+
+def log_marginal_at(
+    rest_energy: Float[Tensor, "*batch"],
+    field: Float[Tensor, "*batch _"],
+    inverse_temperature: float | Float[Tensor, "*#batch"],
+) -> Float[Tensor, "*batch"]:
+    """log p*_beta(r) = sum softplus(beta field) - beta E_rest, from `BoltzmannMachine.marginal_terms`."""
+    beta = inverse_temperature
+    scaled = beta[..., None] * field if isinstance(beta, Tensor) else beta * field
+    return F.softplus(scaled).sum(-1) - beta * rest_energy
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Whether a tensor of this shape expands to the target's."""
+    return len(shape) <= len(target) and all(
+        a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
+    )

@@ -1,0 +1,152 @@
+"""Parallel tempering: chains at many inverse temperatures that swap states, and the log Z of what they saw."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.boltzmann.diagnostics import r_hat
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_at
+from dvaepp.numerics import check_counts
+
+Levels = Float[Tensor, "levels chains bits"]
+Work = Float[Tensor, "rungs chains"]
+
+LEAST_SWAP_RATE = 0.1
+"""Parallel tempering is trusted where neighbouring temperatures swap at least this often, ..."""
+MOST_R_HAT = 1.05
+"""... and where the energies of its independent ensembles at beta 1 agree to this."""
+
+
+@torch.no_grad()
+def parallel_tempering(
+    machine: BoltzmannMachine, *, temperatures: int = 24, chains: int = 64, sweeps: int = 1000
+) -> LogPartition:
+    """log Z = n log 2 + sum_k D_k over neighbouring inverse temperatures, D_k by Bennett's acceptance ratio (1976).
+
+    `chains` independent ensembles hold one state at each of `temperatures` inverse temperatures from 0 to 1 and are
+    swept and swapped `sweeps` times. The first half also moves the temperatures to where all swap equally often (Syed
+    et al. 2022); the second is measured. D solves sum sigmoid(up - D) = sum sigmoid(down + D), with up and down the
+    log ratios p*_k+1 / p*_k of states at k and p*_k / p*_k+1 of states at k + 1. The standard error is that between
+    ensembles, so correlation in time is counted. It is trusted where swaps are frequent enough, the ensembles agree
+    (R-hat of log p*_1) and so do the earlier and the later half of what was measured.
+    """
+    return temper(machine, temperatures, chains, sweeps)[0]
+
+
+@torch.no_grad()
+def temper(
+    machine: BoltzmannMachine, temperatures: int, chains: int, sweeps: int
+) -> tuple[LogPartition, Float[Tensor, "samples bits"]]:
+    """What `parallel_tempering` finds, and the states at beta 1 at some 32 moments while it was measured."""
+    check_counts("parallel_tempering", least=2, temperatures=temperatures, chains=chains)
+    check_counts("parallel_tempering", least=8, sweeps=sweeps)
+    ladder = torch.linspace(0, 1, temperatures, dtype=torch.float64)
+    states = machine.uniform(temperatures, chains)
+    for share in (32, 16, 8, 4):
+        states, up, down, _ = _run(machine, states, ladder, max(1, sweeps // share))
+        ladder = respaced(ladder, 1 - _acceptance(up, down).mean((0, 2)).cpu())
+    states, *_ = _run(machine, states, ladder, max(1, sweeps // 16))  # they were drawn at other temperatures
+    _, up, down, cold = _run(machine, states, ladder, max(4, sweeps // 2))
+    value, error = _bennett(up, down)
+    early, late = (_bennett(*part) for part in zip(up.tensor_split(2), down.tensor_split(2), strict=True))
+    apart = abs(early[0] - late[0]) / (math.hypot(early[1], late[1]) + 1e-12)
+    swaps = _acceptance(up, down).mean((0, 2))
+    diagnosis = {
+        "lowest_swap_rate": float(swaps.min()),
+        "mean_swap_rate": float(swaps.mean()),
+        "r_hat": r_hat(machine.log_marginal(cold).T),
+        "halves_apart": apart,
+    }
+    healthy = diagnosis["lowest_swap_rate"] >= LEAST_SWAP_RATE and diagnosis["r_hat"] <= MOST_R_HAT and apart <= 4
+    log_partition = LogPartition(
+        value=machine.bits * math.log(2) + value,
+        standard_error=error,
+        effective_sample_size=None,
+        trusted=healthy and math.isfinite(value) and math.isfinite(error),
+        method=f"parallel tempering, {temperatures} temperatures x {chains} ensembles x {sweeps} sweeps, Bennett",
+        diagnosis=diagnosis,
+    )
+    return log_partition, cold[:: max(1, len(cold) // 32)].flatten(0, 1)
+
+
+def tempered_sweep(
+    machine: BoltzmannMachine, states: Levels, ladder: Float[Tensor, " levels"], parity: int
+) -> tuple[Levels, Work, Work]:
+    """Swaps of every other pair of neighbours, then one Gibbs sweep at every level; up and down as they were before.
+
+    Swaps are of the marginal distribution and leave a state with another level's summed-out block: the sweep comes
+    after them because it redraws that block first.
+    """
+    levels, chains, _ = states.shape
+    betas = ladder.to(states)[:, None]
+    rest_energy, field = machine.marginal_terms(states)
+    own = log_marginal_at(rest_energy, field, betas)
+    up = (log_marginal_at(rest_energy[:-1], field[:-1], betas[1:]) - own[:-1]).double()
+    down = (log_marginal_at(rest_energy[1:], field[1:], betas[:-1]) - own[1:]).double()
+    accept = torch.rand_like(up).log() < up + down
+    accept[1 - parity :: 2] = False
+    source = torch.arange(levels, device=states.device)[:, None].repeat(1, chains)
+    source[:-1] += accept.long()
+    source[1:] -= accept.long()
+    swapped = states[source, torch.arange(chains, device=states.device)]
+    return machine.gibbs(swapped, 1, inverse_temperature=betas.expand(levels, chains)), up, down
+
+
+def respaced(ladder: Float[Tensor, " levels"], rejections: Float[Tensor, " rungs"]) -> Float[Tensor, " levels"]:
+    """Inverse temperatures between which equally many swaps would be rejected, by linear interpolation."""
+    barrier = F.pad((rejections.double() + 1e-6).cumsum(0), (1, 0))
+    wanted = torch.linspace(0, 1, len(ladder), dtype=torch.float64) * barrier[-1]
+    right = torch.searchsorted(barrier, wanted).clamp(1, len(ladder) - 1)
+    share = (wanted - barrier[right - 1]) / (barrier[right] - barrier[right - 1])
+    spaced = torch.lerp(ladder[right - 1], ladder[right], share)
+    spaced[0], spaced[-1] = 0, 1
+    return spaced
+
+
+def _run(
+    machine: BoltzmannMachine, states: Levels, ladder: Float[Tensor, " levels"], sweeps: int
+) -> tuple[
+    Levels,
+    Float[Tensor, "sweeps rungs chains"],
+    Float[Tensor, "sweeps rungs chains"],
+    Float[Tensor, "sweeps chains bits"],
+]:
+    """Sweeps in a row: the states after them, and at each sweep up, down and the coldest states."""
+    ups, downs, colds = [], [], []
+    for sweep in range(sweeps):
+        states, up, down = tempered_sweep(machine, states, ladder, sweep % 2)
+        ups.append(up)
+        downs.append(down)
+        colds.append(states[-1])
+    return states, torch.stack(ups), torch.stack(downs), torch.stack(colds)
+
+
+def _acceptance(up: Tensor, down: Tensor) -> Tensor:
+    return torch.exp((up + down).clamp(max=0))
+
+
+def _bennett(
+    up: Float[Tensor, "sweeps rungs chains"], down: Float[Tensor, "sweeps rungs chains"]
+) -> tuple[float, float]:
+    """sum_k D_k by bisection, and its standard error from the chains' shares in the equations (the delta method).
+
+    Infinite where no state of one level has any weight at the next.
+    """
+    low = torch.minimum(up, -down).amin((0, 2), keepdim=True)
+    high = torch.maximum(up, -down).amax((0, 2), keepdim=True)
+    for _ in range(50):
+        d = (low + high) / 2
+        rising = (torch.sigmoid(up - d) - torch.sigmoid(down + d)).sum((0, 2), keepdim=True) > 0
+        low, high = torch.where(rising, d, low), torch.where(rising, high, d)
+    forward, backward = torch.sigmoid(up - d), torch.sigmoid(down + d)
+    slope = (forward * (1 - forward) + backward * (1 - backward)).sum((0, 2))
+    shares = ((forward - backward).sum(0) / slope[:, None]).sum(0)
+    chains = len(shares)
+    error = math.sqrt(float((shares**2).sum()) * chains / (chains - 1))
+    return float(d.sum()), math.inf if math.isnan(error) else error

@@ -1,0 +1,218 @@
+"""What each command does, given its parsed arguments."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dvaepp import data, distributed
+from dvaepp.boltzmann.files import write_model
+from dvaepp.boltzmann.ising import to_ising, to_qubo
+from dvaepp.cli.console import console, print_scores, processes, progress, show_metrics, tensorboard
+from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
+from dvaepp.errors import InputError
+from dvaepp.priors.boltzmann import BoltzmannPrior
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.recipe import Recipe, override
+from dvaepp.recipes.settings import EvaluationSettings
+from dvaepp.report.report import write_report
+from dvaepp.runs import results
+from dvaepp.runs import run as runs
+from dvaepp.runs.run import Run
+from dvaepp.storage import check_arrays_name, check_target, locked, write_json, write_text
+from dvaepp.training.trainer import Metrics
+
+
+def list_(arguments: Namespace) -> None:
+    """Recipes and data sets."""
+    console.print("Data sets, or your own with --data FILE_OR_FOLDER", style="bold")
+    for name in data.NAMES:
+        console.print(f"  {name:24} {data.describe(name)}")
+    console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|paper`", style="bold")
+    for name in catalogue.names():
+        console.print(f"  {name:44} {catalogue.find(name).about}")
+
+
+def show(arguments: Namespace) -> None:
+    """A recipe as JSON."""
+    print(_recipe(arguments).model_dump_json(indent=2))
+
+
+def train(arguments: Namespace) -> None:
+    """Train a recipe into a new run folder."""
+    recipe = _recipe(arguments)
+    size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
+    default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
+    if arguments.data_dir is not None and not Path(arguments.data_dir).is_dir():
+        raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
+    if arguments.out == "":
+        raise InputError("--out must name a folder")
+    create = partial(
+        Run.create,
+        recipe,
+        Path(arguments.out or default),
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        data_dir=arguments.data_dir,
+        command=arguments.command_line,
+    )
+    with processes(arguments.device):
+        _fit(distributed.on_first(create))
+
+
+def resume(arguments: Namespace) -> None:
+    """Go on with a run."""
+    run = Run(Path(arguments.run))
+    if not run.folder.is_dir():
+        raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
+    with processes(run.record.device):
+        _fit(run)
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Score a run; print the scores and keep them."""
+    run = Run(Path(arguments.run))
+    changes = {name: getattr(arguments, name) for name in ("samples", "examples", "temperatures", "chains")}
+    settings = run.recipe.evaluation.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    if arguments.all:
+        settings = settings.model_copy(update={"examples": None})
+    if arguments.quick:
+        settings = settings.model_copy(update={"thorough": False})
+    if arguments.per_example:
+        check_arrays_name(Path(arguments.per_example))
+        check_target(Path(arguments.per_example))
+    if arguments.results:
+        results.check_comparable(run.recipe, f"{run.folder}, which --results is to keep,")
+        check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
+    torch.set_num_threads(run.record.threads)
+    with processes(arguments.device or run.record.device):
+        _evaluate(run, settings, arguments)
+
+
+def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> None:
+    with progress() as advance:
+        scores, result = runs.evaluate(
+            run,
+            settings,
+            split=arguments.split,
+            seed=arguments.seed,
+            last=arguments.last,
+            device=arguments.device,
+            command=arguments.command_line,
+            megabytes=arguments.megabytes,
+            progress=advance,
+        )
+    if distributed.rank() > 0:
+        return
+    if arguments.results:
+        write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
+    if arguments.per_example:
+        examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
+        save_arrays(Path(arguments.per_example), **examples)
+    print_scores(scores)
+
+
+def report(arguments: Namespace) -> None:
+    """The HTML page."""
+    run = Run(Path(arguments.run))
+    path = Path(arguments.output) if arguments.output else run.folder / "report.html"
+    write_report(run, path)
+    console.print(f"wrote {path}")
+
+
+def table(arguments: Namespace) -> None:
+    """The table of results."""
+    text = results.table(Path(arguments.results), arguments.number)
+    if arguments.output:
+        write_text(Path(arguments.output), text)
+    else:
+        print(text, end="")
+
+
+def prior(arguments: Namespace) -> None:
+    """A run's Boltzmann machine as an Ising model or QUBO."""
+    boltzmann = Run(Path(arguments.run)).model(arguments.last, arguments.device).model.prior
+    if not isinstance(boltzmann, BoltzmannPrior):
+        raise InputError(f"the prior of {arguments.run} is a {type(boltzmann).__name__}, not a Boltzmann machine")
+    if not arguments.output.endswith(".json"):
+        raise InputError(f"{arguments.output} must end in .json")
+    form = to_ising if arguments.form == "ising" else to_qubo
+    write_model(Path(arguments.output), form(boltzmann.machine))
+    console.print(f"wrote {arguments.output}")
+
+
+def data_(arguments: Namespace) -> None:
+    """Fetch or check the files of a data set."""
+    if arguments.action == "fetch":
+        for path in data.fetch(arguments.name, arguments.data_dir):
+            print(path)
+        return
+    verdicts = data.check(arguments.name, arguments.data_dir)
+    for path, verdict in verdicts:
+        print(f"{path}: {verdict}")
+    if any(verdict != "ok" for _, verdict in verdicts):
+        raise InputError(f"the files of {arguments.name} are not all right; `dvaepp data fetch` brings missing ones")
+
+
+def _recipe(arguments: Namespace) -> Recipe:
+    changes = [f"training.steps={arguments.steps}"] if arguments.steps else []
+    if arguments.recipe.endswith(".json") and arguments.size:
+        raise InputError(f"--size chooses among named recipes; {arguments.recipe} has its own settings")
+    recipe = catalogue.find(arguments.recipe, arguments.size or "small")
+    if arguments.data is not None:
+        settings = recipe.data.model_copy(update={"name": arguments.data})
+        recipe = recipe.model_copy(update={"data": settings})
+    return override(recipe, [*changes, *arguments.set])
+
+
+def _fit(run: Run) -> None:
+    with distributed.entered_by_first(locked(run.folder)):
+        _fit_alone(run)
+
+
+def _fit_alone(run: Run) -> None:
+    trainer = run.trainer()
+    console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
+    if trainer.step:
+        finished = trainer.step == trainer.settings.steps
+        console.print("is finished already" if finished else f"goes on after step {trainer.step}")
+    with (
+        progress(trainer.settings.steps, trainer.step) as advance,
+        tensorboard(run, trainer.step) as board,
+    ):
+
+        def report(metrics: Metrics) -> None:
+            show_metrics(trainer, metrics, advance)
+            board(metrics)
+
+        trainer.fit(report)
+    folder = shlex.quote(str(run.folder))
+    samples_file = "samples.png" if len(run.data.shape) > 1 else "samples.npz"
+    console.print(
+        f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
+        f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o {samples_file}; dvaepp report {folder}",
+        markup=False,
+    )
+
+
+COMMANDS = {
+    "list": list_,
+    "show": show,
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "sample": sample,
+    "encode": encode,
+    "decode": decode,
+    "report": report,
+    "table": table,
+    "figure": figure,
+    "prior": prior,
+    "data": data_,
+}

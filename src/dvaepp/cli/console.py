@@ -1,0 +1,94 @@
+"""What the command shows people while it works and when it is done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dvaepp import distributed
+from dvaepp.evaluation.scores import Scores
+from dvaepp.runs.run import Run
+from dvaepp.training.trainer import Metrics, Trainer
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+_COUNTS = ("active_units", "active_local", "samples", "examples")
+
+
+@contextmanager
+def processes(device: str) -> Iterator[None]:
+    """Together with the processes that torchrun started, if it did; the first alone speaks."""
+    with distributed.processes(device):
+        console.quiet = distributed.rank() > 0
+        yield
+
+
+@contextmanager
+def tensorboard(run: Run, step: int) -> Iterator[Callable[[Metrics], None]]:
+    """A function that adds metrics to the run's TensorBoard log; it does nothing where tensorboard is not installed."""
+    if find_spec("tensorboard") is None or distributed.rank() > 0:
+        yield lambda metrics: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step)
+
+    def add(metrics: Metrics) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, int(metrics["step"]))
+
+    try:
+        yield add
+    finally:
+        writer.close()
+
+
+def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
+    """Move the bar; where there is no terminal, print a line for each validation."""
+    if "valid_nll" in metrics:
+        nll, error = metrics["valid_nll"], metrics["valid_nll_standard_error"]
+        text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
+        console.print(text)
+    else:
+        distortion, weight, kl = (metrics[name] for name in ("distortion", "kl_weight", "kl"))
+        parts = f"loss {distortion:.1f} + {weight:.2f} x {kl:.1f}"
+        advance(int(metrics["step"]), trainer.settings.steps, parts)
+
+
+def print_scores(scores: Scores) -> None:
+    """Every score on a line, and a warning where log Z is not to be trusted."""
+    numbers, log_z = scores.numbers(), scores.log_partition
+    low, high = numbers["nll_at_low_log_z"], numbers["nll_at_high_log_z"]
+    lines = {
+        "NLL, nats": f"{numbers['nll']:.3f} ± {numbers['nll_standard_error']:.2f}",
+        "NLL over log Z's interval": f"{low:.3f} .. {high:.3f}",
+        "log Z": str(log_z),
+        **{f"  {name.replace('_', ' ')}": f"{value:.3f}" for name, value in log_z.diagnosis.items()},
+    }
+    for name, value in numbers.items():
+        if not name.startswith(("nll", "log_z")):
+            lines[name.replace("_", " ")] = f"{value:,.0f}" if name.startswith(_COUNTS) else f"{value:.2f}"
+    for name, text in lines.items():
+        console.print(f"{name:26} {text}")
+    if not log_z.trusted:
+        console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red")
+
+
+@contextmanager
+def progress(total: int | None = None, start: int = 0) -> Iterator[Any]:
+    """A bar with speed and time left, within 80 columns; yields advance(done, total, text)."""
+    texts = (TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True), TextColumn("{task.fields[text]}"))
+    columns = (BarColumn(12), MofNCompleteColumn(), *texts)
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total, completed=start, speed="", text="")
+
+        def advance(done: int, total: int, text: str = "") -> None:
+            rate = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
+
+        yield advance

@@ -1,0 +1,153 @@
+"""What the command line may say; commands.py does the work, and imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="dvaepp",
+        description="Variational autoencoders with binary latent variables and Boltzmann-machine priors.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    command("list", "recipes and data sets")
+
+    show = command("show", "a recipe, as JSON that `train` takes back")
+    _recipe(show)
+
+    train = command("train", "train a recipe into a new run folder")
+    _recipe(train)
+    train.add_argument("--seed", type=_whole, default=0, help="of weights, batches and noise (default 0)")
+    train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    train.add_argument("--threads", type=_threads, default=1, help="CPU threads (default 1); kept for resume")
+    train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    train.add_argument("--out", help="the run folder (default: runs/RECIPE-SIZE-seedN)")
+
+    resume = command("resume", "go on with a run that was stopped, bit for bit")
+    _run(resume)
+
+    evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
+    _run(evaluate)
+    _model_choice(evaluate)
+    _seed(evaluate)
+    evaluate.add_argument("--samples", type=_positive, help="importance samples per example (default: the recipe's)")
+    evaluate.add_argument("--examples", type=_positive, help="a random subset of this size (default: the recipe's)")
+    evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
+    evaluate.add_argument("--temperatures", type=_positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--chains", type=_positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")
+    evaluate.add_argument("--split", choices=["test", "valid"], default="test")
+    evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
+    evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
+    evaluate.add_argument("--results", metavar="FOLDER", help="keep the scores there too, as RECIPE/seedN.json")
+
+    sample = command(
+        "sample",
+        "pictures from the prior, a row for each prior sample: its mean, then draws, or of a convolutional run a mean "
+        "for each draw of local variables; .npz for arrays",
+    )
+    _run(sample)
+    _model_choice(sample)
+    _seed(sample)
+    _output(sample, "grid.png or samples.npz")
+    sample.add_argument("--rows", type=_positive, default=8)
+    sample.add_argument("--columns", type=_positive, default=8)
+
+    encode = command("encode", "codes q(z = 1 | x) of data, group after group, from the likelier bits before")
+    _run(encode)
+    encode.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
+    _model_choice(encode)
+    _seed(encode)
+    _output(encode, "codes.npz")
+    encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
+
+    decode = command("decode", "means of p(x | z) of codes that `encode` wrote")
+    _run(decode)
+    decode.add_argument("codes", help="codes.npz (probabilities are rounded), or .npz, .npy, .csv of bits or spins")
+    _model_choice(decode)
+    _output(decode, "grid.png or means.npz")
+
+    report = command("report", "one self-contained HTML page about a run")
+    _run(report)
+    report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
+
+    table = command("table", "results at hand beside the paper's, as Markdown")
+    table.add_argument("number", choices=["2", "3"], help="of the paper's table")
+    table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
+    table.add_argument("-o", "--output", metavar="FILE", help="write it there")
+
+    figure = command("figure", "the paper's figures: about smoothings, as PNG and SVG, or of a convolutional run")
+    choices = "figure 1, Concrete's comparison (Appendix C), or figure 4: a row one z ~ p(z), its columns h ~ p(h | z)"
+    figure.add_argument("name", choices=["1", "concrete", "4"], help=choices)
+    output = ".png, .svg, or no suffix for both (default: figure-NAME); of figure 4 an image (default: figure-4.png)"
+    figure.add_argument("-o", "--output", metavar="FILE", help=output)
+    figure.add_argument("--run", help="a run folder; figure 4 needs it, and the options below go with it")
+    figure.add_argument("--rows", type=_positive, help="samples of the prior (default 5)")
+    figure.add_argument("--columns", type=_positive, help="samples of local variables for each (default 5)")
+    _model_choice(figure)
+    _seed(figure)
+
+    prior = command("prior", "a run's Boltzmann machine, for samplers elsewhere: JSON with energies as Ising or QUBO")
+    _run(prior)
+    _model_choice(prior)
+    _output(prior, "machine.json")
+    prior.add_argument("--form", choices=["ising", "qubo"], default="ising", help="spins -1, 1 or bits 0, 1")
+
+    data = command("data", "download data sets, or check the files of one")
+    data.add_argument("action", choices=["fetch", "check"])
+    data.add_argument("name", help="a data set's name (`dvaepp list`)")
+    data.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    return top
+
+
+def _recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="a recipe's name (`dvaepp list`), or a recipe.json")
+    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
+    command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
+    command.add_argument("--data", help="another data set by name, or your own file or folder of images")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting, such as model.beta=8"
+    )
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="a run folder")
+
+
+def _model_choice(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--last", action="store_true", help="the last model, not the best by validation")
+    command.add_argument("--device", help="cpu, cuda, ... (default: where the run was trained)")
+
+
+def _seed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=_whole, default=0, help="of the random draws (default 0)")
+
+
+def _output(command: argparse.ArgumentParser, example: str) -> None:
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help=f"such as {example}")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2147483647, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000000, not {text!r}")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    most = os.cpu_count() or 1
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"expected a number of CPU threads from 1 to {most}, not {text!r}")
+    return int(text)

@@ -1,1 +1,0 @@
-"""Recipes, runs and reports: where strings become models."""

@@ -1,1 +1,0 @@
-"""The mathematics of binary latents: no networks, no images."""

@@ -1,0 +1,116 @@
+"""The contract of p(x | zeta), site by site."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from dvaepp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Likelihood(ABC):
+    """p(x | zeta) = prod_s p(x_s; parameters_s) over sites s, each of `values` numbers with `width` parameters.
+
+    x is laid out site by site, (sites * values), and the decoder's output too, (sites * width): an image is listed
+    row by row, pixel by pixel, channel by channel.
+    """
+
+    @property
+    def values(self) -> int:
+        """Numbers of x at each site: 3 for a colour pixel."""
+        return 1
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Parameters that the decoder gives for each site."""
+
+    @property
+    def start(self) -> Float[Tensor, " width"]:
+        """Parameters of a site from which training can begin: 0, unless that would be a saddle."""
+        return torch.zeros(self.width)
+
+    @abstractmethod
+    def log_prob(
+        self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
+    ) -> Float[Tensor, "*batch sites"]:
+        """log p(x_s; parameters_s), nats a site; x is taken to lie in the support."""
+
+    @abstractmethod
+    def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """x_s ~ p(x_s; parameters_s) from torch's global generator, without gradients."""
+
+    @abstractmethod
+    def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """E[x_s], or what stands for it."""
+
+    @abstractmethod
+    def check(self, x: Tensor) -> None:
+        """InputError naming a value of x outside the support, and what was expected."""
+
+    def __call__(self, parameters: Float[Tensor, "*batch outputs"]) -> Distribution:
+        """p(x | zeta) of a decoder's output, with outputs = sites * width: log_prob sums over sites, nats."""
+        if parameters.shape[-1] % self.width:
+            raise InputError(
+                f"the decoder gives {parameters.shape[-1]} outputs, expected a multiple of {self.width}, "
+                f"the parameters of a site of {type(self).__name__}"
+            )
+        return Factorial(self, parameters.reshape(*parameters.shape[:-1], -1, self.width))
+
+
+class Factorial(Distribution):
+    """p(x) = prod_s p(x_s; parameters_s) for any likelihood, x of shape (sites * values).
+
+    While torch validates arguments, log_prob refuses x outside the support, or NaN, by InputError.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"parameters": constraints.real}
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        parameters: Float[Tensor, "*batch sites width"],
+        validate_args: bool | None = None,
+    ) -> None:
+        self.likelihood = likelihood
+        self.parameters = parameters
+        event = torch.Size([parameters.shape[-2] * likelihood.values])
+        super().__init__(parameters.shape[:-2], event, validate_args)
+
+    def log_prob(self, value: Float[Tensor, "*shape values"]) -> Float[Tensor, "*batch"]:
+        """log p(x), nats: the sum over sites."""
+        if value.shape[-1:] != self.event_shape:
+            expected = self.event_shape[0]
+            raise InputError(f"x has shape {tuple(value.shape)}, expected {expected} values in its last dimension")
+        if self._validate_args:
+            self.likelihood.check(value)
+        x = value.reshape(*value.shape[:-1], -1, self.likelihood.values)
+        batch = np.broadcast_shapes(self.batch_shape, value.shape[:-1])
+        parameters = self.parameters.expand(*batch, -1, -1)
+        return self.likelihood.log_prob(parameters, x.expand(*batch, -1, -1)).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = ()) -> Float[Tensor, "*shape values"]:
+        """x ~ p(x), of shape (*sample_shape, *batch, sites * values)."""
+        parameters = self.parameters.expand(*sample_shape, *self.parameters.shape)
+        return self.likelihood.sample(parameters).flatten(-2)
+
+    @property
+    def mean(self) -> Float[Tensor, "*shape values"]:
+        """The likelihood's mean at every site."""
+        return self.likelihood.mean(self.parameters).flatten(-2)
+
+
+def refuse_unless(inside: Tensor, x: Tensor, expected: str) -> None:
+    """InputError with the first value of x that is not inside."""
+    if not bool(inside.all()):
+        raise InputError(f"x holds the value {x[~inside][0].item():g} outside the support, expected {expected}")

@@ -1,0 +1,154 @@
+"""Bits, real numbers, categories and counts: p(x | zeta), site by site."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent
+
+from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import Likelihood, refuse_unless
+
+
+@dataclass(frozen=True)
+class BernoulliLikelihood(Likelihood):
+    """p(x; logit) = sigmoid(logit)^x sigmoid(-logit)^(1-x), x in {0, 1}."""
+
+    @property
+    def width(self) -> int:
+        """The logit."""
+        return 1
+
+    def log_prob(
+        self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
+    ) -> Float[Tensor, "*batch sites"]:
+        """x logit - softplus(logit), nats a site."""
+        return -F.binary_cross_entropy_with_logits(parameters, x, reduction="none").squeeze(-1)
+
+    def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """Bits."""
+        return torch.bernoulli(torch.sigmoid(parameters.detach()))
+
+    def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """sigmoid(logit)."""
+        return torch.sigmoid(parameters)
+
+    def check(self, x: Tensor) -> None:
+        """InputError unless x holds bits."""
+        refuse_unless((x == 0) | (x == 1), x, "0 or 1")
+
+    def __call__(self, parameters: Float[Tensor, "*batch outputs"]) -> Distribution:
+        """p(x | zeta) = prod_i Bernoulli(x_i; sigmoid(logit_i)): torch's own, which is the fastest."""
+        return Independent(Bernoulli(logits=parameters), 1)
+
+
+bernoulli_likelihood = BernoulliLikelihood()
+
+
+@dataclass(frozen=True)
+class NormalLikelihood(Likelihood):
+    """p(x; m, log s) = exp(-((x - m) / s)^2 / 2) / (s sqrt(2 pi)), any finite x; log s is learned, kept above a floor.
+
+    Without the floor the density of data that repeat a value is unbounded. Below it log s has no gradient.
+    """
+
+    log_scale_floor: float = -7.0
+
+    @property
+    def width(self) -> int:
+        """The mean and the log scale."""
+        return 2
+
+    def log_prob(
+        self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
+    ) -> Float[Tensor, "*batch sites"]:
+        """-((x - m) / s)^2 / 2 - log s - log(2 pi) / 2, nats a site."""
+        mean, log_scale = self._moments(parameters)
+        standard = (x.squeeze(-1) - mean) * torch.exp(-log_scale)
+        return -0.5 * standard.square() - log_scale - 0.5 * math.log(2 * math.pi)
+
+    def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """m + s times a standard normal number."""
+        mean, log_scale = self._moments(parameters.detach())
+        return torch.addcmul(mean, log_scale.exp(), torch.randn_like(mean)).unsqueeze(-1)
+
+    def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """m."""
+        return parameters[..., :1]
+
+    def check(self, x: Tensor) -> None:
+        """InputError unless x is finite."""
+        refuse_unless(x.isfinite(), x, "finite numbers")
+
+    def _moments(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = parameters.unbind(-1)
+        return mean, log_scale.clamp(min=self.log_scale_floor)
+
+
+@dataclass(frozen=True)
+class CategoricalLikelihood(Likelihood):
+    """p(x = k; logits) = exp(logit_k) / sum_j exp(logit_j), x the index of a category: 0, 1, .., categories - 1."""
+
+    categories: int
+
+    def __post_init__(self) -> None:
+        if self.categories < 2:
+            raise InputError(f"categories is {self.categories}, expected at least 2")
+
+    @property
+    def width(self) -> int:
+        """A logit for each category."""
+        return self.categories
+
+    def log_prob(
+        self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
+    ) -> Float[Tensor, "*batch sites"]:
+        """logit_x - logsumexp(logits), nats a site."""
+        return parameters.log_softmax(-1).gather(-1, x.long()).squeeze(-1)
+
+    def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """Indices of categories."""
+        probs = parameters.detach().softmax(-1).reshape(-1, self.categories)
+        return probs.multinomial(1).reshape(*parameters.shape[:-1], 1).to(parameters.dtype)
+
+    def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """The likeliest category, not an average: between the indices of categories there is nothing."""
+        return parameters.argmax(-1, keepdim=True).to(parameters.dtype)
+
+    def check(self, x: Tensor) -> None:
+        """InputError unless x holds indices of categories."""
+        inside = (x >= 0) & (x < self.categories) & (x == x.floor())
+        refuse_unless(inside, x, f"whole numbers in 0..{self.categories - 1}")
+
+
+@dataclass(frozen=True)
+class PoissonLikelihood(Likelihood):
+    """p(x; log r) = r^x exp(-r) / x!, x = 0, 1, 2, ..; in float32 finite up to log r = 88."""
+
+    @property
+    def width(self) -> int:
+        """The log rate."""
+        return 1
+
+    def log_prob(
+        self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
+    ) -> Float[Tensor, "*batch sites"]:
+        """x log r - r - log x!, nats a site."""
+        return (x * parameters - parameters.exp() - torch.lgamma(x + 1)).squeeze(-1)
+
+    def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """Counts."""
+        return torch.poisson(parameters.detach().exp())
+
+    def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """r."""
+        return parameters.exp()
+
+    def check(self, x: Tensor) -> None:
+        """InputError unless x holds counts."""
+        refuse_unless((x >= 0) & x.isfinite() & (x == x.floor()), x, "whole numbers of at least 0")

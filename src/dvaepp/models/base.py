@@ -1,0 +1,104 @@
+"""The contract of models, and what one pass of a model leaves behind: everything that an objective composes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from dvaepp.models.local import LocalGroup
+from dvaepp.priors.base import Prior
+from dvaepp.priors.normal import NormalPosterior
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Trace:
+    """q(zeta | x) with a draw of zeta, p(x | zeta) for that draw, and the local groups between the two, if any.
+
+    `likelihood.log_prob(x)` has shape (batch,).
+    """
+
+    posterior: Posterior | NormalPosterior
+    likelihood: Distribution
+    local: tuple[LocalGroup, ...] = ()
+
+    @property
+    def reparameterised(self) -> bool:
+        """Whether gradients flow from every draw to the encoder."""
+        local = all(group.q.has_rsample for group in self.local)
+        return self.posterior.reparameterised and local
+
+    def local_kl_terms(self) -> Float[Tensor, "batch groups"]:
+        """KL(q(h_j | x, zeta, h_<j) || p(h_j | zeta, h_<j)) for every local group j, nats, at the draw."""
+        terms = [group.kl() for group in self.local]
+        return torch.stack(terms, -1) if terms else self._batch().new_zeros(*self._batch().shape[:1], 0)
+
+    def local_log_ratio(self) -> Float[Tensor, " batch"]:
+        """sum_j log p(h_j | zeta, h_<j) - log q(h_j | x, zeta, h_<j), nats, at the draw."""
+        total = self._batch().new_zeros(len(self._batch()))
+        for group in self.local:
+            total = total + group.log_ratio()
+        return total
+
+    def _batch(self) -> Tensor:
+        return self.posterior.zeta
+
+
+class Model(nn.Module, ABC):
+    """A variational autoencoder, as objectives, training and evaluation see it."""
+
+    prior: Prior
+    smoothing: Smoothing
+    __call__: Callable[..., Trace]
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+        """One pass: draw zeta given x under the smoothing (the model's own by default), decode it.
+
+        With several draws for each x the trace's batch is draws times as large, x by x.
+        """
+
+    @property
+    def numbers_per_draw(self) -> int:
+        """About how many numbers a pass without gradients holds for each draw, where they are many more than x's."""
+        return 0
+
+    @abstractmethod
+    def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
+        """p(x | zeta); with local variables p(x | zeta, h), h drawn from p(h | zeta) in the binary limit."""
+
+    @abstractmethod
+    def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
+        """Logits of every group given x and the likelier bits of the groups before it; of normals the means."""
+
+    @torch.no_grad()
+    def generate(self, num_samples: int) -> Float[Tensor, "samples pixels"]:
+        """x drawn from p(x | z) p(z), in the binary limit and in evaluation mode."""
+        training = self.training
+        try:
+            sample: Tensor = self.eval().decode(self.prior.sample(num_samples)).sample()
+        finally:
+            self.train(training)
+        return sample
+
+
+@contextmanager
+def measuring(model: Model, seed: int) -> Iterator[None]:
+    """Without gradients, in evaluation mode, from a random seed of its own; the caller's random state is kept."""
+    training = model.training
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)

@@ -1,0 +1,73 @@
+"""Numbers: parameters of smoothings, inverses of cumulative distribution functions, counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dvaepp.errors import InputError
+
+
+def check_above(name: str, value: float | Tensor, bound: float = 0.0) -> None:
+    """InputError unless the value is a finite number above the bound, or a 0-d tensor of such a number."""
+    if isinstance(value, Tensor) and (value.ndim or value.requires_grad):
+        raise InputError(f"{name} must be a number or a 0-d tensor without gradient, not {value}")
+    if isinstance(value, Tensor) and value.device.type != "cpu":
+        return  # reading its value would wait for the device
+    if not (isinstance(value, float | int | Tensor) and math.isfinite(value) and value > bound):
+        raise InputError(f"{name} must be a finite number above {bound:g}, not {value!r}")
+
+
+def exp(x: float | Tensor) -> float | Tensor:
+    """e^x."""
+    return torch.exp(x) if isinstance(x, Tensor) else math.exp(x)
+
+
+def expm1(x: float | Tensor) -> float | Tensor:
+    """e^x - 1, without cancellation."""
+    return torch.expm1(x) if isinstance(x, Tensor) else math.expm1(x)
+
+
+def log(x: float | Tensor) -> float | Tensor:
+    """The natural logarithm."""
+    return torch.log(x) if isinstance(x, Tensor) else math.log(x)
+
+
+def check_counts(owner: str, least: int = 1, **counts: int) -> None:
+    """InputError unless every setting of its owner is a whole number, the least or larger."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < least:
+            raise InputError(f"{name} of {owner} must be a whole number of at least {least}, not {count!r}")
+
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def quantile(cdf: Callable[[Tensor], Tensor], rho: Tensor, end: Tensor, other_end: Tensor) -> Tensor:
+    """The smallest zeta between two ends with cdf(zeta) >= rho, elementwise, to the last bit.
+
+    Bisection runs over the floating-point numbers themselves, not over their values: as many steps as they have bits
+    reach every zeta, however close to 0 it lies. One of the ends if the CDF does not reach rho between them.
+    """
+    low, high = _rank(torch.minimum(end, other_end)), _rank(torch.maximum(end, other_end))
+    for _ in range(8 * rho.element_size()):
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, which cannot overflow
+        below = cdf(_number(middle, rho.dtype)) < rho
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return _number(high, rho.dtype)
+
+
+def _rank(zeta: Tensor) -> Tensor:
+    """An integer that rises with the float: its bits, those of negative numbers other than the sign inverted."""
+    return _flip(zeta.view(_INTEGERS[zeta.element_size()]))
+
+
+def _number(rank: Tensor, dtype: torch.dtype) -> Tensor:
+    return _flip(rank).view(dtype)
+
+
+def _flip(bits: Tensor) -> Tensor:
+    return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)

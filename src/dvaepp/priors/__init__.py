@@ -1,0 +1,1 @@
+"""Priors p(z) over latent variables on one interface. `base` is the contract."""

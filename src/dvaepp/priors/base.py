@@ -1,0 +1,82 @@
+"""The contract of priors over all the latent bits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.boltzmann.diagnostics import ChainHealth
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.errors import InputError
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.binary import hard
+
+NORMALISED = LogPartition(0.0, 0.0, None, True, "normalised by construction")
+
+
+class Prior(nn.Module, ABC):
+    """p(z) over all the bits, whose log Z is `log_partition`: None until it has been estimated for the first time."""
+
+    log_partition: LogPartition | None
+    joins_groups = False
+    """Whether the KL joins bits of different groups, and so rests on nu (Sec. 5)."""
+
+    @abstractmethod
+    def kl_terms(self, q: Any) -> Float[Tensor, "*batch terms"]:
+        """The terms of KL(q(z, zeta | x) || p(z, zeta)), nats, for the draw in q: one a group, or one in all."""
+
+    def kl(self, q: Any) -> Float[Tensor, "*batch"]:
+        """KL(q(z, zeta | x) || p(z, zeta)), nats: an estimate from q's one draw, unbiased in value and gradient."""
+        return self.kl_terms(q).sum(-1)
+
+    @abstractmethod
+    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+        """log p(zeta), nats, with z summed out; with `hard`, log p(z)."""
+
+    def log_prob_bits(
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
+    ) -> Float[Tensor, "*batch"]:
+        """log p(z | zeta) = sum_k log p(z_k | zeta_<k), nats, for bits z; here zeta takes no part."""
+        return self.log_prob(z, hard)
+
+    def has_density(self, smoothing: Smoothing) -> bool:
+        """Whether log_prob can be had for this smoothing."""
+        return True
+
+    @abstractmethod
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Bits drawn from p(z), in the binary limit. Moves no state but the random generator's."""
+
+    def refresh(self) -> None:
+        """Advance what the gradient of log Z is estimated from, if anything: call it once a training step."""
+
+    def restart(self) -> None:
+        """Begin the chains anew from the random state as it is, if there are any."""
+
+    def chain_health(self) -> ChainHealth | None:
+        """How the chains are that the gradient of log Z comes from; None where there are none. Moves no state."""
+        return None
+
+    def estimate_log_partition(
+        self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3, thorough: bool = False
+    ) -> LogPartition:
+        """Find log Z for the parameters as they are now, and keep it as `log_partition`.
+
+        The settings are those of annealed importance sampling, used where log Z cannot be had exactly; `thorough` adds
+        other ways, which must agree with it (`dvaepp.estimate_log_partition`).
+        """
+        return NORMALISED
+
+    @property
+    def log_partition_is_current(self) -> bool:
+        """Whether the parameters are still those that `log_partition` was found for."""
+        return True
+
+
+def check_bits(owner: str, bits: int, zeta: Tensor) -> None:
+    """InputError unless zeta has as many variables as its owner."""
+    if zeta.shape[-1] != bits:
+        raise InputError(f"{owner} has {bits} bits, but was given a tensor of shape {tuple(zeta.shape)}")

@@ -1,0 +1,175 @@
+"""The Boltzmann-machine prior and Eq. 6 (Sec. 5, Fig. 2g)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.boltzmann.agreement import estimate_log_partition, exact
+from dvaepp.boltzmann.annealing import annealed_importance_sampling
+from dvaepp.boltzmann.diagnostics import ChainHealth, chain_health
+from dvaepp.boltzmann.enumeration import exact_bits as bits_to_sum
+from dvaepp.boltzmann.enumeration import exact_log_partition, exact_log_partition_given, exact_sample
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.boltzmann.samplers import Sampler
+from dvaepp.errors import InputError
+from dvaepp.gradients import replace_gradient
+from dvaepp.priors.base import Prior, check_bits
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.overlapping import Overlapping
+from dvaepp.smoothings.posterior import Posterior
+
+_SWEEPS_APART = 40
+MOST_BITS_PER_EXAMPLE = 10
+"""p(zeta) of a Boltzmann machine sums 2^bits states for every example: tractable up to this many."""
+
+
+class BoltzmannPrior(Prior):
+    """p(z) = exp(-E(z)) / Z, a Boltzmann machine (Sec. 5, Fig. 2g).
+
+    Where at most `exact_bits` bits have to be summed over jointly (those outside the machine's largest block, or its
+    graph's treewidth), log Z, its gradient and samples are exact and no chains are needed. Else the gradient of log Z
+    comes from the samples of `chains`, any Sampler (call `refresh()` once a step), and its value from
+    `estimate_log_partition()`; until that has been called, `kl` is a loss with the right gradient, and no bound.
+    """
+
+    joins_groups = True
+
+    def __init__(self, machine: BoltzmannMachine, chains: Sampler | None = None, *, exact_bits: int = 16) -> None:
+        super().__init__()
+        self.machine = machine
+        self.exact = bits_to_sum(machine) <= exact_bits
+        if chains is not None and not isinstance(chains, Sampler):
+            raise InputError(f"chains of a BoltzmannPrior must be a Sampler, such as PersistentChains, not {chains!r}")
+        if not self.exact and chains is None:
+            raise InputError(
+                f"a Boltzmann machine of blocks {machine.blocks} is too large to enumerate: BoltzmannPrior needs "
+                "chains, such as PersistentChains(1000, sweeps=40)"
+            )
+        self.chains = None if self.exact else chains
+        self.log_partition = None
+        self._estimated_for: list[Tensor] = []
+        self.states: Tensor
+        states = machine.bias.new_zeros(0, machine.bits) if self.chains is None else self.chains.start(machine)
+        self.register_buffer("states", states)
+
+    def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch 1"]:
+        """log Z - H(q) + E_q[E(z)] (Eq. 6, simplified form): one term, since the machine joins all groups."""
+        return (self.log_z() - q.entropy() + expected_energy(self.machine, q))[..., None]
+
+    def log_z(self) -> Float[Tensor, ""]:
+        """log Z: its value exact or as last estimated, its gradient exact or the chains'.
+
+        The chains' gradient is that of mean_l log sum_s exp(-E(s, r_l)), r_l the bits outside the summed-out block s:
+        -E[dE] with that block averaged over analytically (Appendix E).
+        """
+        if self.exact:
+            return exact_log_partition(self.machine)
+        surrogate = self.machine.log_marginal(self.samples).mean()
+        if self.log_partition is None:
+            return surrogate
+        return replace_gradient(torch.full_like(surrogate, self.log_partition.value), surrogate)
+
+    def has_density(self, smoothing: Smoothing) -> bool:
+        """True in the binary limit, and for overlapping smoothings of machines small enough to sum for each example."""
+        few = self.exact and self.machine.enumerated_bits <= MOST_BITS_PER_EXAMPLE
+        return smoothing.binary or (few and isinstance(smoothing, Overlapping))
+
+    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+        """-E(z) - log Z with `hard`; else log sum_z p(z) prod_i r(zeta_i | z_i), by enumeration.
+
+        The sum is the partition function of a machine with biases raised by log r(zeta | 1) - log r(zeta | 0).
+        """
+        if smoothing.binary:
+            return -self.machine.energy(zeta) - self.log_z()
+        if not smoothing.shared_conditional:
+            raise InputError(f"{smoothing} has no bound with a Boltzmann prior: use a directed prior")
+        if not (self.has_density(smoothing) and isinstance(smoothing, Overlapping)):
+            raise InputError(
+                f"p(zeta) under {smoothing} has no tractable density for a Boltzmann machine of blocks "
+                f"{self.machine.blocks}, which is too large to enumerate: use joint_elbo, or smoothing=hard"
+            )
+        check_bits("this BoltzmannPrior", self.machine.bits, zeta)
+        log_unnormalised = exact_log_partition_given(self.machine, smoothing.log_ratio(zeta))
+        return smoothing.log_prob0(zeta).sum(-1) + log_unnormalised - self.log_z()
+
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Exact where that can be; else copies of the chains' samples, 40 Gibbs sweeps away from what each copies."""
+        if self.chains is None:
+            return exact_sample(self.machine, num_samples)
+        start = torch.randint(len(self.samples), (num_samples,), device=self.states.device)
+        return self.machine.gibbs(self.samples[start], _SWEEPS_APART)
+
+    @property
+    def samples(self) -> Float[Tensor, "samples bits"]:
+        """The chains' samples of p(z), which the gradient of log Z is taken from."""
+        return self.states if self.chains is None else self.chains.samples(self.states)
+
+    def refresh(self) -> None:
+        """Advance the chains by one step of their sampler."""
+        if self.chains is not None:
+            self.states.copy_(self.chains.advance(self.machine, self.states))
+
+    def restart(self) -> None:
+        """Begin the chains anew."""
+        if self.chains is not None:
+            self.states.copy_(self.chains.start(self.machine))
+
+    def chain_health(self) -> ChainHealth | None:
+        """The temperature of the samples, and how copies of 100 of them move in 100 Gibbs sweeps."""
+        return None if self.chains is None else chain_health(self.machine, self.samples)
+
+    def estimate_log_partition(
+        self, *, temperatures: int = 1000, chains: int = 1024, repeats: int = 3, thorough: bool = False
+    ) -> LogPartition:
+        """Exact where that can be, else annealed importance sampling with these settings; kept as `log_partition`.
+
+        `thorough` adds parallel tempering and reverse annealing, and a judgement on whether the three agree.
+        """
+        if self.exact:
+            self.log_partition = exact(self.machine)
+        else:
+            estimate = estimate_log_partition if thorough else annealed_importance_sampling
+            self.log_partition = estimate(self.machine, temperatures=temperatures, chains=chains, repeats=repeats)
+        self._estimated_for = self._parameter_copies()
+        return self.log_partition
+
+    @property
+    def log_partition_is_current(self) -> bool:
+        """False before the estimate, and once the machine's parameters have changed since."""
+        if not self._estimated_for:
+            return False
+        pairs = zip(self._estimated_for, self.machine.parameters(), strict=True)
+        return all(torch.equal(then.to(now.device), now) for then, now in pairs)
+
+    def restore_log_partition(self, log_partition: LogPartition) -> None:
+        """Take an estimate that was stored with the parameters as they are now."""
+        self.log_partition, self._estimated_for = log_partition, self._parameter_copies()
+
+    def _parameter_copies(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.machine.parameters()]
+
+
+def expected_energy(
+    machine: BoltzmannMachine, q: Posterior, nu: Float[Tensor, "*batch bits"] | None = None
+) -> Float[Tensor, "*batch"]:
+    """E[E(z)] = -b'mu - sum_ij J_ij m_ij, m_ij = mu_i mu_j within a group, nu_i mu_j across groups (Sec. 5).
+
+    Groups of q lie side by side over the machine's bits, earlier groups first; they need not be the blocks. Bits
+    of one group are independent given the earlier zeta; across groups the later bit depends on the earlier one's
+    zeta only. `nu` is q's own unless it is given, with another gradient.
+    """
+    machine.check(q.mu)
+    nu = q.nu if nu is None else nu
+    energy = -(q.mu @ machine.bias)
+    for s, coupling in machine.interactions():
+        for group in q.slices:
+            start, stop = max(group.start, s.start), min(group.stop, s.stop)
+            if start < stop:
+                border = min(group.start, s.start)
+                before = torch.cat([nu[..., :border], q.mu[..., border : s.start]], -1)
+                field = before @ coupling[:, start - s.start : stop - s.start]
+                energy = energy - (field * q.mu[..., start:stop]).sum(-1)
+    return energy

@@ -1,0 +1,91 @@
+"""Priors that are normalised by construction: independent bits, and directed groups (Sec. 4, Fig. 2c)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.errors import InputError
+from dvaepp.priors.base import NORMALISED, Prior, check_bits
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.binary import hard
+from dvaepp.smoothings.posterior import Posterior, bernoulli_entropy
+
+
+class _DirectedByLogits(Prior, ABC):
+    """A prior that is normalised by construction, given by the logits of every bit given the zeta of earlier groups."""
+
+    log_partition = NORMALISED
+
+    @abstractmethod
+    def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
+        """log odds of p(z_k = 1 | zeta_<k), for all groups side by side."""
+
+    def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch groups"]:
+        """KL(q(z_k | x, zeta_<k) || p(z_k | zeta_<k)) for every group k of q (Eq. 4)."""
+        logits = self.logits(q.zeta)
+        cross_entropy = F.softplus(logits) - q.mu * logits
+        groups = torch.split(cross_entropy - bernoulli_entropy(q.logits), list(q.sizes), -1)
+        return torch.stack([kl.sum(-1) for kl in groups], -1)
+
+    def log_prob_bits(
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
+    ) -> Float[Tensor, "*batch"]:
+        """sum_k log p(z_k | zeta_<k)."""
+        return hard(self.logits(zeta)).log_prob(z).sum(-1)
+
+    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+        """sum_k log p(zeta_k | zeta_<k), p(zeta | ...) = sum_z r(zeta | z) p(z | ...) (Eq. 5)."""
+        return smoothing(self.logits(zeta)).log_prob(zeta).sum(-1)
+
+
+class BernoulliPrior(_DirectedByLogits):
+    """p(z) = prod_i Bernoulli(z_i), with learned logits that start at 0."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        if isinstance(bits, bool) or not isinstance(bits, int) or bits < 1:
+            raise InputError(f"bits of a BernoulliPrior must be a positive whole number, not {bits!r}")
+        self.bias = nn.Parameter(torch.zeros(bits))
+
+    def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
+        """The learned logits, whatever zeta is."""
+        check_bits("a BernoulliPrior", self.bias.numel(), zeta)
+        return self.bias.expand_as(zeta)
+
+    @torch.no_grad()
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Independent bits."""
+        return torch.bernoulli(torch.sigmoid(self.bias).expand(num_samples, -1))
+
+
+class DirectedPrior(_DirectedByLogits):
+    """p(z_1) prod_k p(z_k | zeta_<k) (Fig. 2c).
+
+    `bits` learned logits for z_1; then, for each further group, a network from zeta_<k, side by side, to its logits.
+    """
+
+    def __init__(self, bits: int, *networks: nn.Module) -> None:
+        super().__init__()
+        self.first = BernoulliPrior(bits)
+        self.networks = nn.ModuleList(networks)
+
+    def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
+        """Learned logits of the first group, then each network's of what comes before its group."""
+        logits = self.first.logits(zeta[..., : self.first.bias.numel()])
+        for network in self.networks:
+            logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]])], -1)
+        check_bits("this DirectedPrior", logits.shape[-1], zeta)
+        return logits
+
+    @torch.no_grad()
+    def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
+        """Ancestral, in the binary limit zeta = z."""
+        z = self.first.sample(num_samples)
+        for network in self.networks:
+            z = torch.cat([z, torch.bernoulli(torch.sigmoid(network(z)))], -1)
+        return z

@@ -1,0 +1,1 @@
+"""What people look at: the page about a run, pictures, the paper's figures."""

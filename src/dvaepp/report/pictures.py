@@ -1,0 +1,125 @@
+"""What there is to see of a model as images: samples, reconstructions and weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from dvaepp.errors import InputError
+from dvaepp.models.base import Model, measuring
+from dvaepp.recipes.recipe import Recipe
+from dvaepp.smoothings.binary import hard
+from dvaepp.storage import replacing
+
+POSITIVE, NEGATIVE = (44, 116, 196), (212, 98, 28)
+"""Blue and orange: they read on white and on black, and to the colour-blind."""
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+_CELL = 84
+"""About how many pixels the longer side of an image takes in a grid, unless it has more."""
+_GAP, _GAP_GREY = 2, 128
+_PIECE = 500
+"""Images decoded at a time."""
+
+
+def white(recipe: Recipe) -> float:
+    """The value of x that is shown white, 0 being black: 255 where x is levels, else 1."""
+    return 255.0 if recipe.model.likelihood == "logistic-mixture" else 1.0
+
+
+def samples(model: Model, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:
+    """In every row one z ~ p(z): first the mean of p(x | z), then draws x ~ p(x | z)."""
+    _check_size(rows, columns)
+    with measuring(model, seed):
+        likelihood = model.decode(model.prior.sample(rows))
+        draws = likelihood.sample(torch.Size([columns - 1]))
+        return torch.cat([likelihood.mean[None], draws]).transpose(0, 1).cpu()
+
+
+def local_samples(
+    model: Model, rows: int, columns: int, seed: int = 0
+) -> tuple[Float[Tensor, "{rows} {columns} pixels"], Float[Tensor, "{rows} {columns} pixels"]]:
+    """In every row one z ~ p(z), in each of its columns another h ~ p(h | z): means of p(x | z, h), and draws (Fig. 4).
+
+    A conditional decoder's mean is that of the finest scale's new pixels, given one draw of the coarser pixels.
+    """
+    _check_size(rows, columns)
+    with measuring(model, seed):
+        zeta = model.prior.sample(rows).repeat_interleave(columns, 0)
+        decoded = (model.decode(piece) for piece in torch.split(zeta, _PIECE))
+        means, draws = zip(*((each.mean.cpu(), each.sample().cpu()) for each in decoded), strict=True)
+        shape = (rows, columns)
+        return torch.unflatten(torch.cat(means), 0, shape), torch.unflatten(torch.cat(draws), 0, shape)
+
+
+def _check_size(rows: int, columns: int) -> None:
+    if rows < 1 or columns < 1:
+        raise InputError(f"samples need at least one row and one column, not {rows} x {columns}")
+
+
+def reconstructions(model: Model, x: Float[Tensor, "n pixels"], seed: int = 0) -> Float[Tensor, "n pixels"]:
+    """The mean of p(x | z) for one z ~ q(z | x) each, in the binary limit."""
+    with measuring(model, seed):
+        mean: Tensor = model(x, hard).likelihood.mean
+        return mean.cpu()
+
+
+def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...], white: float = 1.0) -> Image.Image:
+    """Images of values from 0, black, to white, side by side; those smaller than a thumbnail are enlarged.
+
+    `shape` is (height, width), or (height, width, 3) in colour.
+    """
+    rows, columns, pixels = images.shape
+    _check_shape(shape, pixels)
+    factor = max(1, round(_CELL / max(shape[:2])))
+    levels = 255 * (images.cpu() / white).clamp(0, 1).reshape(rows, columns, *shape[:2], -1)
+    cells = levels.round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    cells = F.pad(cells, (0, 0, _GAP, 0, _GAP, 0), value=_GAP_GREY)
+    sheet = cells.transpose(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], -1)
+    return Image.fromarray(F.pad(sheet, (0, 0, 0, _GAP, 0, _GAP), value=_GAP_GREY).squeeze(-1).numpy())
+
+
+def _check_shape(shape: tuple[int, ...], pixels: int) -> None:
+    if len(shape) == 1:
+        raise InputError(
+            f"examples of shape {shape} are rows of a table and have no picture: save them as arrays (.npz)"
+        )
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+        raise InputError(
+            f"examples of shape {shape} have no picture, which needs (height, width) or (height, width, 3)"
+        )
+    if math.prod(shape) != pixels:
+        raise InputError(f"images of shape {shape} have {math.prod(shape)} pixels, not {pixels}")
+
+
+def signed(values: Float[Tensor, "rows columns"], scale: float) -> Image.Image:
+    """Values in [-scale, scale], one a pixel: orange below zero, blue above, zero transparent."""
+    share = (values.cpu() / scale).clamp(-1, 1)[..., None]
+    colour = torch.where(share > 0, torch.tensor(POSITIVE), torch.tensor(NEGATIVE))
+    opacity = 255 * share.abs()
+    return Image.fromarray(torch.cat([colour, opacity.round()], -1).to(torch.uint8).numpy())
+
+
+def save_grid(path: Path, image: Image.Image) -> None:
+    """Write an image in the format that the suffix names; the file is whole or not there."""
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path} has no suffix of an image format, expected one of {', '.join(_FORMATS)}")
+    with replacing(path) as temporary:
+        try:
+            image.save(temporary, kind)
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"{path}: {image.width} x {image.height} pixels do not fit this format: {error}") from None

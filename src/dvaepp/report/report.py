@@ -1,0 +1,213 @@
+"""One HTML page about a run that needs nothing but itself: numbers, curves, pictures, and how to repeat them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dvaepp.errors import InputError
+from dvaepp.report import gallery, page, plots
+from dvaepp.report.local_groups import local_groups, rows_by_group
+from dvaepp.report.subject import Subject, estimate, number
+from dvaepp.runs.run import Run
+from dvaepp.storage import write_text
+
+
+def write_report(run: Run, path: Path) -> None:
+    """Write the page; what cannot be shown says why. InputError where there is no run or the page cannot be written."""
+    subject = Subject(run)
+    parts = [_section(title, subject, content) for title, content in _SECTIONS.items()]
+    body = "\n".join([_header(subject), _headline(subject), *parts])
+    write_text(path, page.page(f"{run.recipe.name}, seed {run.seed}", body))
+
+
+def _section(title: str, subject: Subject, content: Callable[[Subject], str]) -> str:
+    """A section, or the reason why it is not shown; nothing where there is nothing to show."""
+    try:
+        text = content(subject)
+        return page.section(title, text) if text else ""
+    except InputError as error:
+        return page.section(title, page.paragraph(f"Not shown: {error}.", "note"))
+
+
+def _header(subject: Subject) -> str:
+    run, recipe = subject.run, subject.run.recipe
+    reached, planned = max((int(line["step"]) for line in subject.metrics), default=0), recipe.training.steps
+    steps = f"{reached:,} steps" if reached == planned else f"{reached:,} of {planned:,} steps"
+    groups = " + ".join(map(str, recipe.model.groups))
+    facts = [f"seed {run.seed}", steps, Path(recipe.data.name).name, f"{groups} {_variables(subject)}"]
+    return page.header(recipe.name, " · ".join([*facts, f"{recipe.model.prior} prior", *_local(subject)]), recipe.about)
+
+
+def _variables(subject: Subject) -> str:
+    kind = "normal variables" if subject.normal else "bits"
+    return f"global {kind}" if subject.local else kind
+
+
+def _local(subject: Subject) -> list[str]:
+    """What there is to say of local variables and the decoder."""
+    if (c := subject.local) is None:
+        return []
+    what = {"normal": "normal variables", "bernoulli": "bits"}[c.local_variables]
+    decoder = "decoder conditional on coarser pixels" if c.conditional else "decoder factorial over pixels"
+    return [f"{c.local_groups} local groups of {c.variables} {what} at {c.local} x {c.local} locations", decoder]
+
+
+def _headline(subject: Subject) -> str:
+    """The likelihood and what it rests on, or that there is none."""
+    result = subject.scores
+    if result is None:
+        return _unscored(subject)
+    s = result["scores"]
+    low, high = number(s["nll_at_low_log_z"]), number(s["nll_at_high_log_z"])
+    certain = s["log_z_standard_error"] == 0
+    exact = f"No uncertainty comes from log Z: {result['log_partition']['method']}"
+    headline = page.headline(
+        f"Negative log-likelihood, {result['split']} data",
+        number(s["nll"]),
+        f"± {number(s['nll_standard_error'])} nats",
+        f"K = {s['samples']:,.0f} importance samples · {s['examples']:,.0f} examples · step {result['steps']:,}",
+        f"{low} to {high} nats for log Z two standard errors lower to two higher" if not certain else exact,
+        *([_in_bits(s)] if subject.levels and "bits_per_dimension" in s else []),
+    )
+    return headline + _untrusted(subject, result) + _outdated(subject, result)
+
+
+def _in_bits(scores: dict[str, float]) -> str:
+    """The NLL of levels in the unit in which it is usually given."""
+    bits = scores["bits_per_dimension"]
+    error = scores["nll_standard_error"] * bits / scores["nll"] if scores["nll"] else 0.0
+    return f"{bits:.3f} ± {error:.3f} bits per dimension"
+
+
+def _unscored(subject: Subject) -> str:
+    valid, bits = (subject.curve(f"valid_{name}").values for name in ("nll", "bits_per_dimension"))
+    also = f" ({min(bits):.3f} bits per dimension)" if bits and subject.levels else ""
+    so_far = f" On validation data the best so far is {number(min(valid))} nats{also}." if valid else ""
+    text = f"Not evaluated yet: there is no test likelihood.{so_far} To measure it:"
+    return page.warning(text, subject.command("evaluate"))
+
+
+def _untrusted(subject: Subject, result: dict[str, Any]) -> str:
+    if result["log_partition"]["trusted"]:
+        return ""
+    text = (
+        "Neither log Z nor this likelihood is to be trusted: by the estimate's own diagnosis its error may be "
+        "larger than stated. To evaluate again with more temperatures:"
+    )
+    temperatures = max(1000, 10 * subject.run.recipe.evaluation.temperatures)
+    return page.warning(text, subject.command("evaluate", f" --temperatures {temperatures}"))
+
+
+def _outdated(subject: Subject, result: dict[str, Any]) -> str:
+    try:
+        step = subject.trained.step
+    except InputError:
+        return ""
+    if step == result["steps"]:
+        return ""
+    text = f"The scores are of step {result['steps']:,}, the pictures of step {step:,}. To score that model:"
+    return page.warning(text, subject.command("evaluate"))
+
+
+def _numbers(subject: Subject) -> str:
+    if subject.scores is None:
+        raise InputError("there has been no evaluation")
+    s, method = subject.scores["scores"], subject.scores["log_partition"]["method"]
+    ess = f"{s['effective_sample_size']:.1f} of {s['samples']:,.0f}"
+    rows = [
+        (
+            "NLL",
+            estimate(s, "nll"),
+            "−log p(x), z binary, by importance sampling: too high on average, less with more samples.",
+        ),
+        ("ELBO", number(s["elbo"]), "The mean of log w: a lower bound on log p(x), as a single sample gives it."),
+        ("Distortion", number(s["distortion"]), "−log p(x | z): what x costs once z is known."),
+        ("KL", number(s["kl"]), "KL(q(z | x) ‖ p(z)): what z costs." if subject.local is None else _WITH_LOCAL),
+        *_by_group(subject, s),
+        *rows_by_group(subject, s),
+        ("Effective sample size", ess, "(Σ w)² / Σ w² of the importance weights: near 1, the NLL rests on one sample."),
+        ("log Z", estimate(s, "log_z"), f"The prior's log-normaliser: {method}."),
+    ]
+    return page.table(rows) + page.paragraph("In nats, but for the counts of units and samples.", "note")
+
+
+_WITH_LOCAL = "KL(q(z | x) ‖ p(z)) and the KL of all local groups: what z and h cost."
+
+
+def _by_group(subject: Subject, scores: dict[str, float]) -> list[tuple[str, str, str]]:
+    """The terms of the KL where there are several, and every group's active units."""
+    terms = [number(scores[name]) for k in range(len(scores)) if (name := f"kl_{k + 1}") in scores]
+    sizes = enumerate(subject.run.recipe.model.groups, 1)
+    active = [f"{scores[name]:.0f} of {size}" for k, size in sizes if (name := f"active_units_{k}") in scores]
+    what = "E[z | x]" if subject.normal else "q(z = 1 | x)"
+    meaning = f"Units of each group that carry something: {what} varies over x, with a variance above 0.01."
+    rows = [("KL by group", "\n".join(terms), "Its terms, in the order of the groups.")] if len(terms) > 1 else []
+    return [*rows, ("Active units", "\n".join(active), meaning)] if active else rows
+
+
+def _training(subject: Subject) -> str:
+    loss, valid, log_z = (subject.curve(name) for name in ("loss", "valid_nll", "valid_log_z"))
+    if not loss.values:
+        raise InputError("nothing has been logged yet")
+    parts = plots.curves("Distortion and KL", subject.curve("distortion"), subject.curve("kl"))
+    names = '<span class="one">Distortion</span> and <span class="two">KL</span> of the latest training batch'
+    figures = [
+        page.figure(plots.curves("Training loss", loss), "Loss on the latest batch, its KL weighted as scheduled"),
+        page.figure(parts, "", names),
+    ]
+    if valid.values:
+        best, step = min(zip(valid.values, valid.steps, strict=True))
+        text = f"NLL of validation data ± standard error; the best is {number(best)} at step {step:,.0f}"
+        figures.insert(1, page.figure(plots.curves("Validation NLL", valid), text))
+    note = "Vertical axes in nats."
+    if any(log_z.errors):
+        figures.append(page.figure(plots.curves("log Z", log_z), "log Z ± standard error at each validation"))
+        note += " Loss and KL rest on a quick estimate of log Z at each point: they are no bounds."
+    return page.columns(*figures) + page.paragraph(note, "note")
+
+
+def _chains(subject: Subject) -> str:
+    """What the gradient of log Z rests on: whether its chains move, agree, and are at the right temperature."""
+    texts = {
+        "autocorrelation_time": "Autocorrelation time of the energy, in Gibbs sweeps",
+        "r_hat": "R-hat of the energy: 1 where all chains see the same, above 1.1 where they stay apart",
+        "effective_inverse_temperature": "Inverse temperature at which the samples look drawn; it should be 1",
+    }
+    series = {text: subject.curve(f"chains_{name}") for name, text in texts.items()}
+    if not any(curve.values for curve in series.values()):
+        return ""
+    figures = [page.figure(plots.curves(text, curve), text) for text, curve in series.items()]
+    size = subject.curve("chains_effective_sample_size").values[-1]
+    note = f"At each point up to 100 chains were watched for 100 sweeps; at the last they were worth {size:,.0f} draws."
+    return page.columns(*figures) + page.paragraph(note, "note")
+
+
+def _data(subject: Subject) -> str:
+    result = subject.scores
+    return page.paragraph(result["data"]["protocol"] if result else subject.run.data.protocol)
+
+
+def _commands(subject: Subject) -> str:
+    record, scores = subject.run.record, subject.scores or {}
+    commands = "\n".join(dict.fromkeys([record.command, *scores.get("commands", [])]))
+    made = [f"{name} {version}" for name, version in record.versions.items()]
+    where = ", ".join([*made, f"device {record.device}", f"CPU threads: {record.threads}"])
+    recipe = page.code(json.dumps(record.recipe, indent=2, ensure_ascii=False))
+    return page.code(commands) + page.paragraph(where, "note") + page.details("The recipe as JSON", recipe)
+
+
+_SECTIONS: dict[str, Callable[[Subject], str]] = {
+    "Numbers": _numbers,
+    "Training": _training,
+    "Chains": _chains,
+    "Local groups": local_groups,
+    "Samples": gallery.samples,
+    "Reconstructions": gallery.reconstructions,
+    "Prior": gallery.prior,
+    "Latent units": gallery.units,
+    "Data": _data,
+    "To repeat it": _commands,
+}

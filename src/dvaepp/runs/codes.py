@@ -1,0 +1,58 @@
+"""Codes of examples, as `encode` writes them or as a sampler elsewhere drew them."""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.boltzmann.files import read_states
+from dvaepp.errors import InputError
+from dvaepp.priors.base import Prior
+from dvaepp.priors.boltzmann import BoltzmannPrior
+from dvaepp.priors.normal import NormalPrior
+
+
+def read_codes(path: Path, prior: Prior, bits: int) -> Float[Tensor, "n bits"]:
+    """Bits (n, bits) from rounded `probabilities` as encode writes, else codes or states of the prior from any file.
+
+    Of normal variables it is the `means` that encode writes, as they are.
+    """
+    if isinstance(prior, NormalPrior):
+        return _means(path, bits)
+    probabilities = _array(path, "probabilities") if path.suffix == ".npz" else None
+    if probabilities is None:
+        return read_states(path, prior.machine if isinstance(prior, BoltzmannPrior) else bits)
+    in_range = probabilities.dtype.kind in "buif" and bool(((probabilities >= 0) & (probabilities <= 1)).all())
+    if probabilities.ndim != 2 or probabilities.shape[1] != bits or not probabilities.size or not in_range:
+        found = f"{probabilities.dtype} probabilities of shape {probabilities.shape}"
+        raise InputError(f"{path} holds {found}, expected (n, {bits}) in [0, 1]")
+    return torch.from_numpy(np.asarray(probabilities, dtype=np.float32)).round()
+
+
+def _means(path: Path, variables: int) -> Float[Tensor, "n variables"]:
+    means = _array(path, "means") if path.suffix == ".npz" else None
+    expected = f"means (n, {variables}) of normal variables in an .npz, as encode writes them"
+    if means is None:
+        raise InputError(f"{path} holds no array `means`, expected {expected}")
+    if means.dtype.kind != "f" or means.ndim != 2 or means.shape[1] != variables or not means.size:
+        raise InputError(f"{path} holds {means.dtype} means of shape {means.shape}, expected {expected}")
+    if not np.isfinite(means).all():
+        raise InputError(f"{path} holds means that are not finite, expected {expected}")
+    return torch.from_numpy(np.asarray(means, dtype=np.float32))
+
+
+def _array(path: Path, name: str) -> Any:
+    """An array of an .npz file by name; None where there is none."""
+    try:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return arrays.get(name)
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error):
+        raise InputError(f"{path} is not a whole .npz file of numbers") from None

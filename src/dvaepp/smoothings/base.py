@@ -1,0 +1,79 @@
+"""The contract of smoothing transformations r(zeta | z), and of the distributions q(zeta | x) that they make of logits.
+
+A smoothing is a frozen dataclass of plain numbers. Called with logits (the log odds of z = 1) it gives a
+`torch.distributions.Distribution` over zeta.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, constraints
+
+from dvaepp.errors import InputError
+
+
+class BitDistribution(Distribution, ABC):
+    """q(zeta | x) of independent bits z with the given logits, seen through a smoothing; zeta has their shape."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}
+    logits: Tensor
+
+    def __init__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> None:
+        if not logits.is_floating_point():
+            raise InputError(f"logits must be a floating-point tensor, not {logits.dtype}")
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=validate_args)
+
+    @property
+    def bits(self) -> Bernoulli:
+        """q(z | x), the distribution of the bits themselves."""
+        return Bernoulli(logits=self.logits)
+
+    @property
+    def probs(self) -> Float[Tensor, "*shape"]:
+        """q(z = 1 | x)."""
+        return torch.sigmoid(self.logits)
+
+    @abstractmethod
+    def posterior(self, zeta: Float[Tensor, "*shape"]) -> Bernoulli:
+        """q(z | x, zeta), by Bayes' rule."""
+
+    def _validate_probability(self, rho: Tensor) -> None:
+        if self._validate_args and not bool(((rho >= 0) & (rho <= 1)).all()):
+            raise InputError("icdf takes probabilities rho in [0, 1]")
+
+    def relaxed_sample(self) -> Float[Tensor, "*shape"]:
+        """One draw of zeta, reparameterised where that can be."""
+        return self.rsample() if self.has_rsample else self.sample()
+
+
+class Smoothing(ABC):
+    """A map from logits to a distribution over zeta that tends to the bits themselves as it sharpens."""
+
+    binary: ClassVar[bool] = False
+    """zeta is z itself, 0 or 1 (hard, straight-through)."""
+
+    reparameterised: ClassVar[bool] = True
+    """Gradients flow from draws of zeta to the logits."""
+
+    has_atom: ClassVar[bool] = False
+    """zeta is exactly 0 with positive probability: q(z | x, zeta) is a step, and the gradient through nu is lost."""
+
+    shared_conditional: ClassVar[bool] = True
+    """r(zeta | z) is the same in q and in p, so that it cancels in KL(q(z, zeta) || p(z, zeta))."""
+
+    @abstractmethod
+    def __call__(self, logits: Float[Tensor, "*shape"]) -> BitDistribution:
+        """The distribution q(zeta | x) of bits with these logits."""
+
+    def sharpened(self, beta: float | Tensor) -> Smoothing:
+        """The same smoothing at inverse temperature beta; InputError where there is none."""
+        if "beta" not in getattr(self, "__dataclass_fields__", {}):
+            raise InputError(f"{type(self).__name__} has no inverse temperature that could be set to {beta}")
+        return cast(Smoothing, replace(cast(Any, self), beta=beta))

@@ -1,0 +1,132 @@
+"""Exponentials on [0, 1], the paper's smoothing (Sec. 3, Appendix A), and the same with a floor (DVAE#)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from dvaepp.errors import InputError
+from dvaepp.numerics import check_above, exp, expm1, log, quantile
+from dvaepp.smoothings.overlapping import Overlapping
+
+
+@dataclass(frozen=True)
+class OverlappingExponential(Overlapping):
+    """r(zeta | 0) = exp(-beta zeta) / Z_beta, r(zeta | 1) = exp(beta (zeta - 1)) / Z_beta on [0, 1] (Sec. 3).
+
+    Z_beta = (1 - exp(-beta)) / beta. `beta` > 0, a number or a 0-d tensor, is the inverse temperature.
+
+    >>> q = OverlappingExponential(beta=8.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
+    """
+
+    beta: float | Tensor
+    support: ClassVar[constraints.Constraint] = constraints.unit_interval
+
+    def __post_init__(self) -> None:
+        check_above("beta", self.beta)
+
+    def log_prob0(self, zeta: Tensor) -> Tensor:
+        """-beta zeta - log Z_beta."""
+        return log(-self.beta / expm1(-self.beta)) - self.beta * zeta
+
+    def log_ratio(self, zeta: Tensor) -> Tensor:
+        """beta (2 zeta - 1)."""
+        return 2 * self.beta * zeta - self.beta
+
+    def cdf0(self, zeta: Tensor) -> Tensor:
+        """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
+        return torch.expm1(-self.beta * zeta.clamp(0, 1)) / expm1(-self.beta)
+
+    def cdf_gap(self, zeta: Tensor) -> Tensor:
+        """(1 - exp(-beta zeta)) (1 - exp(-beta (1 - zeta))) / (1 - exp(-beta)), which does not cancel at the ends."""
+        return torch.expm1(-self.beta * zeta) * torch.expm1(self.beta * (zeta - 1)) / -expm1(-self.beta)
+
+    def icdf0(self, rho: Tensor) -> Tensor:
+        """-log(1 - rho (1 - exp(-beta))) / beta."""
+        return (torch.log1p(rho * expm1(-self.beta)) / -self.beta).clamp(0, 1)
+
+    @property
+    def mean0(self) -> float | Tensor:
+        """1 / beta - 1 / (exp(beta) - 1)."""
+        return 1 / self.beta + expm1(-self.beta) ** -1 + 1
+
+    @property
+    def variance0(self) -> float | Tensor:
+        """1 / beta^2 - exp(-beta) / (1 - exp(-beta))^2."""
+        return self.beta**-2 - (expm1(-self.beta) + 1) / expm1(-self.beta) ** 2
+
+    def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
+        """-log(m) / beta, where (1 - q) m^2 + B m - q e = 0, e = exp(-beta), B = rho - (1 - q) + e (q - rho) (Eq. 3).
+
+        Eq. 3 divides by 1 - q and cancels; here the root is taken on the side where nothing cancels.
+        """
+        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-self.beta)
+        b = rho - p + e * (q - rho)
+        root = torch.sqrt(b * b + 4 * p * q * e)
+        m = torch.where(b > 0, 2 * q * e, root - b) / torch.where(b > 0, b + root, 2 * p)
+        return (torch.log(m) / -self.beta).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class UniformExponential(Overlapping):
+    """r(zeta | z) = (1 - epsilon) e(zeta | z) + epsilon on [0, 1], e the pair of `OverlappingExponential`.
+
+    The floor bounds the log-ratio by log(1 + (1 - epsilon) beta / (epsilon (1 - exp(-beta)))) instead of beta.
+    """
+
+    beta: float | Tensor
+    epsilon: float = 0.05
+    support: ClassVar[constraints.Constraint] = constraints.unit_interval
+
+    def __post_init__(self) -> None:
+        check_above("beta", self.beta)
+        if not 0 < self.epsilon < 1:
+            raise InputError(f"epsilon must be a share between 0 and 1, not {self.epsilon!r}")
+
+    def log_prob0(self, zeta: Tensor) -> Tensor:
+        """log((1 - epsilon) e(zeta | 0) + epsilon)."""
+        exponential = self._exponential.log_prob0(zeta) + math.log1p(-self.epsilon)
+        return torch.logaddexp(exponential, torch.full_like(exponential, math.log(self.epsilon)))
+
+    def cdf0(self, zeta: Tensor) -> Tensor:
+        """(1 - epsilon) E(zeta | 0) + epsilon zeta."""
+        return (1 - self.epsilon) * self._exponential.cdf0(zeta) + self.epsilon * zeta.clamp(0, 1)
+
+    def cdf_gap(self, zeta: Tensor) -> Tensor:
+        """(1 - epsilon) (E(zeta | 0) - E(zeta | 1)): the floor has no part in it."""
+        return (1 - self.epsilon) * self._exponential.cdf_gap(zeta)
+
+    def icdf0(self, rho: Tensor) -> Tensor:
+        """The zeta with cdf0(zeta) = rho, by bisection between the exponential's quantile and rho, the uniform's."""
+        return quantile(self.cdf0, rho, self._exponential.icdf0(rho), rho)
+
+    def draw0(self, rho: Tensor) -> Tensor:
+        """rho / epsilon below epsilon, else the quantile of the exponential at (rho - epsilon) / (1 - epsilon)."""
+        rest = (rho - self.epsilon).clamp(min=0) / (1 - self.epsilon)
+        return torch.where(rho < self.epsilon, rho / self.epsilon, self._exponential.icdf0(rest))
+
+    def draw1(self, rho: Tensor) -> Tensor:
+        """The mirror image of a draw from r(zeta | 0)."""
+        return 1 - self.draw0(rho)
+
+    @property
+    def mean0(self) -> float | Tensor:
+        """(1 - epsilon) m + epsilon / 2, m the exponential's."""
+        return (1 - self.epsilon) * self._exponential.mean0 + self.epsilon / 2
+
+    @property
+    def variance0(self) -> float | Tensor:
+        """(1 - epsilon) v + epsilon / 12 + epsilon (1 - epsilon) (m - 1/2)^2."""
+        share, between = 1 - self.epsilon, (self._exponential.mean0 - 0.5) ** 2
+        return share * self._exponential.variance0 + self.epsilon / 12 + self.epsilon * share * between
+
+    @property
+    def _exponential(self) -> OverlappingExponential:
+        return OverlappingExponential(self.beta)

@@ -1,0 +1,188 @@
+"""Pairs of densities r(zeta | 0), r(zeta | 1) with one support, and their mixture q(zeta | x) (Sec. 3).
+
+A pair is a few formulas for z = 0; density, CDF, posterior and gradient of the mixture are written once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Bernoulli, constraints
+from torch.distributions.utils import clamp_probs
+
+from dvaepp.gradients import replace_gradient
+from dvaepp.numerics import quantile
+from dvaepp.smoothings.base import BitDistribution, Smoothing
+
+
+class Overlapping(Smoothing):
+    """A pair of densities r(zeta | 0), r(zeta | 1) with the same support (Sec. 3).
+
+    Only r(zeta | 0) need be given; r(zeta | 1) is its mirror image about zeta = 1/2 unless the methods ending in 1 are
+    overridden too. All methods act elementwise on tensors.
+    """
+
+    @property
+    @abstractmethod
+    def support(self) -> constraints.Constraint:
+        """Where both densities are positive."""
+
+    @abstractmethod
+    def log_prob0(self, zeta: Tensor) -> Tensor:
+        """log r(zeta | z = 0), nats."""
+
+    @abstractmethod
+    def cdf0(self, zeta: Tensor) -> Tensor:
+        """R(zeta | z = 0), the integral of the density up to zeta."""
+
+    @abstractmethod
+    def icdf0(self, rho: Tensor) -> Tensor:
+        """The zeta at which cdf0 is rho."""
+
+    @property
+    @abstractmethod
+    def mean0(self) -> float | Tensor:
+        """E[zeta | z = 0]."""
+
+    @property
+    @abstractmethod
+    def variance0(self) -> float | Tensor:
+        """Var[zeta | z = 0]."""
+
+    def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
+        """The zeta at which the mixture's CDF is rho (its value; the gradient is SmoothedBernoulli's).
+
+        It lies between the two components' quantiles; without a closed form it is found there by bisection.
+        """
+        rho = rho + torch.zeros_like(logits)
+        q, p = torch.sigmoid(logits), torch.sigmoid(-logits)
+        ends = self.icdf0(rho), self.icdf1(rho)
+        return quantile(lambda zeta: p * self.cdf0(zeta) + q * self.cdf1(zeta), rho, *ends)
+
+    def draw0(self, rho: Tensor) -> Tensor:
+        """A draw from r(zeta | 0) made of one uniform number; need not rise with it."""
+        return self.icdf0(rho)
+
+    def draw1(self, rho: Tensor) -> Tensor:
+        """A draw from r(zeta | 1) made of one uniform number; need not rise with it."""
+        return self.icdf1(rho)
+
+    def log_prob1(self, zeta: Tensor) -> Tensor:
+        """log r(zeta | z = 1), nats."""
+        return self.log_prob0(1 - zeta)
+
+    def cdf1(self, zeta: Tensor) -> Tensor:
+        """R(zeta | z = 1)."""
+        return 1 - self.cdf0(1 - zeta)
+
+    def icdf1(self, rho: Tensor) -> Tensor:
+        """The zeta at which cdf1 is rho."""
+        return 1 - self.icdf0(1 - rho)
+
+    @property
+    def mean1(self) -> float | Tensor:
+        """E[zeta | z = 1]."""
+        return 1 - self.mean0
+
+    @property
+    def variance1(self) -> float | Tensor:
+        """Var[zeta | z = 1]."""
+        return self.variance0
+
+    def log_ratio(self, zeta: Tensor) -> Tensor:
+        """log r(zeta | 1) - log r(zeta | 0): what seeing zeta adds to the logit of z."""
+        return self.log_prob1(zeta) - self.log_prob0(zeta)
+
+    def cdf_gap(self, zeta: Tensor) -> Tensor:
+        """R(zeta | 0) - R(zeta | 1): how the mixture's CDF falls as q rises."""
+        return self.cdf0(zeta) - self.cdf1(zeta)
+
+    def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> SmoothedBernoulli:
+        """q(zeta | x) = sum_z q(z | x) r(zeta | z) (Eq. 2)."""
+        return SmoothedBernoulli(self, logits, validate_args)
+
+
+class SmoothedBernoulli(BitDistribution):
+    """q(zeta | x) = sum_z q(z | x) r(zeta | z), elementwise (Eq. 2).
+
+    Draws are ancestral (z, then zeta given z) and carry the implicit gradient
+    d zeta / d logit = q (1 - q) (R(zeta | 0) - R(zeta | 1)) / q(zeta | x),
+    which is that of the inverse CDF of Eq. 3, and finite where its formula is not. No gradient flows to beta.
+    """
+
+    has_rsample = True
+
+    def __init__(
+        self, smoothing: Overlapping, logits: Float[Tensor, "*shape"], validate_args: bool | None = None
+    ) -> None:
+        self.smoothing = smoothing
+        super().__init__(logits, validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where zeta lies: the support that both densities share."""
+        return self.smoothing.support
+
+    @property
+    def mean(self) -> Tensor:
+        """E[zeta] = q m_1 + (1 - q) m_0."""
+        m0, m1 = self.smoothing.mean0, self.smoothing.mean1
+        return m0 + self.probs * (m1 - m0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[zeta] = q v_1 + (1 - q) v_0 + q (1 - q) (m_1 - m_0)^2."""
+        r, q = self.smoothing, self.probs
+        return r.variance0 + q * (r.variance1 - r.variance0) + q * (1 - q) * (r.mean1 - r.mean0) ** 2
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> SmoothedBernoulli:
+        """The same distribution with a larger batch shape."""
+        return SmoothedBernoulli(self.smoothing, self.logits.expand(torch.Size(batch_shape)), self._validate_args)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad():
+            uniform = torch.rand((2, *shape), dtype=self.logits.dtype, device=self.logits.device)
+            z, rho = uniform[0] < self.probs, clamp_probs(uniform[1])
+            zeta = torch.where(z, self.smoothing.draw1(rho), self.smoothing.draw0(rho))
+        return self._reparameterise(zeta)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log q(zeta | x), nats, elementwise."""
+        if self._validate_args:
+            self._validate_sample(value)
+        log_ratio = self.smoothing.log_ratio(value)
+        return self.smoothing.log_prob0(value) + F.softplus(self.logits + log_ratio) - F.softplus(self.logits)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """F(zeta) = (1 - q) R(zeta | 0) + q R(zeta | 1)."""
+        return torch.sigmoid(-self.logits) * self.smoothing.cdf0(value) + self.probs * self.smoothing.cdf1(value)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """zeta with F(zeta) = rho (Eq. 3), differentiable in the logits and in rho."""
+        self._validate_probability(value)
+        with torch.no_grad():
+            zeta = self.smoothing.icdf(self.logits, value)
+        zeta = self._reparameterise(zeta)
+        if value.requires_grad:
+            zeta = replace_gradient(zeta, zeta + value * torch.exp(-self.log_prob(zeta.detach())).detach())
+        return zeta
+
+    def posterior(self, zeta: Tensor) -> Bernoulli:
+        """q(z | x, zeta): logit + log r(zeta | 1) - log r(zeta | 0) (Sec. 5, nu)."""
+        return Bernoulli(logits=self.logits + self.smoothing.log_ratio(zeta))
+
+    def _reparameterise(self, zeta: Tensor) -> Tensor:
+        if not self.logits.requires_grad:
+            return zeta
+        with torch.no_grad():
+            # q (1 - q) / density, in logarithms: both underflow at large logits, their ratio does not
+            log_weight = -F.softplus(-self.logits) - F.softplus(self.logits + self.smoothing.log_ratio(zeta))
+            slope = self.smoothing.cdf_gap(zeta) * torch.exp(log_weight - self.smoothing.log_prob0(zeta))
+        return replace_gradient(zeta, slope * self.logits)

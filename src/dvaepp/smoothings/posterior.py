@@ -1,0 +1,76 @@
+"""One pass through the hierarchical inference model q(z, zeta | x) (Fig. 2d)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.smoothings.base import BitDistribution
+
+
+def bernoulli_entropy(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """H = softplus(-|l|) + |l| sigmoid(-|l|), nats, elementwise, without cancellation."""
+    distance = logits.abs()
+    return F.softplus(-distance) + distance * torch.sigmoid(-distance)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(zeta_k | zeta_<k, x) for every group k, and the zeta drawn from it.
+
+    The properties lay the groups side by side: their last axis runs over all bits.
+    """
+
+    groups: tuple[BitDistribution, ...]
+    zetas: tuple[Float[Tensor, "*batch _"], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bits in each group."""
+        return tuple(q.logits.shape[-1] for q in self.groups)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each group's bits lie."""
+        ends = accumulate(self.sizes)
+        return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True))
+
+    @property
+    def reparameterised(self) -> bool:
+        """Whether gradients flow from zeta to the encoder."""
+        return all(q.has_rsample for q in self.groups)
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "*batch bits"]:
+        """log odds of z = 1 given x and the earlier groups' zeta."""
+        return torch.cat([q.logits for q in self.groups], -1)
+
+    @cached_property
+    def zeta(self) -> Float[Tensor, "*batch bits"]:
+        """The draw."""
+        return torch.cat(self.zetas, -1)
+
+    @cached_property
+    def mu(self) -> Float[Tensor, "*batch bits"]:
+        """mu_k = q(z_k = 1 | x, zeta_<k) (Sec. 5)."""
+        return torch.sigmoid(self.logits)
+
+    @cached_property
+    def nu(self) -> Float[Tensor, "*batch bits"]:
+        """nu_k = q(z_k = 1 | x, zeta_<=k) (Sec. 5)."""
+        posteriors = (q.posterior(zeta) for q, zeta in zip(self.groups, self.zetas, strict=True))
+        return torch.cat([p.probs for p in posteriors], -1)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        """sum_k H(q(z_k | x, zeta_<k)), nats: a one-draw estimate of the entropy terms of Eq. 6."""
+        return bernoulli_entropy(self.logits).sum(-1)
+
+    def log_prob(self) -> Float[Tensor, "*batch"]:
+        """log q(zeta | x) = sum_k log q(zeta_k | x, zeta_<k), nats."""
+        return torch.stack([q.log_prob(zeta).sum(-1) for q, zeta in zip(self.groups, self.zetas, strict=True)]).sum(0)

@@ -1,0 +1,28 @@
+"""Which examples are seen at which step."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+class BatchOrder:
+    """Which examples make the batch of a step: an endless run of seeded shuffles, a function of the step alone."""
+
+    def __init__(self, examples: int, batch: int, seed: int) -> None:
+        self.examples, self.batch, self.seed = examples, batch, seed
+        self._shuffles: dict[int, Tensor] = {}
+
+    def indices(self, step: int) -> Int[Tensor, " batch"]:
+        """The examples of this step's batch."""
+        first, last = step * self.batch, (step + 1) * self.batch - 1
+        epochs = range(first // self.examples, last // self.examples + 1)
+        self._shuffles = {e: self._shuffles[e] if e in self._shuffles else self._shuffle(e) for e in epochs}
+        order = torch.cat([self._shuffles[e] for e in epochs])
+        start = first - epochs[0] * self.examples
+        return order[start : start + self.batch]
+
+    def _shuffle(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.examples, generator=generator)

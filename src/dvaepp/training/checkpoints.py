@@ -1,0 +1,38 @@
+"""What a checkpoint must agree with before it is believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.errors import InputError
+from dvaepp.models.base import Model
+from dvaepp.priors.boltzmann import BoltzmannPrior
+
+
+def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
+    """InputError unless a checkpoint is of this recipe, seed and data."""
+    if missing := {"data", "shape", "step", *expected} - set(about):
+        raise InputError(f"{path} is not a run's checkpoint: its header lacks {', '.join(sorted(missing))}")
+    for key, what in (("recipe", "another recipe"), ("seed", "another seed"), ("data", "other data")):
+        if key in expected and about.get(key) != expected[key]:
+            raise InputError(f"{path} was trained with {what} than the run has now")
+
+
+def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Put a checkpoint's weights, chains and log Z into a model of the same recipe; InputError if they do not fit."""
+    weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        here, there = (tuple(d[name].shape) if name in d else None for d in (expected, weights))
+        if here != there:
+            raise InputError(f"{path} does not fit the recipe: {name} has shape {there} there and {here} in the model")
+        if expected[name].dtype == torch.bool and not torch.equal(expected[name].cpu(), weights[name].cpu()):
+            raise InputError(f"{path} does not fit the recipe: {name} says that other bits interact than in the model")
+    model.load_state_dict(weights)
+    if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:
+        model.prior.restore_log_partition(LogPartition(**about["log_partition"]))

@@ -1,0 +1,70 @@
+"""What changes from step to step of training: rates, weights, temperatures."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class TrainingSettings(BaseModel):
+    """How long and how fast. Schedules run over the fraction of training done, whatever the number of steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(ge=1, le=10**12)
+    batch: _Count = 100
+    learning_rate: tuple[tuple[float, float], ...] = ((1.0, 1e-3),)
+    """(until this fraction of training, rate), the last fraction being 1."""
+    cosine_to: float | None = Field(None, ge=0)
+    """The rate falls along half a cosine from its one stage's value to this; None leaves it as the stages say."""
+    epsilon: float = Field(1e-3, gt=0)
+    """Adam's epsilon as TensorFlow defines it, inside the bias correction."""
+    muon: float | None = Field(None, gt=0)
+    """Weights of linear and convolutional layers take Muon's steps, at this many times the learning rate, and Adam the
+    other parameters; None leaves all of them to Adam."""
+    l2: float = Field(0.0, ge=0)
+    """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
+    kl_warmup: float = Field(0.3, ge=0, le=1)
+    """The KL weight rises linearly from 0 to 1 over this fraction of training."""
+    balance_kl: bool = False
+    """Weigh the KL of local groups while the KL weight is below 1, so that all of them come to be used (Appendix H)."""
+    beta: tuple[PositiveFloat, PositiveFloat] | None = None
+    """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
+    compile: bool = False
+    """Compile the residual cells: faster once the first step has taken its minute or two."""
+    log_every: int = Field(100, ge=1, le=10**12)
+    validate_every: int = Field(1000, ge=1, le=10**12)
+    """Steps between validations and between checkpoints."""
+    validation_samples: _Count = 10
+    validation_examples: _Count = 1000
+    validation_temperatures: _Count = 200
+    validation_chains: _Count = 256
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _ordered(cls, stages: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        ends = [end for end, _ in stages]
+        if ends != sorted(ends) or not ends or ends[-1] != 1 or any(rate <= 0 for _, rate in stages):
+            raise ValueError("learning_rate must be pairs (fraction, rate > 0) with rising fractions, the last being 1")
+        return stages
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> TrainingSettings:
+        if self.cosine_to is not None and len(self.learning_rate) > 1:
+            raise ValueError("cosine_to goes with a learning_rate of one stage, such as [[1.0, 0.002]]")
+        return self
+
+    def learning_rate_at(self, fraction: float) -> float:
+        """The rate at this fraction of training."""
+        if self.cosine_to is not None:
+            start = self.learning_rate[0][1]
+            return self.cosine_to + (start - self.cosine_to) * (1 + math.cos(math.pi * fraction)) / 2
+        return next(rate for end, rate in self.learning_rate if fraction < end or end == 1)
+
+    def kl_weight_at(self, fraction: float) -> float:
+        """The KL weight at this fraction of training."""
+        return min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0

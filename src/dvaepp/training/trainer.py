@@ -1,0 +1,276 @@
+"""Training that can be stopped at any moment and goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from dvaepp import distributed
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.data import Dataset
+from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.evaluation.likelihood import estimate_log_partition, score
+from dvaepp.models.base import Model, measuring
+from dvaepp.networks.compiled import compile_cells
+from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
+from dvaepp.training.batches import BatchOrder
+from dvaepp.training.checkpoints import check_origin, load_model
+from dvaepp.training.optimisers import optimizers
+from dvaepp.training.settings import TrainingSettings
+
+Objective = Callable[[Model, Tensor, float], Tensor]
+Metrics = dict[str, int | float]
+
+
+class Trainer:
+    """A model, its data and its optimisers in a run folder.
+
+    The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimisers, chains, random state, step: all
+    that the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken
+    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape.
+
+    Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
+    the first alone writes. InputError where the batch does not divide among them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        data: Dataset,
+        settings: TrainingSettings,
+        folder: Path,
+        seed: int = 0,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.objective, self.data, self.settings = objective, data, settings
+        distributed.share(settings.batch, "training.batch")
+        self.folder, self.seed = folder, seed
+        self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
+        if data.kind == "categories":
+            self.about["categories"] = data.categories
+        self.device = next(model.parameters()).device
+        distributed.synchronise_batch_norm(model)
+        if settings.compile:
+            compile_cells(model)
+        self._averaged_loss = distributed.averaging(model, self._loss)
+        if distributed.world() > 1:
+            torch.manual_seed(distributed.own_seed(seed))
+            model.prior.restart()
+        self.optimizers = optimizers(model, settings.muon is not None, settings.l2)
+        self.step = 0
+        self.best: Metrics = {}
+        self._metrics_lines = 0
+        self._order = BatchOrder(len(data.train), settings.batch, seed)
+        self._clock = time.perf_counter()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the latest state is."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.folder / "metrics.jsonl"
+
+    def fit(self, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
+        """Train up to the last step from wherever the run stands; `report` is given every line of metrics."""
+        settings = self.settings
+        if self.step == 0:
+            self.save()
+        losses: list[Tensor] = []
+        self.model.train()
+        with _validation_off():
+            while self.step < settings.steps:
+                loss, x = self.train_step()
+                losses.append(loss)
+                validate = self.step == settings.steps or self.step % settings.validate_every == 0
+                if validate or self.step % settings.log_every == 0:
+                    self._stop_unless_finite(distributed.mean(torch.stack(losses)))
+                    report(self._log(self._training_metrics(x)))
+                    losses.clear()
+                if validate:
+                    report(self._log(self._validate()))
+                    self.save()
+
+    def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
+        """One step of the optimiser; the loss and the batch it was taken on, of several processes this one's share."""
+        settings, model = self.settings, self.model
+        fraction = self.step / settings.steps
+        self._set_rates(fraction)
+        model.prior.refresh()
+        x = self.data.batch(distributed.own(self._order.indices(self.step))).to(self.device)
+        loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
+        model.zero_grad()
+        torch.autograd.backward(loss)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self.step += 1
+        return loss.detach(), x
+
+    def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
+        return -self.objective(self.model, x, kl_weight).mean()
+
+    def _set_rates(self, fraction: float) -> None:
+        settings, rate = self.settings, self.settings.learning_rate_at(fraction)
+        for group in self.optimizers["optimizer"].param_groups:
+            group["lr"] = rate
+            group["eps"] = settings.epsilon / math.sqrt(1 - group["betas"][1] ** (self.step + 1))
+        if settings.muon is not None:
+            for group in self.optimizers["muon"].param_groups:
+                group["lr"] = settings.muon * rate
+        if settings.beta is not None:
+            start, end = settings.beta
+            self.model.smoothing = self.model.smoothing.sharpened(start + (end - start) * fraction)
+
+    def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
+        """The loss on the latest batch and its parts, with log Z as it is now, the KL as it is: not balanced."""
+        self._estimate_log_partition(temperatures=100, chains=100, repeats=1)
+        with measuring(self.model, distributed.own_seed(self.seed + self.step)):
+            trace = self.model(x)
+            distortion = -float(distributed.mean(trace.likelihood.log_prob(x).mean()))
+            local = distributed.mean(trace.local_kl_terms().mean(0))
+            kl = float(distributed.mean(self.model.prior.kl(trace.posterior).mean()) + local.sum())
+            health = self.model.prior.chain_health()
+        fraction = (self.step - 1) / self.settings.steps
+        kl_weight = self.settings.kl_weight_at(fraction)
+        return {
+            "step": self.step,
+            "loss": distortion + kl_weight * kl,
+            "distortion": distortion,
+            "kl": kl,
+            **{f"kl_local_{j}": float(term) for j, term in enumerate(local, 1)},
+            "kl_weight": kl_weight,
+            "learning_rate": self.settings.learning_rate_at(fraction),
+            **{f"chains_{k}": v for k, v in (asdict(health) if health else {}).items() if math.isfinite(v)},
+        }
+
+    def _stop_unless_finite(self, losses: Float[Tensor, " steps"]) -> None:
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            self._stop(self.step - len(losses) + 1 + int(bad[0]))
+
+    def _validate(self) -> Metrics:
+        """The importance-weighted bound in the binary limit on a fixed random subset of the validation data."""
+        settings, valid = self.settings, self.data.valid
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            self._stop(self.step)
+        generator = torch.Generator().manual_seed(self.seed)
+        subset = torch.randperm(len(valid), generator=generator)[: settings.validation_examples]
+        log_z = self._estimate_log_partition(
+            temperatures=settings.validation_temperatures, chains=settings.validation_chains
+        )
+        x = valid[subset].float().to(self.device)
+        seed = self.seed + self.step + 2**31  # another stream than log Z's
+        numbers = score(self.model, x, settings.validation_samples, seed=seed).numbers()
+        metrics = {"step": self.step, **{f"valid_{name}": value for name, value in numbers.items()}}
+        nll = "valid_nll_at_high_log_z"  # where log Z is poor it is too low, and the NLL looks too good
+        if math.isfinite(metrics[nll]) and metrics[nll] < self.best.get(nll, math.inf):
+            self.best = metrics
+            about = {**self.about, "step": self.step, "log_partition": asdict(log_z), "best": metrics}
+            distributed.on_first(lambda: save_tensors(self.folder / "best.safetensors", self._model_tensors(), about))
+        return metrics
+
+    def _estimate_log_partition(self, *, temperatures: int, chains: int, repeats: int = 3) -> LogPartition:
+        """log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
+        with measuring(self.model, self.seed + self.step):
+            return estimate_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
+
+    def _stop(self, step: int) -> None:
+        raise TrainingDivergedError(
+            f"training became NaN or infinite at step {step}; the last good checkpoint is {self.checkpoint} "
+            "(a smaller training.learning_rate, training.muon or model.beta may help)"
+        )
+
+    def _log(self, metrics: Metrics) -> Metrics:
+        """Append a line to metrics.jsonl; `seconds` since the last one is the only field that a repeat would change."""
+        now = time.perf_counter()
+        line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)})
+        self._clock = now
+        distributed.on_first(lambda: append_line(self.metrics, line))
+        self._metrics_lines += 1
+        return metrics
+
+    def _model_tensors(self) -> dict[str, Tensor]:
+        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        """What every process has for itself: its random state and its chains."""
+        chains = self.model.prior.named_buffers(recurse=False)
+        tensors = {f"model.prior.{name}": tensor.cpu() for name, tensor in chains}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors
+
+    def save(self) -> None:
+        """Write the checkpoint; the one before it survives if that fails."""
+        tensors = self._model_tensors()
+        for kind, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{kind}.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors |= distributed.everyones_tensors(self._own_tensors())
+        log_z = self.model.prior.log_partition
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "metrics_lines": self._metrics_lines,
+            "log_partition": log_z and asdict(log_z),
+        }
+        distributed.on_first(lambda: save_tensors(self.checkpoint, tensors, {**self.about, **state}))
+
+    def restore(self) -> None:
+        """Go back to the checkpoint: metrics written after it are cut off, and training goes on as if never stopped."""
+        tensors, about = load_tensors(self.checkpoint)
+        if "random.cpu" not in tensors:
+            raise InputError(f"{self.checkpoint} holds a model but not the state of a training")
+        check_origin(self.checkpoint, about, self.about)
+        tensors = distributed.own_tensors(tensors, self.checkpoint)
+        load_model(self.model, self.checkpoint, tensors, about)
+        for kind, optimizer in self.optimizers.items():
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": _unflatten(tensors, f"{kind}.")})
+            for parameter, state in optimizer.state.items():
+                like = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.shape == parameter.shape}
+                state.update(like)  # in the parameter's memory format, as the fused optimiser takes them to be
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.step, self.best, self._metrics_lines = about["step"], about["best"], about["metrics_lines"]
+        distributed.on_first(self._cut_metrics)
+
+    def _cut_metrics(self) -> None:
+        kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
+        write_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def _unflatten(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            index, key = name.removeprefix(prefix).split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    return state
+
+
+@contextmanager
+def _validation_off() -> Iterator[None]:
+    """Without torch's checks of distribution arguments: the data has been checked, a step reads no values back."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

@@ -1,0 +1,67 @@
+"""log Z found in several ways, and whether the judgement on them is right."""
+
+import pytest
+import torch
+from registry import all_states, machine, pair_by_pair_energy
+
+from dvaepp.boltzmann.agreement import agreed, estimate_log_partition, exact
+from dvaepp.boltzmann.graphs import machine_on_graph
+from dvaepp.boltzmann.log_partition import LogPartition
+
+
+def test_small_machines_are_exact_by_enumeration_or_elimination() -> None:
+    for m, how in ((machine(3, 4), "enumeration"), (machine_on_graph([(i, i + 1) for i in range(9)]).double(), "elim")):
+        torch.nn.init.normal_(m.bias)
+        found = estimate_log_partition(m)
+        log_z = torch.logsumexp(-pair_by_pair_energy(m, all_states(m.bits)), 0)
+        assert found.value == pytest.approx(float(log_z.detach()), abs=1e-7)
+        assert (found.standard_error, found.trusted) == (0.0, True)
+        assert how in found.method
+        assert exact(m) == found
+
+
+def test_a_larger_machine_is_found_in_three_ways_that_agree_with_the_exact_one() -> None:
+    m = machine(21, 21, sd=0.7).float()
+    found = estimate_log_partition(m, temperatures=200, chains=256, tempered=(12, 32, 256))
+    assert found.trusted
+    assert abs(found.value - exact(m).value) < 5 * found.standard_error
+    d = found.diagnosis
+    assert found.standard_error < min(d["forward_standard_error"], d["tempering_standard_error"])
+    assert min(d["forward_log_z"], d["tempering_log_z"]) <= found.value <= max(d["forward_log_z"], d["tempering_log_z"])
+    assert d["largest_distance_in_errors"] < 3
+    assert {"lowest_swap_rate", "mean_swap_rate", "r_hat", "reverse_log_z"} <= set(d)
+
+
+def test_too_short_an_effort_says_so() -> None:
+    found = estimate_log_partition(
+        machine(21, 21, sd=3.0).float(), temperatures=2, chains=64, repeats=1, tempered=(2, 8, 16)
+    )
+    assert not found.trusted
+
+
+def estimate(value: float, error: float, trusted: bool = True) -> LogPartition:
+    return LogPartition(value, error, 500.0, trusted, "a way", {})
+
+
+def test_estimates_are_weighed_by_their_errors() -> None:
+    found = agreed(estimate(10.0, 0.1), estimate(10.2, 0.2), estimate(10.1, 0.1))
+    assert found.value == pytest.approx(10.04)
+    assert found.standard_error == pytest.approx((1 / (100 + 25)) ** 0.5)
+    assert found.trusted
+
+
+def test_estimates_that_are_apart_are_not_trusted_and_their_error_grows() -> None:
+    for ways in (
+        (estimate(10.0, 0.1), estimate(11.0, 0.1), estimate(10.5, 0.1)),
+        (estimate(10.0, 0.1), estimate(10.1, 0.1), estimate(11.0, 0.1)),
+    ):
+        found = agreed(*ways)
+        assert not found.trusted
+        assert found.standard_error == pytest.approx(0.5)
+
+
+def test_distrust_of_either_estimate_is_kept_and_a_check_from_samples_costs_no_trust() -> None:
+    good, bad = estimate(10.0, 0.1), estimate(10.0, 0.1, trusted=False)
+    assert agreed(good, good, bad).trusted
+    assert not agreed(bad, good, good).trusted
+    assert not agreed(good, bad, good).trusted

@@ -1,0 +1,304 @@
+"""Pictures of a model and the page about a run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pages import HOSTILE, Page, report, train
+from PIL import Image
+
+from dvaepp.errors import InputError
+from dvaepp.models.base import measuring
+from dvaepp.recipes.catalogue import find
+from dvaepp.report import page
+from dvaepp.report.pictures import grid, reconstructions, samples, save_grid, signed
+from dvaepp.report.plots import Curve, curves
+from dvaepp.report.report import write_report
+from dvaepp.runs.run import Run
+from dvaepp.storage import load_tensors, save_tensors, write_json
+
+
+@cache
+def report_of(folder: Path) -> Page:
+    """The report of a run that no test changes."""
+    return report(Run(folder))
+
+
+@pytest.fixture(scope="module")
+def rbm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("rbm"), "quick/rbm", "evaluation.chains=8")
+
+
+@pytest.fixture(scope="module")
+def directed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("directed") / "a run", "quick/directed", evaluated=False)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("table")
+    rows = np.random.RandomState(0).randint(0, 2, (60, 5))
+    np.savetxt(folder / "table.csv", rows, fmt="%d", delimiter=",", header="a,b,c,d,e", comments="")
+    data = f"data.name={folder / 'table.csv'}"
+    return train(folder / "run", "quick/rbm", data, "model.groups=[4]", "evaluation.examples=null")
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Run], Run]:
+    """A copy of a run, to break."""
+
+    def copy(run: Run) -> Run:
+        return Run(Path(shutil.copytree(run.folder, tmp_path / "copy")))
+
+    return copy
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_the_scores_what_they_rest_on_and_how_to_repeat_them(rbm: Run) -> None:
+    read, result = report_of(rbm.folder), rbm.scores()
+    assert result is not None
+    numbers = result["scores"]
+    for name in ("nll", "nll_standard_error", "nll_at_low_log_z", "nll_at_high_log_z", "distortion", "kl", "log_z"):
+        assert f"{numbers[name]:.2f}" in read.text, name
+    assert "K = 5 importance samples · 10 examples" in read.text
+    assert f"{numbers['active_units_2']:.0f} of 20" in read.text
+    assert f"{numbers['effective_sample_size']:.1f} of 5" in read.text
+    assert f"dvaepp train quick/rbm --out {HOSTILE}" in read.text
+    assert "dvaepp evaluate it" in read.text
+    assert result["data"]["protocol"] in read.text
+    assert "Not shown" not in read.text
+    assert read.headings == [
+        *("Numbers", "Training", "Chains", "Samples", "Reconstructions"),
+        *("Prior", "Latent units", "Data", "To repeat it"),
+    ]
+
+
+def test_the_recipe_in_the_page_is_the_recipe(rbm: Run) -> None:
+    text = report_of(rbm.folder).text
+    start = text.index("{", text.index("The recipe as JSON"))
+    assert json.JSONDecoder().raw_decode(text[start:])[0] == rbm.recipe.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("name", ["rbm", "directed", "table"])
+def test_the_page_needs_nothing_but_itself(name: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(name).folder
+    read, text = report_of(folder), (folder / "report.html").read_text()
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in read.links)
+    assert not {"link", "script", "iframe", "object"} & set(read.tags)
+    assert "@import" not in text
+    assert "url(http" not in text
+    assert read.tags.count("svg") >= 5
+
+
+def test_the_same_run_makes_the_same_page(table: Run, tmp_path: Path) -> None:
+    report_of(table.folder)
+    torch.rand(1)
+    write_report(Run(table.folder), tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == (table.folder / "report.html").read_bytes()
+
+
+def test_what_is_not_to_be_trusted_is_in_a_box(rbm: Run, table: Run) -> None:
+    for run, warnings in ((rbm, 1), (table, 0)):
+        scores = run.scores()
+        assert scores is not None
+        assert scores["log_partition"]["trusted"] is (warnings == 0)
+        report_of(run.folder)
+        assert (run.folder / "report.html").read_text().count('<div class="warning"') == warnings
+
+
+def test_a_run_without_scores_says_which_command_makes_them(directed: Run) -> None:
+    read = report_of(directed.folder)
+    best = min(line["valid_nll"] for line in directed.metrics() if "valid_nll" in line)
+    assert "Not evaluated yet" in read.text
+    assert f"dvaepp evaluate '{directed.folder}'" in read.text
+    assert f"{best:.2f} nats" in read.text
+    assert "The 20 bits of the first group" in read.text
+
+
+def test_scores_of_another_step_are_said_to_be(table: Run, copied: Callable[[Run], Run]) -> None:
+    run = copied(table)
+    write_json(run.folder / "scores.json", {**(table.scores() or {}), "steps": 1})
+    assert "The scores are of step 1, the pictures of step" in report(run).text
+
+
+def test_pictures_are_of_the_model_that_was_scored(rbm: Run, copied: Callable[[Run], Run]) -> None:
+    run = copied(rbm)
+    tensors, about = load_tensors(run.folder / "best.safetensors")
+    save_tensors(run.folder / "best.safetensors", tensors, {**about, "step": 2})
+    write_json(run.folder / "scores.json", {**(rbm.scores() or {}), "steps": 4})
+    text = report(run).text
+    assert "Model of step 4." in text
+    assert "The scores are of step" not in text
+
+
+def test_a_table_is_shown_as_column_means(table: Run) -> None:
+    read = report_of(table.folder)
+    assert "A dot for each of 5 columns" in read.text
+    assert "have no picture" in read.text
+    assert "No uncertainty comes from log Z: exact" in read.text
+
+
+def test_missing_data_costs_only_what_needs_it(table: Run, copied: Callable[[Run], Run]) -> None:
+    run, data = copied(table), Path(table.recipe.data.name)
+    data.rename(data.with_name("elsewhere.csv"))
+    try:
+        read = report(run)
+    finally:
+        data.with_name("elsewhere.csv").rename(data)
+    assert read.text.count("Not shown") == 3
+    assert "table.csv" in read.text
+    assert "The 4 biases b" in read.text
+
+
+def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    recipe = find("quick/rbm", "tiny").model_copy(update={"about": HOSTILE})
+    run = Run.create(recipe, tmp_path, seed=0, device="cpu", threads=1, data_dir=None, command=HOSTILE)
+    read = report(run)
+    assert "0 of 40 steps" in read.text
+    assert "nothing has been logged yet" in read.text
+    assert "script" not in read.tags
+    assert read.text.count(HOSTILE) >= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["model.prior=bernoulli"], "The 40 bits"),
+        (["model.blocks=[40]"], "The 40 biases b"),
+        (["model.blocks=[10,10,20]"], "Couplings J between 20 bits (down) and 30 (across)"),
+    ],
+)
+def test_every_prior_is_shown(settings: list[str], expected: str, tmp_path: Path) -> None:
+    run = train(tmp_path, "quick/rbm", *settings, "training.steps=1", evaluated=False)
+    assert expected in report(run).text
+
+
+def test_unwritable_paths_and_folders_without_a_run_are_refused(table: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"could not write .*report.html"):
+        write_report(table, tmp_path / "file" / "report.html")
+    with pytest.raises(InputError, match="is this a run folder"):
+        write_report(Run(tmp_path), tmp_path / "report.html")
+
+
+def test_elements_escape_text() -> None:
+    elements = [
+        page.paragraph(HOSTILE),
+        page.code(HOSTILE),
+        page.warning(HOSTILE),
+        page.section(HOSTILE, ""),
+        page.details(HOSTILE, ""),
+        page.figure("", HOSTILE),
+        page.table([(HOSTILE, HOSTILE, HOSTILE)]),
+        page.headline(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+        page.header(HOSTILE, HOSTILE, HOSTILE),
+        page.picture(Image.new("L", (1, 1)), HOSTILE),
+    ]
+    assert "script" not in Page(page.page(HOSTILE, "".join(elements))).tags
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["rbm", "directed"])
+def test_a_row_of_samples_shares_one_prior_sample(name: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name).model().model
+    drawn = samples(model, 3, 4000, seed=5)
+    with measuring(model, 5):
+        mean = model.decode(model.prior.sample(3)).mean
+    assert drawn.shape == (3, 4000, 784)
+    torch.testing.assert_close(drawn[:, 0], mean)
+    assert all(not torch.equal(mean[i], mean[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
+    assert set(drawn[:, 1:].unique().tolist()) <= {0.0, 1.0}
+    deviation = drawn[:, 1:].mean(1) - mean
+    assert float(deviation.abs().max()) < 6 * 0.5 / 4000**0.5
+
+
+def test_pictures_leave_the_model_and_the_random_state_alone(rbm: Run) -> None:
+    model = rbm.model().model.train()
+    chains, state = model.prior.states.clone(), torch.get_rng_state()
+    first = samples(model, 2, 2), reconstructions(model, torch.ones(3, 784))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(1)
+    again = samples(model, 2, 2), reconstructions(model, torch.ones(3, 784))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert torch.equal(model.prior.states, chains)
+    assert model.training
+
+
+def test_reconstructions_are_means_given_bits_of_the_posterior(rbm: Run) -> None:
+    model, x = rbm.model().model, rbm.data.valid[:6].float()
+    decoded = []
+    model.decoder.register_forward_pre_hook(lambda _, inputs: decoded.append(inputs[0]))
+    mean = reconstructions(model, x, seed=1)
+    assert set(decoded[0].unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(mean, model.decode(decoded[0]).mean)
+    assert not mean.requires_grad
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 1), (1, 0)])
+def test_empty_samples_are_refused(rows: int, columns: int, rbm: Run) -> None:
+    with pytest.raises(InputError, match="at least one row and one column"):
+        samples(rbm.model().model, rows, columns)
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((28, 28), 3), ((2, 3), 28), ((200, 100), 1), ((1, 7), 12)])
+def test_every_image_lies_in_its_cell(shape: tuple[int, int], factor: int) -> None:
+    images = torch.rand(2, 3, shape[0] * shape[1])
+    sheet = np.asarray(grid(images, shape)).astype(int)
+    height, width = (factor * side for side in shape)
+    assert sheet.shape == (2 + 2 * (height + 2), 2 + 3 * (width + 2))
+    for row in range(2):
+        for column in range(3):
+            top, left = 2 + row * (height + 2), 2 + column * (width + 2)
+            cell = sheet[top : top + height, left : left + width]
+            expected = 255 * np.kron(images[row, column].view(shape).numpy(), np.ones((factor, factor)))
+            assert np.abs(cell - expected).max() <= 0.5 + 1e-4
+    gaps = np.delete(sheet, [2 + r * (height + 2) + i for r in range(2) for i in range(height)], axis=0)
+    assert set(gaps.ravel()) == {128}
+
+
+def test_tables_have_no_grid_and_shapes_must_fit() -> None:
+    with pytest.raises(InputError, match=r"table and have no picture: save them as arrays"):
+        grid(torch.rand(1, 1, 4), (4,))
+    with pytest.raises(InputError, match="have 6 pixels, not 4"):
+        grid(torch.rand(1, 1, 4), (2, 3))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".gif", ".bmp", ".tiff"])
+def test_the_suffix_chooses_the_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / f"grid{suffix}"
+    image = grid(torch.rand(1, 2, 4), (2, 2))
+    save_grid(path, image)
+    with Image.open(path) as read:
+        assert read.size == image.size
+        assert read.format == {".jpg": "JPEG"}.get(suffix, suffix[1:].upper())
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["grid", "grid.txt", "grid.npz"])
+def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected one of .*\.png"):
+        save_grid(tmp_path / name, Image.new("L", (1, 1)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_signed_colours_are_symmetric_about_a_transparent_zero() -> None:
+    pixels = np.asarray(signed(torch.tensor([[-2.0, -0.5, 0.0, 0.5, 2.0]]), 1.0))[0]
+    assert pixels[:, 3].tolist() == [255, 128, 0, 128, 255]
+    assert pixels[0, :3].tolist() == pixels[1, :3].tolist() != pixels[4, :3].tolist() == pixels[3, :3].tolist()
+
+
+def test_long_curves_are_drawn_with_few_points() -> None:
+    short, long = (curves("Loss", Curve(*2 * ([float(i) for i in range(n)],))) for n in (100, 100_000))
+    assert len(long) < 5 * len(short)
+    assert "100k" in long

@@ -1,0 +1,105 @@
+"""Table 3 as the command makes it of stored results."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvaepp.cli import main
+from dvaepp.errors import InputError
+from dvaepp.recipes import table_3
+from dvaepp.recipes.catalogue import find
+from dvaepp.recipes.recipe import override
+from dvaepp.runs.results import check_comparable, table
+from dvaepp.storage import write_json
+
+
+def stored(
+    folder: Path, name: str, nll: float, *, seed: int = 0, settings: tuple[str, ...] = (), **scores: Any
+) -> None:
+    """A result as `evaluate --results` keeps it, its recipe with settings changed."""
+    names = ["nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size"]
+    found = {"nll": nll, "nll_standard_error": 0.5, "log_z": 10.0, "log_z_standard_error": 0.1, "samples": 100.0}
+    result = {
+        "recipe": name,
+        "settings": override(find(name, "small"), settings).model_dump(mode="json"),
+        "seed": seed,
+        "steps": 13_000,
+        "scores": {**found, "examples": 10_000.0, **dict.fromkeys(names, 1.0), **scores},
+        "log_partition": {"method": "exact", "trusted": True},
+        "split": "test",
+        "evaluation_seed": 0,
+        "data": {"name": name.split("/")[1], "protocol": "as published"},
+        "commands": [],
+    }
+    write_json(folder / name / f"seed{seed}.json", result)
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Cells by recipe."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {name.strip("`"): cells for name, *cells in lines}
+
+
+def test_ours_stand_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, nll in ((0, 81.0), (1, 82.0)):
+        stored(tmp_path, "table-3/mnist-static/rbm-normal", nll, seed=seed)
+    assert main(["table", "3", "--results", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    ours = ["81.50 ± 0.71 (10,000 examples)", "13,000, 100", "0, 1", "10.00 ± 0.10, 10.00 ± 0.10", "79.17"]
+    assert rows(printed) == {"table-3/mnist-static/rbm-normal": ours}
+    assert main(["table", "3", "--results", str(tmp_path), "-o", str(tmp_path / "t.md")]) == 0
+    assert (tmp_path / "t.md").read_text() == printed == table(tmp_path, "3")
+
+
+def test_cifar_is_in_bits_per_dimension(tmp_path: Path) -> None:
+    stored(tmp_path, "table-3/cifar10/normal-normal", 7452.0, nll_standard_error=21.3)
+    ours, *_, paper = rows(table(tmp_path, "3"))["table-3/cifar10/normal-normal"]
+    assert (ours, paper) == ("3.500 ± 0.010 (10,000 examples)", "3.40")
+
+
+def test_every_cell_has_its_number_and_others_none(tmp_path: Path) -> None:
+    names = [f"table-3/{data}/{row}" for data in table_3.DATA for row in (*table_3.ROWS, "factorial")]
+    for name in names:
+        stored(tmp_path, name, 90.0)
+    found = rows(table(tmp_path, "3"))
+    assert list(found) == names
+    for data in table_3.DATA:
+        for row in (*table_3.ROWS, "factorial"):
+            paper = "–" if data == "omniglot-lake" or row == "factorial" else f"{table_3.PAPER[data][row]:.2f}"
+            assert found[f"table-3/{data}/{row}"][-1] == paper
+    assert sum(cells[-1] != "–" for cells in found.values()) == 25
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ("model.convolutional.cells=2", "model"),
+        ("training.balance_kl=false", "training"),
+        ("data.name=digits", "data"),
+    ],
+)
+def test_other_settings_are_refused(settings: str, part: str, tmp_path: Path) -> None:
+    stored(tmp_path, "table-3/mnist-static/rbm-normal", 81.0, settings=(settings,))
+    with pytest.raises(InputError, match=f"is not a result of table-3/.*: its {part} settings are others"):
+        table(tmp_path, "3")
+
+
+def test_other_steps_are_no_other_settings(tmp_path: Path) -> None:
+    stored(tmp_path, "table-3/mnist-static/rbm-normal", 81.0, settings=("training.steps=23000",))
+    assert len(rows(table(tmp_path, "3"))) == 1
+
+
+@pytest.mark.parametrize("number", ["2", "3"])
+def test_a_folder_without_results_is_named(number: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"holds no results of Table {number}; .dvaepp evaluate"):
+        table(tmp_path, number)
+
+
+def test_results_of_other_settings_are_refused_before_the_work() -> None:
+    recipe = find("table-3/mnist-static/rbm-normal", "tiny")
+    check_comparable(override(recipe, ["training.steps=7", "training.compile=true"]), "runs/a")
+    check_comparable(override(find("quick/rbm", "tiny"), ["model.beta=3"]), "runs/b")
+    for setting, part in (("data.name=digits", "data"), ("model.beta=3", "model"), ("training.l2=1", "training")):
+        with pytest.raises(InputError, match=f"runs/a is not a result of {recipe.name}: its {part} settings"):
+            check_comparable(override(recipe, [setting]), "runs/a")
