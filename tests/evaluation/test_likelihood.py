@@ -172,7 +172,6 @@ USES = [score_it, generate_from_it, measure_it, measure_it_in_vain, generate_in_
 uses = pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
 
 
-@pytest.mark.xfail(strict=True, reason="every module is put into the mode of the whole model")
 @uses
 def test_every_module_comes_back_in_its_own_mode(use: Callable[[Model], None]) -> None:
     vae = model().eval()
@@ -190,7 +189,6 @@ def test_every_module_comes_back_in_its_own_mode(use: Callable[[Model], None]) -
     check()
 
 
-@pytest.mark.xfail(strict=True, reason="every module is put into the mode of the whole model")
 @uses
 def test_a_frozen_decoder_stays_in_evaluation_mode(use: Callable[[Model], None]) -> None:
     """Else its batch norm would go on learning from what it sees."""

@@ -290,7 +290,6 @@ def short(**changes: Any) -> TrainingSettings:
     return TrainingSettings(**{"steps": 2, "batch": 20, "kl_warmup": 0, "log_every": 1, "validate_every": 1, **changes})
 
 
-@pytest.mark.xfail(strict=True, reason="fit puts every module into training mode")
 def test_a_module_that_is_frozen_in_evaluation_mode_stays_so_while_the_model_trains(tmp_path: Path) -> None:
     vae = model().float()
     vae.encoder.eval()

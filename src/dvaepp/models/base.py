@@ -52,6 +52,18 @@ class Trace:
         return self.posterior.zeta
 
 
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode; however the block ends, each is put back into the mode that it was in itself."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 class Model(nn.Module, ABC):
     """A variational autoencoder, as objectives, training and evaluation see it."""
 
@@ -82,23 +94,18 @@ class Model(nn.Module, ABC):
     @torch.no_grad()
     def generate(self, num_samples: int) -> Float[Tensor, "samples pixels"]:
         """x drawn from p(x | z) p(z), in the binary limit and in evaluation mode."""
-        training = self.training
-        try:
-            sample: Tensor = self.eval().decode(self.prior.sample(num_samples)).sample()
-        finally:
-            self.train(training)
+        with evaluation_mode(self):
+            sample: Tensor = self.decode(self.prior.sample(num_samples)).sample()
         return sample
 
 
 @contextmanager
 def measuring(model: Model, seed: int) -> Iterator[None]:
-    """Without gradients, in evaluation mode, from a random seed of its own; the caller's random state is kept."""
-    training = model.training
+    """Without gradients, in evaluation mode, from a random seed of its own.
+
+    The caller's random state is kept, and so is the mode of each module.
+    """
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+    with torch.random.fork_rng(devices=list(devices)), torch.no_grad(), evaluation_mode(model):
         torch.manual_seed(seed)
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(training)
+        yield

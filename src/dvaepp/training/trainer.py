@@ -87,12 +87,17 @@ class Trainer:
         return self.folder / "metrics.jsonl"
 
     def fit(self, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
-        """Train up to the last step from wherever the run stands; `report` is given every line of metrics."""
+        """Train up to the last step from wherever the run stands; `report` is given every line of metrics.
+
+        A model in evaluation mode is put into training mode. In one that trains already, modules that are in evaluation
+        mode, such as those of a frozen encoder, stay so.
+        """
         settings = self.settings
         if self.step == 0:
             self.save()
         losses: list[Tensor] = []
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         with _validation_off():
             while self.step < settings.steps:
                 loss, x = self.train_step()
