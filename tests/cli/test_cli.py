@@ -491,6 +491,16 @@ def test_a_checkpoint_whose_header_says_too_little_is_refused(fails: Callable[..
     assert "its header lacks data, shape, step" in fails("sample", copied, "-o", copied / "s.png")
 
 
+@pytest.mark.parametrize("step", ["4", -1, 2.5, None, True])
+def test_a_checkpoint_without_a_number_of_steps_is_refused(
+    fails: Callable[..., str], copied: Path, step: object
+) -> None:
+    for name, command in (("best", ["sample", copied, "-o", copied / "s.png"]), ("checkpoint", ["resume", copied])):
+        tensors, about = load_tensors(copied / f"{name}.safetensors")
+        save_tensors(copied / f"{name}.safetensors", tensors, {**about, "step": step})
+        assert f"its step is {step!r}, expected a whole number" in fails(*command)
+
+
 def test_a_checkpoint_of_another_seed_is_refused(fails: Callable[..., str], copied: Path) -> None:
     record = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps({**record, "seed": 1}))

@@ -46,3 +46,15 @@ def test_the_order_is_not_that_of_the_runs_own_seed() -> None:
     """Which would be that of any other subset drawn with it."""
     plain = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     assert order(0, 0) != plain.tolist()
+
+
+@pytest.mark.parametrize("ends", [(5.0, 8.0), (9.0, 2.0), (4.0, 4.0), (1e-3, 1e4)])
+@pytest.mark.parametrize("steps", [1, 2, 7, 10**6])
+def test_beta_goes_in_even_steps_from_its_first_value_to_short_of_its_last(
+    steps: int, ends: tuple[float, float]
+) -> None:
+    settings = TrainingSettings(steps=steps, beta=ends)
+    betas = [settings.beta_at(settings.fraction_before(step)) for step in (0, 1, 2, steps, steps + 1)]
+    rise = (ends[1] - ends[0]) / steps
+    assert betas == pytest.approx([ends[0], ends[0], ends[0] + rise, ends[1] - rise, ends[1]])
+    assert TrainingSettings(steps=steps).beta_at(0.5) is None

@@ -292,10 +292,7 @@ def rigged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dvaepp.training.trainer, "score", score)
 
 
-as_in = pytest.mark.xfail(strict=True, reason="a loaded model has the smoothing of the end, or of the beginning")
-annealed = pytest.mark.parametrize(
-    "kind", [kind if kind == "none" else pytest.param(kind, marks=as_in) for kind in ANNEALED]
-)
+annealed = pytest.mark.parametrize("kind", ANNEALED)
 
 
 @annealed

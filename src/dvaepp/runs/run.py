@@ -129,7 +129,10 @@ class Run:
         return trainer
 
     def model(self, last: bool = False, device: str | None = None) -> TrainedModel:
-        """The model with the best validation likelihood, or the last one, on any device; needs no data."""
+        """The model with the best validation likelihood, or the last one, on any device; needs no data.
+
+        Its smoothing is the one that the step which made its weights was taken with (`checkpoints.load_model`).
+        """
         where = _device(device) if device else self.device
         path = self.folder / ("checkpoint.safetensors" if last else "best.safetensors")
         if not last and not path.exists():
@@ -139,9 +142,7 @@ class Run:
         shape = tuple(about["shape"])
         ones = torch.ones(math.prod(shape))
         model, _ = self.recipe.build(DataForm(shape, ones, ones, about.get("categories", 2)))
-        load_model(model, path, tensors, about)
-        if self.recipe.training.beta is not None:
-            model.smoothing = model.smoothing.sharpened(self.recipe.training.beta[1])
+        load_model(model, path, tensors, about, self.recipe.training)
         return TrainedModel(model.to(where).eval(), about["step"], shape, where, about["data"])
 
     def data_for(self, trained: TrainedModel) -> Dataset:

@@ -12,19 +12,36 @@ from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model
 from dvaepp.priors.boltzmann import BoltzmannPrior
+from dvaepp.training.settings import TrainingSettings
 
 
 def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
     """InputError unless a checkpoint is of this recipe, seed and data."""
     if missing := {"data", "shape", "step", *expected} - set(about):
         raise InputError(f"{path} is not a run's checkpoint: its header lacks {', '.join(sorted(missing))}")
+    step = about["step"]
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise InputError(f"{path} is not a run's checkpoint: its step is {step!r}, expected a whole number from 0 on")
     for key, what in (("recipe", "another recipe"), ("seed", "another seed"), ("data", "other data")):
         if key in expected and about.get(key) != expected[key]:
             raise InputError(f"{path} was trained with {what} than the run has now")
 
 
-def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Put a checkpoint's weights, chains and log Z into a model of the same recipe; InputError if they do not fit."""
+def anneal(model: Model, training: TrainingSettings, fraction: float) -> None:
+    """Give the model the smoothing of this fraction of training, if that is annealed."""
+    beta = training.beta_at(fraction)
+    if beta is not None:
+        model.smoothing = model.smoothing.sharpened(beta)
+
+
+def load_model(
+    model: Model, path: Path, tensors: dict[str, Tensor], about: dict[str, Any], training: TrainingSettings
+) -> None:
+    """Put a checkpoint's weights, chains, log Z and smoothing into a model of the same recipe.
+
+    The smoothing is that of the step that made the weights, the last one before the checkpoint: beta at (step - 1) /
+    steps; at step 0 that of the first. InputError if weights or chains do not fit.
+    """
     weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
@@ -36,3 +53,4 @@ def load_model(model: Model, path: Path, tensors: dict[str, Tensor], about: dict
     model.load_state_dict(weights)
     if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:
         model.prior.restore_log_partition(LogPartition(**about["log_partition"]))
+    anneal(model, training, training.fraction_before(about["step"]))

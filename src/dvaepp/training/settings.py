@@ -68,3 +68,17 @@ class TrainingSettings(BaseModel):
     def kl_weight_at(self, fraction: float) -> float:
         """The KL weight at this fraction of training."""
         return min(1.0, fraction / self.kl_warmup) if self.kl_warmup else 1.0
+
+    def beta_at(self, fraction: float) -> float | None:
+        """The smoothing's beta at this fraction of training; None where it is not annealed."""
+        if self.beta is None:
+            return None
+        start, end = self.beta
+        return start + (end - start) * fraction
+
+    def fraction_before(self, step: int) -> float:
+        """(step - 1) / steps, the fraction of training done before step number `step`, counted from 1; 0 at step 0.
+
+        Rates, weights and temperatures of a step are those at this fraction.
+        """
+        return max(step - 1, 0) / self.steps

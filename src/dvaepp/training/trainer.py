@@ -25,7 +25,7 @@ from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
-from dvaepp.training.checkpoints import check_origin, load_model
+from dvaepp.training.checkpoints import anneal, check_origin, load_model
 from dvaepp.training.optimisers import optimizers
 from dvaepp.training.settings import TrainingSettings
 
@@ -38,7 +38,8 @@ class Trainer:
 
     The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimisers, chains, random state, step: all
     that the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken
-    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape.
+    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape. With
+    `settings.beta` the model's smoothing is at each moment that of the latest step, before any that of the first.
 
     Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
     the first alone writes. InputError where the batch does not divide among them.
@@ -62,6 +63,7 @@ class Trainer:
         if data.kind == "categories":
             self.about["categories"] = data.categories
         self.device = next(model.parameters()).device
+        anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
         if settings.compile:
             compile_cells(model)
@@ -114,7 +116,7 @@ class Trainer:
     def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
         """One step of the optimiser; the loss and the batch it was taken on, of several processes this one's share."""
         settings, model = self.settings, self.model
-        fraction = self.step / settings.steps
+        fraction = settings.fraction_before(self.step + 1)
         self._set_rates(fraction)
         model.prior.refresh()
         x = self.data.batch(distributed.own(self._order.indices(self.step))).to(self.device)
@@ -137,9 +139,7 @@ class Trainer:
         if settings.muon is not None:
             for group in self.optimizers["muon"].param_groups:
                 group["lr"] = settings.muon * rate
-        if settings.beta is not None:
-            start, end = settings.beta
-            self.model.smoothing = self.model.smoothing.sharpened(start + (end - start) * fraction)
+        anneal(self.model, settings, fraction)
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
         """The loss on the latest batch and its parts, with log Z as it is now, the KL as it is: not balanced."""
@@ -150,7 +150,7 @@ class Trainer:
             local = distributed.mean(trace.local_kl_terms().mean(0))
             kl = float(distributed.mean(self.model.prior.kl(trace.posterior).mean()) + local.sum())
             health = self.model.prior.chain_health()
-        fraction = (self.step - 1) / self.settings.steps
+        fraction = self.settings.fraction_before(self.step)
         kl_weight = self.settings.kl_weight_at(fraction)
         return {
             "step": self.step,
@@ -244,7 +244,7 @@ class Trainer:
             raise InputError(f"{self.checkpoint} holds a model but not the state of a training")
         check_origin(self.checkpoint, about, self.about)
         tensors = distributed.own_tensors(tensors, self.checkpoint)
-        load_model(self.model, self.checkpoint, tensors, about)
+        load_model(self.model, self.checkpoint, tensors, about, self.settings)
         for kind, optimizer in self.optimizers.items():
             optimizer.load_state_dict({**optimizer.state_dict(), "state": _unflatten(tensors, f"{kind}.")})
             for parameter, state in optimizer.state.items():
