@@ -5,34 +5,45 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
 from dvaepp.networks.residual import ResidualCell
 
 
-def compile_cells(model: nn.Module) -> None:
-    """Let every residual cell of the model run compiled while it trains; in evaluation, of any batch, as it is.
+class CompiledCell(ResidualCell):
+    """A residual cell that runs compiled while it trains.
 
-    The first step compiles, for a minute or two. The state dict keeps its names. Sums are taken in another order than
-    without, so that training is not the same bit for bit. On a CPU it takes a C++ compiler: InputError without one.
+    No cell holds compiled code: a copy of one, by deepcopy, pickle or AveragedModel, runs its own parameters.
+    """
+
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs _ _"]:
+        """The sum of shortcut and residual; in evaluation, where batches are of any size, without compiling."""
+        return _compiled()(self, x) if self.training else super().forward(x)
+
+
+@cache
+def _compiled() -> Callable[[ResidualCell, Tensor], Tensor]:
+    """ResidualCell.forward compiled, for all cells; torch.compile takes seconds even before the first call."""
+    return torch.compile(ResidualCell.forward)
+
+
+def compile_cells(model: nn.Module) -> None:
+    """Let every ResidualCell of the model run compiled while it trains; in evaluation, of any batch, as it is.
+
+    Cells become CompiledCells in place; those of classes derived from ResidualCell are left alone. The first step
+    compiles, for a minute or two. The state dict keeps its names. Copies of the model run compiled too, each with its
+    own parameters. Sums are taken in another order than without, so that training is not the same bit for bit. On a CPU
+    it takes a C++ compiler: InputError without one.
     """
     compilers = (*os.environ.get("CXX", "").split()[-1:], "g++", "clang++")
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     if on_cpu and not any(map(shutil.which, compilers)):
         raise InputError("training.compile needs a C++ compiler, such as g++, and there is none: leave it false")
     for cell in model.modules():
-        if isinstance(cell, ResidualCell):
-            eager = cell.forward
-            object.__setattr__(cell, "forward", _in_training(cell, torch.compile(eager), eager))
-
-
-def _in_training(
-    cell: nn.Module, compiled: Callable[[Tensor], Tensor], eager: Callable[[Tensor], Tensor]
-) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        return compiled(x) if cell.training else eager(x)
-
-    return forward
+        if type(cell) is ResidualCell:
+            cell.__class__ = CompiledCell
