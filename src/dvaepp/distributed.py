@@ -16,7 +16,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.randomness import stream_seed
 
 _T = TypeVar("_T")
 _PATIENCE = timedelta(hours=6)  # the others wait while the first process estimates log Z
@@ -97,9 +97,9 @@ def own(examples: Tensor) -> Tensor:
 def own_seed(seed: int) -> int:
     """A seed for each process; `seed` itself where there is one.
 
-    Mixed, not added up: torch's CPU generator knows a seed's last 32 bits only, and seed + 1 is another run's.
+    Mixed, not added up: seed + 1 is another run's (`randomness.stream_seed`).
     """
-    return int(np.random.SeedSequence([seed, rank()]).generate_state(1, np.uint64)[0] >> 1) if world() > 1 else seed
+    return stream_seed("process", seed, rank()) if world() > 1 else seed
 
 
 def on_first(action: Callable[[], _T]) -> _T:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
+from dvaepp.randomness import stream_seed
 from dvaepp.recipes.catalogue import find
 from dvaepp.report import page
 from dvaepp.report.pictures import grid, reconstructions, samples, save_grid, signed
@@ -213,7 +214,7 @@ def test_elements_escape_text() -> None:
 def test_a_row_of_samples_shares_one_prior_sample(name: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name).model().model
     drawn = samples(model, 3, 4000, seed=5)
-    with measuring(model, 5):
+    with measuring(model, stream_seed("samples", 5)):
         mean = model.decode(model.prior.sample(3)).mean
     assert drawn.shape == (3, 4000, 784)
     torch.testing.assert_close(drawn[:, 0], mean)

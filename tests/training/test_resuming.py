@@ -356,7 +356,6 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return met
 
 
-@pytest.mark.xfail(strict=True, reason="weights, batches, log Z and pictures of seed 0 begin with one noise")
 def test_what_is_done_with_a_run_from_one_seed_has_noise_of_its_own_each(tmp_path: Path, seeds: list[int]) -> None:
     run = start(tmp_path, "training.steps=3", "training.log_every=1", "training.validate_every=3", "model.chains=5")
     seeds.clear()

@@ -335,7 +335,6 @@ def noise_of(seed: int, step: int, folder: Path) -> dict[str, float]:
     return dict(zip(names, met[:4], strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="seeds are sums: seed + step, the same for log Z and the loss")
 def test_no_two_estimates_of_any_runs_share_noise(tmp_path: Path) -> None:
     steps, seeds = (0, 1, 2, 99, 100), (0, 1, 2, 100, 2**31 - 1)
     found = {(seed, step): noise_of(seed, step, tmp_path) for seed in seeds for step in steps}
@@ -346,13 +345,11 @@ def test_no_two_estimates_of_any_runs_share_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["log Z of the loss", "loss", "log Z of the validation", "scores"])
-@pytest.mark.xfail(strict=True, reason="seeds are sums: seed + step")
 def test_the_hundredth_step_of_seed_0_is_not_the_start_of_seed_100(tmp_path: Path, kind: str) -> None:
     assert noise_of(0, 100, tmp_path)[kind] != noise_of(100, 0, tmp_path)[kind]
     assert noise_of(0, 100, tmp_path)[kind] == noise_of(0, 100, tmp_path)[kind]
 
 
-@pytest.mark.xfail(strict=True, reason="both are shuffles from the run's own seed")
 def test_validation_examples_are_not_drawn_as_the_batches_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.tensor(list(itertools.product((0, 1), repeat=6)), dtype=torch.uint8)
     known = Dataset("bits", (6,), rows, rows, rows, False, "every image once")

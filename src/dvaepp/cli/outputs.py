@@ -13,6 +13,7 @@ from dvaepp.cli.console import console
 from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
 from dvaepp.priors.normal import NormalPrior
+from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
 from dvaepp.report.pictures import grid, local_samples, samples, save_grid, white
@@ -47,7 +48,7 @@ def encode(arguments: Namespace) -> None:
     if normal and arguments.hard:
         raise InputError(f"the global variables of {arguments.run} are normal: they have no bits, leave out --hard")
     check_arrays_name(Path(arguments.output))
-    with measuring(trained.model, arguments.seed):
+    with measuring(trained.model, stream_seed("codes", arguments.seed)):
         if arguments.data in ("train", "valid", "test"):
             known = run.data_for(trained)
             split = getattr(known, arguments.data)
@@ -73,7 +74,7 @@ def decode(arguments: Namespace) -> None:
     run = Run(Path(arguments.run))
     trained = run.model(arguments.last, arguments.device)
     codes = read_codes(existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
-    with measuring(trained.model, 0):
+    with measuring(trained.model, stream_seed("decoded codes")):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
     means = torch.cat(pieces)
     path = Path(arguments.output)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +19,7 @@ from dvaepp.models.base import Model, measuring
 from dvaepp.objectives.importance import log_weight
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
+from dvaepp.randomness import stream_seed
 from dvaepp.smoothings.binary import hard
 
 
@@ -81,7 +81,7 @@ def score(
 
 def _stream(seed: int, start: int) -> int:
     """A seed for the draws of the examples from `start` on: their own, whatever was scored before."""
-    return int(np.random.SeedSequence([seed, distributed.rank(), start]).generate_state(1, np.uint64)[0] >> 1)
+    return stream_seed("scores", seed, distributed.rank(), start)
 
 
 def _score_piece(

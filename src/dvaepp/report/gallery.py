@@ -16,6 +16,7 @@ from dvaepp.models.base import measuring
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
 from dvaepp.priors.normal import NormalPrior
+from dvaepp.randomness import stream_seed
 from dvaepp.report import page, pictures, plots
 from dvaepp.report.subject import Subject
 from dvaepp.smoothings.binary import hard
@@ -135,7 +136,7 @@ def units(subject: Subject) -> str:
     if len(x) < 2:
         raise InputError("a single validation example has no variance")
     pieces = torch.split(x, _PIECE) if subject.local else (x,)
-    with measuring(model, 0):
+    with measuring(model, stream_seed("active units")):
         draws = [[model(piece, hard).posterior for piece in pieces] for _ in range(2)]
     mu = torch.stack([torch.cat([posterior.mu for posterior in draw]) for draw in draws], 1)
     variances = torch.split(unit_variances(mu).cpu(), list(draws[0][0].sizes))

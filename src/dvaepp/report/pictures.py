@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, measuring
+from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.smoothings.binary import hard
 from dvaepp.storage import replacing
@@ -43,7 +44,7 @@ def white(recipe: Recipe) -> float:
 def samples(model: Model, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:
     """In every row one z ~ p(z): first the mean of p(x | z), then draws x ~ p(x | z)."""
     _check_size(rows, columns)
-    with measuring(model, seed):
+    with measuring(model, stream_seed("samples", seed)):
         likelihood = model.decode(model.prior.sample(rows))
         draws = likelihood.sample(torch.Size([columns - 1]))
         return torch.cat([likelihood.mean[None], draws]).transpose(0, 1).cpu()
@@ -57,7 +58,7 @@ def local_samples(
     A conditional decoder's mean is that of the finest scale's new pixels, given one draw of the coarser pixels.
     """
     _check_size(rows, columns)
-    with measuring(model, seed):
+    with measuring(model, stream_seed("samples", seed)):
         zeta = model.prior.sample(rows).repeat_interleave(columns, 0)
         decoded = (model.decode(piece) for piece in torch.split(zeta, _PIECE))
         means, draws = zip(*((each.mean.cpu(), each.sample().cpu()) for each in decoded), strict=True)
@@ -72,7 +73,7 @@ def _check_size(rows: int, columns: int) -> None:
 
 def reconstructions(model: Model, x: Float[Tensor, "n pixels"], seed: int = 0) -> Float[Tensor, "n pixels"]:
     """The mean of p(x | z) for one z ~ q(z | x) each, in the binary limit."""
-    with measuring(model, seed):
+    with measuring(model, stream_seed("reconstructions", seed)):
         mean: Tensor = model(x, hard).likelihood.mean
         return mean.cpu()
 

@@ -23,6 +23,7 @@ from dvaepp.evaluation.kept import KeptScores
 from dvaepp.evaluation.likelihood import estimate_log_partition, score
 from dvaepp.evaluation.scores import Scores
 from dvaepp.models.base import Model
+from dvaepp.randomness import stream_seed
 from dvaepp.recipes.build import DataForm
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import EvaluationSettings
@@ -117,7 +118,7 @@ class Run:
         """The trainer, at the run's latest checkpoint, or at its start where there is none yet."""
         device, data = self.device, self.data
         torch.set_num_threads(self.record.threads)
-        torch.manual_seed(self.seed)
+        torch.manual_seed(stream_seed("weights", self.seed))
         model, objective = self.recipe.build(form_of(data))
         trainer = Trainer(
             model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin()
@@ -206,9 +207,9 @@ def evaluate(
     trained = run.model(last, device)
     examples = getattr(run.data_for(trained), split)
     if settings.examples is not None and settings.examples < len(examples):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(stream_seed("evaluation examples", seed))
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
-    torch.manual_seed(seed + 2**31)  # another stream than the scores'
+    torch.manual_seed(stream_seed("log Z of the evaluation", seed))
     log_z = estimate_log_partition(
         trained.model.prior,
         temperatures=settings.temperatures,

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from dvaepp.randomness import stream_seed
+
 
 class BatchOrder:
     """Which examples make the batch of a step: an endless run of seeded shuffles, a function of the step alone."""
@@ -24,5 +26,5 @@ class BatchOrder:
         return order[start : start + self.batch]
 
     def _shuffle(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(stream_seed("batches", self.seed, epoch))
         return torch.randperm(self.examples, generator=generator)

@@ -23,6 +23,7 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import estimate_log_partition, score
 from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
+from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
 from dvaepp.training.checkpoints import anneal, check_origin, load_model
@@ -69,7 +70,7 @@ class Trainer:
             compile_cells(model)
         self._averaged_loss = distributed.averaging(model, self._loss)
         if distributed.world() > 1:
-            torch.manual_seed(distributed.own_seed(seed))
+            torch.manual_seed(distributed.own_seed(stream_seed("training", seed)))
             model.prior.restart()
         self.optimizers = optimizers(model, settings.muon is not None, settings.l2)
         self.step = 0
@@ -143,8 +144,8 @@ class Trainer:
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
         """The loss on the latest batch and its parts, with log Z as it is now, the KL as it is: not balanced."""
-        self._estimate_log_partition(temperatures=100, chains=100, repeats=1)
-        with measuring(self.model, distributed.own_seed(self.seed + self.step)):
+        self._estimate_log_partition("log Z of the loss", temperatures=100, chains=100, repeats=1)
+        with measuring(self.model, distributed.own_seed(stream_seed("loss", self.seed, self.step))):
             trace = self.model(x)
             distortion = -float(distributed.mean(trace.likelihood.log_prob(x).mean()))
             local = distributed.mean(trace.local_kl_terms().mean(0))
@@ -173,13 +174,15 @@ class Trainer:
         settings, valid = self.settings, self.data.valid
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self._stop(self.step)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(stream_seed("validation examples", self.seed))
         subset = torch.randperm(len(valid), generator=generator)[: settings.validation_examples]
         log_z = self._estimate_log_partition(
-            temperatures=settings.validation_temperatures, chains=settings.validation_chains
+            "log Z of the validation",
+            temperatures=settings.validation_temperatures,
+            chains=settings.validation_chains,
         )
         x = valid[subset].float().to(self.device)
-        seed = self.seed + self.step + 2**31  # another stream than log Z's
+        seed = stream_seed("validation", self.seed, self.step)
         numbers = score(self.model, x, settings.validation_samples, seed=seed).numbers()
         metrics = {"step": self.step, **{f"valid_{name}": value for name, value in numbers.items()}}
         nll = "valid_nll_at_high_log_z"  # where log Z is poor it is too low, and the NLL looks too good
@@ -189,9 +192,11 @@ class Trainer:
             distributed.on_first(lambda: save_tensors(self.folder / "best.safetensors", self._model_tensors(), about))
         return metrics
 
-    def _estimate_log_partition(self, *, temperatures: int, chains: int, repeats: int = 3) -> LogPartition:
+    def _estimate_log_partition(
+        self, purpose: Purpose, *, temperatures: int, chains: int, repeats: int = 3
+    ) -> LogPartition:
         """log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
-        with measuring(self.model, self.seed + self.step):
+        with measuring(self.model, stream_seed(purpose, self.seed, self.step)):
             return estimate_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
