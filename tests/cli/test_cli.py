@@ -243,7 +243,6 @@ def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
     assert main(["encode", str(trained), "test", "-o", hard]) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="there is no background")
 def test_codes_of_pictures_rest_on_the_background_of_the_training(tmp_path: Path) -> None:
     for k in range(30):
         shape = np.random.RandomState(k).randint(0, 2, (4, 5), dtype=np.uint8) * 255

@@ -277,7 +277,6 @@ def test_options_are_checked() -> None:
         data.load("digits", kind="real")
 
 
-@pytest.mark.xfail(strict=True, reason="only load checks them")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -42,28 +42,19 @@ def is_split(loaded: data.Dataset) -> bool:
 
 @pytest.mark.parametrize("below", [".", "cats"])
 @pytest.mark.parametrize("names", [("train", "valid", "test"), *OTHERS])
-def test_folders_of_splits_have_any_of_their_usual_names(
-    tmp_path: Path, names: tuple[str, ...], below: str, request: pytest.FixtureRequest
-) -> None:
-    if names in OTHERS:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="other names are merged, dropped or refused"))
+def test_folders_of_splits_have_any_of_their_usual_names(tmp_path: Path, names: tuple[str, ...], below: str) -> None:
     folders(tmp_path, names, below)
     assert is_split(data.load(str(tmp_path), binarise="none"))
 
 
 @pytest.mark.parametrize("prefix", ["", "x_", "X_"])
 @pytest.mark.parametrize("names", [("train", "valid", "test"), *OTHERS])
-def test_arrays_of_splits_have_any_of_their_usual_names(
-    tmp_path: Path, names: tuple[str, ...], prefix: str, request: pytest.FixtureRequest
-) -> None:
-    if names in OTHERS or prefix:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="other names are dropped or refused"))
+def test_arrays_of_splits_have_any_of_their_usual_names(tmp_path: Path, names: tuple[str, ...], prefix: str) -> None:
     arrays = {prefix + name: GREY[part] for name, part in zip(names, PARTS.values(), strict=True)}
     np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
     assert is_split(data.load(str(tmp_path / "x.npz"), binarise="none"))
 
 
-@pytest.mark.xfail(strict=True, reason="x_train is no name")
 def test_the_mnist_of_keras_is_read(tmp_path: Path) -> None:
     labels = {"y_train": np.arange(12), "y_test": np.arange(8)}
     np.savez(tmp_path / "mnist.npz", x_train=GREY[:12], x_test=GREY[12:], **labels)
@@ -72,7 +63,6 @@ def test_the_mnist_of_keras_is_read(tmp_path: Path) -> None:
     assert "valid the last 1 examples of train" in loaded.protocol
 
 
-@pytest.mark.xfail(strict=True, reason="names in another case are not seen")
 @pytest.mark.parametrize(
     "pair", [("val", "valid"), ("train", "Train"), ("TEST", "test"), ("dev", "validation"), ("train", "training")]
 )
@@ -88,7 +78,6 @@ def test_two_names_for_one_split_are_refused(tmp_path: Path, pair: tuple[str, st
             data.read_examples(tmp_path / where)
 
 
-@pytest.mark.xfail(strict=True, reason="a case of its own makes no split")
 def test_train_and_valid_alone_are_refused_by_their_own_names(tmp_path: Path) -> None:
     for name in ("Train", "val"):
         images(tmp_path / "pictures" / name, slice(12))
@@ -102,7 +91,6 @@ def test_train_and_valid_alone_are_refused_by_their_own_names(tmp_path: Path) ->
 # What stands beside the splits
 
 
-@pytest.mark.xfail(strict=True, reason="what stands beside train is merged or dropped")
 @pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("Train", "val", "test")])
 @pytest.mark.parametrize("other", ["holdout", "extra/cats", "test2", "train_old", "unlabelled", "tset"])
 def test_a_folder_of_images_beside_train_is_refused(tmp_path: Path, splits: tuple[str, ...], other: str) -> None:
@@ -115,7 +103,6 @@ def test_a_folder_of_images_beside_train_is_refused(tmp_path: Path, splits: tupl
         data.read_examples(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="what stands beside train is merged or dropped")
 @pytest.mark.parametrize("splits", [("train",), ("train", "test")])
 def test_an_image_beside_train_is_refused(tmp_path: Path, splits: tuple[str, ...]) -> None:
     for name in splits:
@@ -136,7 +123,6 @@ def test_folders_without_images_may_stand_beside_train(tmp_path: Path, splits: t
     assert len(data.read_examples(tmp_path)[0]) == 12 * len(splits)
 
 
-@pytest.mark.xfail(strict=True, reason="hidden folders are read")
 @pytest.mark.parametrize("hidden", [".git", "__MACOSX", ".val"])
 def test_hidden_folders_may_stand_beside_train(tmp_path: Path, hidden: str) -> None:
     for name in ("train", hidden):
@@ -153,7 +139,6 @@ def test_folders_of_classes_are_one_pool(tmp_path: Path) -> None:
     assert len(data.load(str(tmp_path / "own")).train) == 24 - 2 * 2
 
 
-@pytest.mark.xfail(strict=True, reason="arrays beside train are dropped")
 @pytest.mark.parametrize("other", ["extra", "holdout", "test2", "x_unlabelled"])
 @pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("train", "valid", "test")])
 @pytest.mark.parametrize("form", ["images", "table", "floats"])
@@ -187,7 +172,6 @@ def test_labels_beside_the_splits_are_not_read(tmp_path: Path, splits: tuple[str
     assert len(data.read_examples(tmp_path / "x.npz")[0]) == 20 * len(splits)
 
 
-@pytest.mark.xfail(strict=True, reason="only the train that has a test is read beside labels")
 def test_train_alone_beside_labels_is_split(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x_train=GREY, y_train=np.arange(20))
     loaded = data.load(str(tmp_path / "x.npz"), binarise="none")

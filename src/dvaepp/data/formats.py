@@ -4,22 +4,27 @@ import csv
 import gzip
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from dvaepp.data import splits
 from dvaepp.errors import InputError
 
 Array = NDArray[Any]
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".ppm")
+Header = Literal["auto", "present", "absent"]
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_MISSING = ("", "-", "--", ".", "?", "*", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none")
+_LOOK = 1000
+"""Lines that show whether the first one of numbers is like them."""
+_LABELS = re.compile("(^y_|(^|_)(label|target)s?(_|$))", re.IGNORECASE)
 
 
 def stored(path: Path) -> bytes:
@@ -80,36 +85,95 @@ def _first_bad_line(raw: bytes, width: int, path: Path) -> str:
     return f"{path}: line {number} is malformed, expected 0 and 1 separated by one space"
 
 
-def table(raw: bytes, path: Path, numbers: bool = False) -> Array:
+def table(raw: bytes, path: Path, header: Header = "auto", numbers: bool = False) -> Array:
     """A comma-separated table of bits (uint8), or `numbers` (float64), (rows, columns).
 
-    A first line with a cell that is no number is a header.
+    By `header` "auto" a first line is one if a cell is neither a number nor a mark of a missing value, and InputError
+    where it is of numbers that may be names of columns: 0, 1, 2, .., 1, 2, 3, .., years, or equal steps off all else.
     """
-    read, dtype, kind = (_number, np.float64, "numbers") if numbers else (_bit, np.uint8, "0 and 1")
-    try:
-        rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
-        lines = [(rows.line_num, row) for row in rows if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected a comma-separated table in UTF-8, but {error}") from error
-    if lines and not all(_is_number(cell) for cell in lines[0][1]):
+    lines = _lines(raw, path)
+    if lines and (header == "present" or (header == "auto" and not all(map(_is_number, lines[0][1])))):
         lines = lines[1:]
     if not lines:
+        kind = "numbers" if numbers else "0 and 1"
         raise InputError(f"{path}: is empty, expected rows of {kind} separated by commas")
     columns = len(lines[0][1])
-    return np.array([_row(row, columns, f"{path}: line {number}", read) for number, row in lines], dtype)
+    first = _counting(lines[0][1]) if header == "auto" and len(lines) > 1 else None
+    if first is not None and _are_names(first, _values(lines[1:_LOOK], columns, path, numbers)):
+        raise InputError(
+            f"{path}: line {lines[0][0]} holds {first[0]} .. {first[-1]}, which may be names of columns: "
+            "expected header=present if they are, header=absent if they are a row (in a recipe data.header)"
+        )
+    return _values(lines, columns, path, numbers)
 
 
-def number_table(raw: bytes, path: Path) -> Array:
+def number_table(raw: bytes, path: Path, header: Header = "auto") -> Array:
     """The finite numbers of a comma-separated table, (rows, columns) float64."""
-    return table(raw, path, numbers=True)
+    return table(raw, path, header, numbers=True)
+
+
+def _lines(raw: bytes, path: Path) -> list[tuple[int, list[str]]]:
+    """The cells of each line that is not blank, with its number."""
+    try:
+        rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
+        return [(rows.line_num, row) for row in rows if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected a comma-separated table in UTF-8, but {error}") from error
 
 
 def _is_number(cell: str) -> bool:
+    """Whether a cell is a number, or stands for one that is missing."""
+    return not math.isnan(_float(cell)) or cell.strip().lower() in ("true", "false", *_MISSING)
+
+
+def _float(cell: str) -> float:
+    """The number in a cell, NaN where there is none; Python's own 1_000 is none."""
     try:
-        float(cell)
+        return math.nan if "_" in cell else float(cell)
     except ValueError:
-        return cell.strip().lower() in ("true", "false", "")
-    return True
+        return math.nan
+
+
+def _counting(row: list[str]) -> NDArray[np.int64] | None:
+    """The whole numbers of a row that rises in equal steps over three columns or more, or by years over two."""
+    cells = [cell.strip() for cell in row]
+    if len(cells) < 2 or not all(cell.isascii() and cell.isdecimal() and len(cell) < 10 for cell in cells):
+        return None
+    numbers = np.array(cells, np.int64)
+    steps = np.diff(numbers)
+    equal = len(numbers) > 2 and (steps == steps[0]).all()
+    return numbers if (steps > 0).all() and (equal or _are_years(numbers)) else None
+
+
+def _are_years(rising: NDArray[np.int64]) -> bool:
+    return bool(rising[0] >= 1900 and rising[-1] <= 2100)
+
+
+def _are_names(first: NDArray[np.int64], body: Array) -> bool:
+    """Whether numbers that count up are evidently names of columns, by the rows below them.
+
+    Over bits they are. They are not where most rows rise in the same steps or hold the same numbers in another order.
+    Else they are where they lie off all numbers below; and 0, 1, 2, .., 1, 2, 3, .. and years one after the other are
+    where they are long, of whole numbers as no row is, or of numbers that their columns do not hold.
+    """
+    if body.dtype == np.uint8:
+        return True
+    columns, steps = len(first), np.diff(body, axis=1)
+    alike = (steps == np.diff(first)).all(1) | (np.sort(body, axis=1) == first).all(1)
+    if alike.mean() > 0.5:
+        return False
+    if body.max() < first[0] or body.min() > first[-1]:
+        return True
+    one_by_one = columns > 2 and first[-1] - first[0] == columns - 1
+    long = columns > 5 and (steps > 0).all(1).mean() < 0.5
+    alone = (body % 1 == 0).all(1).mean() < 0.01
+    new = (body != first).all(0).sum() >= (3 if columns == 3 else 2)
+    return bool(one_by_one and (first[0] <= 1 or _are_years(first)) and (long or alone or new))
+
+
+def _values(lines: list[tuple[int, list[str]]], columns: int, path: Path, numbers: bool) -> Array:
+    read, dtype = (_number, np.float64) if numbers else (_bit, np.uint8)
+    return np.array([_row(row, columns, f"{path}: line {number}", read) for number, row in lines], dtype)
 
 
 def _row(row: list[str], columns: int, where: str, read: Callable[[str, str], int | float]) -> list[int | float]:
@@ -125,23 +189,24 @@ def _bit(cell: str, where: str) -> int:
 
 
 def _number(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
+    value = _float(cell)
     if not math.isfinite(value):
         raise InputError(f"{where} holds {cell!r}, expected finite numbers")
     return value
 
 
 def numpy_arrays(raw: bytes, path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The named arrays of an .npz file, by default its splits or only one, or that of an .npy file; never unpickles."""
+    """The named arrays of an .npz file, by default its splits or only one, or that of an .npy file; never unpickles.
+
+    Splits have any of their usual names, and InputError names an array beside them that could be examples.
+    """
     try:
         stored = np.load(io.BytesIO(raw), allow_pickle=False)
         if isinstance(stored, np.ndarray):
             return {"": stored}
         with stored:
-            return {name: stored[name] for name in names or _splits(stored.files, path)}
+            wanted = {name: name for name in names} or _splits(stored, path)
+            return {split: stored[name] for split, name in wanted.items()}
     except InputError:
         raise
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
@@ -149,15 +214,31 @@ def numpy_arrays(raw: bytes, path: Path, names: tuple[str, ...] = ()) -> dict[st
         raise InputError(f"{path}: expected a complete {path.suffix} file of plain numbers, but {reason}") from error
 
 
-def _splits(found: list[str], path: Path) -> tuple[str, ...]:
-    """The arrays to read: train and what goes with it, so labels beside them never are, or the only one."""
-    names = tuple(name for name in ("train", "valid", "test") if name in found)
-    if "train" in names and names != ("train", "valid"):
-        return names
-    if len(found) == 1:
-        return tuple(found)
-    held = ", ".join(found) or "none"
-    raise InputError(f"{path}: holds the arrays {held}, expected train, valid and test, or train and test, or only one")
+def _splits(archive: Any, path: Path) -> dict[str, str]:
+    """The arrays to read by split: train and what goes with it, so labels beside them never are, or the only one."""
+    names: list[str] = archive.files
+    if len(names) == 1:
+        return {names[0]: names[0]}
+    found = splits.by_split(names, "arrays", path)
+    if not splits.is_complete(found):
+        held = ", ".join(names) or "none"
+        raise InputError(f"{path}: holds the arrays {held}, expected {splits.COMPLETE}, or only one")
+    example = _example_shape(archive, found["train"])
+    others = [name for name in names if name not in found.values() and not _LABELS.search(name)]
+    for name in others:
+        if example and _example_shape(archive, name) == example:
+            raise splits.beside(path, f"examples in {name}", found["train"])
+    return found
+
+
+def _example_shape(archive: Any, name: str) -> tuple[int, ...]:
+    """The shape of one example by the header of an array; () where it holds no numbers or one for each example."""
+    shape: tuple[int, ...] = ()
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), archive.zip.open(f"{name}.npy") as file:
+        if np.lib.format.read_magic(file) == (1, 0):
+            found, _, dtype = np.lib.format.read_array_header_1_0(file)
+            shape = found if dtype.kind in "buif" else ()
+    return shape[1:-1] if len(shape) == 4 and shape[3] == 1 else shape[1:]
 
 
 def mat(raw: bytes, path: Path, names: tuple[str, ...]) -> list[Array]:
@@ -171,51 +252,3 @@ def mat(raw: bytes, path: Path, names: tuple[str, ...]) -> list[Array]:
         return [stored[name] for name in names]
     except Exception as error:  # scipy lets many kinds escape from a broken file
         raise InputError(f"{path}: expected a MATLAB 5 file with the matrices {', '.join(names)}") from error
-
-
-def image_folder(folder: Path, colour: bool = False) -> Array:
-    """Images below a folder in the order of their paths, uint8 (n, height, width) grey, or (n, height, width, 3).
-
-    Of an animation one frame.
-    """
-    paths = _images(folder)
-    if not paths:
-        raise InputError(f"{folder}: no images found, expected a folder of {', '.join(IMAGES[:6])} files")
-    first = _image(paths[0], colour)
-    images = np.empty((len(paths), *first.shape), np.uint8)
-    for slot, path in zip(images, paths, strict=True):
-        image = _image(path, colour)
-        if image.shape != first.shape:
-            (height, width), (rows, columns) = image.shape[:2], first.shape[:2]
-            raise InputError(
-                f"{path}: is {height}x{width}, expected {rows}x{columns} (height x width) as {paths[0].name}"
-            )
-        slot[:] = image
-    return images
-
-
-def has_colour(folder: Path) -> bool:
-    """Whether some image below the folder is stored in colour (or with a palette); a broken one has none."""
-    return any(_mode(path) not in ("1", "L", "LA", "") for path in _images(folder))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.name[0] != ".")
-
-
-def _mode(path: Path) -> str:
-    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as image:
-        return image.mode
-    return ""
-
-
-def _image(path: Path, colour: bool) -> Array:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise InputError(f"{path}: has pixels of mode {image.mode}, expected 8 bits a channel")
-            return np.array(image.convert("RGB" if colour else "L"))
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: expected a complete image file, but {error}") from error

@@ -58,7 +58,7 @@ def omniglot(data_dir: Where) -> Dataset:
 
 def omniglot_lake(data_dir: Where) -> Dataset:
     """OMNIGLOT resized from Lake's originals: likelihoods are not comparable with published ones."""
-    (stored,) = _read("omniglot-lake", data_dir, formats.numpy_arrays)
+    (stored,) = _read("omniglot-lake", data_dir, lambda raw, path: formats.numpy_arrays(raw, path, ("train", "test")))
     # The file is sorted by alphabet: its last 1,345 images are from three that train would hardly see.
     train = permuted(stored["train"], _LAKE_SEED)
     source = (

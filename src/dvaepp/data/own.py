@@ -1,13 +1,13 @@
 """The user's own data: a path to arrays, images or a table becomes a `Dataset`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dvaepp.data import formats
+from dvaepp.data import formats, pictures
 from dvaepp.data.binarise import (
     SEED,
     Grey,
@@ -21,7 +21,10 @@ from dvaepp.data.binarise import (
     threshold_bits,
 )
 from dvaepp.data.dataset import Dataset
+from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain, plain
+from dvaepp.data.pictures import Background
+from dvaepp.data.splits import split_folders
 from dvaepp.errors import InputError
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
@@ -29,10 +32,29 @@ _FEWEST = 10
 _PRINTED = {"levels": "8-bit levels", "real": "real numbers", "counts": "counts", "categories": "categories"}
 
 
-def load_own(path: Path, name: str, binarise: Binarise, threshold: float, kind: Plain) -> Dataset:
+def check_options(binarise: str, threshold: float, kind: str, background: str, header: str) -> None:
+    """InputError unless each option of `load` and `read_examples` is one that they have."""
+    options: dict[str, tuple[str, Any]] = {
+        "binarise": (binarise, Binarise),
+        "kind": (kind, Plain),
+        "background": (background, Background),
+        "header": (header, Header),
+    }
+    for option, (given, known) in options.items():
+        if given not in get_args(known):
+            raise InputError(f"{option} is {given!r}, expected one of {', '.join(get_args(known))}")
+    if kind != "levels" and binarise != "none":
+        raise InputError(f"kind is {kind!r} but binarise is {binarise!r}, expected binarise none: bits have no kind")
+    if not 0 <= threshold < 1:
+        raise InputError(f"threshold is {threshold}, expected a number in [0, 1)")
+
+
+def load_own(
+    path: Path, name: str, binarise: Binarise, threshold: float, kind: Plain, background: Background, header: Header
+) -> Dataset:
     """The data at a path, split, and binarised unless `binarise` is "none"; InputError naming the file."""
     plain_kind = kind if binarise == "none" else None
-    arrays = _read(path, plain_kind)
+    arrays = _read(path, plain_kind, background, header)
     count = sum(map(len, arrays.values()))
     if count < _FEWEST:
         raise InputError(f"{path}: holds {count} examples, expected at least {_FEWEST}")
@@ -47,12 +69,12 @@ def load_own(path: Path, name: str, binarise: Binarise, threshold: float, kind: 
     return static_dataset(name, (train, valid, test), f"{path}: {origin}, {how}.")
 
 
-def _read(path: Path, kind: Plain | None) -> dict[str, Grey]:
+def _read(path: Path, kind: Plain | None, background: Background, header: Header) -> dict[str, Grey]:
     """The arrays at a path, (n, ...), by split; a single one under the empty name.
 
     Numbers in the dtype of their kind; without one, grey levels 0..255 or floats in [0, 1].
     """
-    arrays = _read_folder(path, kind) if path.is_dir() else _read_file(path, kind)
+    arrays = _read_folder(path, kind, background) if path.is_dir() else _read_file(path, kind, header)
     if len(arrays) == 1:
         arrays = {"": next(iter(arrays.values()))}
     arrays = {
@@ -69,24 +91,20 @@ def _read(path: Path, kind: Plain | None) -> dict[str, Grey]:
     return arrays
 
 
-def _read_folder(path: Path, kind: Plain | None) -> dict[str, Grey]:
-    colour = kind is not None and formats.has_colour(path)
-    found = [split for split in ("train", "valid", "test") if (path / split).is_dir()]
-    if found in ([], ["train"]):
-        return {"": formats.image_folder(path, colour)}
-    if not {"train", "test"} <= set(found):
-        raise InputError(
-            f"{path}: holds the folders {', '.join(found)}, expected train, valid and test, or train and test"
-        )
-    return {split: formats.image_folder(path / split, colour) for split in found}
+def _read_folder(path: Path, kind: Plain | None, background: Background) -> dict[str, Grey]:
+    folders = split_folders(path)
+    colour = kind is not None and any(map(pictures.has_colour, folders.values()))
+    return {split: pictures.image_folder(folder, colour, background) for split, folder in folders.items()}
 
 
-def _read_file(path: Path, kind: Plain | None) -> dict[str, Grey]:
+def _read_file(path: Path, kind: Plain | None, header: Header) -> dict[str, Grey]:
     suffix = path.suffix.lower()
     table = formats.number_table if kind else formats.table
-    reader = {".csv": table, ".amat": formats.amat}.get(suffix) or (formats.idx if "idx" in path.name else None)
+    reader = formats.amat if suffix == ".amat" else formats.idx if "idx" in path.name else None
     if suffix in (".npy", ".npz"):
         return formats.numpy_arrays(formats.content(path), path)
+    if suffix == ".csv":
+        return {"": table(formats.content(path), path, header)}
     if reader:
         return {"": reader(formats.content(path), path)}
     kinds = ".npy, .npz, .csv, .amat, an idx file (its name holds 'idx') or a folder of images"
@@ -146,14 +164,20 @@ def _split(arrays: dict[str, Grey], path: Path) -> tuple[tuple[Grey, Grey, Grey]
 
 
 def read_examples(
-    path: Path, binarise: Binarise = "auto", threshold: float = 0.5, kind: Plain = "levels"
+    path: Path,
+    binarise: Binarise = "auto",
+    threshold: float = 0.5,
+    kind: Plain = "levels",
+    background: Background = "white",
+    header: Header = "auto",
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Every example at a path in the order stored, (n, pixels), and the shape of one.
 
     Bits (uint8), or with binarise "none" numbers in the dtype of their kind. Splits follow each other. Grey becomes
-    bits as in valid and test of `load`: drawn once, or by threshold.
+    bits as in valid and test of `load`, whose options these are: drawn once, or by threshold.
     """
-    examples = list(_read(path, kind if binarise == "none" else None).values())
+    check_options(binarise, threshold, kind, background, header)
+    examples = list(_read(path, kind if binarise == "none" else None, background, header).values())
     shape = tuple(examples[0].shape[1:])
     if binarise == "none":
         return torch.cat([as_rows(x) for x in examples]), shape

@@ -1,13 +1,14 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
 from pathlib import Path
-from typing import get_args
 
 from dvaepp.data import download as sources
 from dvaepp.data import named
 from dvaepp.data.dataset import Dataset
+from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
-from dvaepp.data.own import Binarise, load_own
+from dvaepp.data.own import Binarise, check_options, load_own
+from dvaepp.data.pictures import Background
 from dvaepp.errors import InputError, nearest
 
 _DYNAMIC = "train binarised on every draw"
@@ -30,23 +31,20 @@ def load(
     binarise: Binarise = "auto",
     threshold: float = 0.5,
     kind: Plain = "levels",
+    background: Background = "white",
+    header: Header = "auto",
 ) -> Dataset:
     """The data set of a name in NAMES, found or downloaded, or the user's own data at a path.
 
     A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Binary data stay as they are;
     `binarise` makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes
     1[grey > threshold]. "none" leaves numbers as they are, and `kind` says what they are: 8-bit "levels" of images,
-    grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table.
+    grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent images are laid
+    over the `background`. `header` says whether the first line of a .csv is "present" names of columns or they are
+    "absent"; "auto" takes a line for names if some cell is no number, and refuses numbers that may be names.
     InputError for everything that is not as expected.
     """
-    if binarise not in get_args(Binarise):
-        raise InputError(f"binarise is {binarise!r}, expected one of {', '.join(get_args(Binarise))}")
-    if kind not in get_args(Plain):
-        raise InputError(f"kind is {kind!r}, expected one of {', '.join(get_args(Plain))}")
-    if kind != "levels" and binarise != "none":
-        raise InputError(f"kind is {kind!r} but binarise is {binarise!r}, expected binarise none: bits have no kind")
-    if not 0 <= threshold < 1:
-        raise InputError(f"threshold is {threshold}, expected a number in [0, 1)")
+    check_options(binarise, threshold, kind, background, header)
     if name in NAMES:
         if binarise != "auto":
             raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
@@ -55,7 +53,7 @@ def load(
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
     own = path.resolve().name
-    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold, kind)
+    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold, kind, background, header)
 
 
 def describe(name: str) -> str:

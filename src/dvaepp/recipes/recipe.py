@@ -76,10 +76,11 @@ class Recipe(Settings):
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
         binarise, kind = self._reading
-        if self.data.name in NAMES:
-            data = load(self.data.name, data_dir, self.data.binarise, self.data.threshold)
+        of = self.data
+        if of.name in NAMES:
+            data = load(of.name, data_dir, of.binarise, of.threshold)
         else:
-            data = load(self.data.name, data_dir, binarise, self.data.threshold, kind)
+            data = load(of.name, data_dir, binarise, of.threshold, kind, of.background, of.header)
         if data.kind != (expected := construction.KINDS[self.model.likelihood]):
             raise InputError(
                 f"model.likelihood={self.model.likelihood} is for {expected}, but {data.name} holds {data.kind}"
@@ -89,7 +90,7 @@ class Recipe(Settings):
     def read_examples(self, path: Path) -> tuple[Tensor, tuple[int, ...]]:
         """Every example at a path as the model takes them (n, pixels), and the shape of one."""
         binarise, kind = self._reading
-        return read_examples(path, binarise, self.data.threshold, kind)
+        return read_examples(path, binarise, self.data.threshold, kind, self.data.background, self.data.header)
 
     @property
     def _reading(self) -> tuple[Binarise, Plain]:

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dvaepp.data.formats import Header
+from dvaepp.data.pictures import Background
+
 Size = Literal["tiny", "small", "paper"]
 
 SIZES: dict[Size, str] = {
@@ -36,11 +39,15 @@ class Settings(BaseModel):
 
 
 class DataSettings(Settings):
-    """A data set by name or path, and how grey levels become bits."""
+    """A data set by name or path, how grey levels become bits, and how the user's own pictures and tables are read."""
 
     name: str = "digits"
     binarise: Literal["auto", "threshold", "dynamic"] = "auto"
     threshold: float = Field(0.5, ge=0, le=1)
+    background: Background = "white"
+    """What stands behind transparent pictures."""
+    header: Header = "auto"
+    """Whether the first line of a .csv names its columns; `auto` refuses numbers that may be names."""
 
 
 class ConvolutionalSettings(Settings):

@@ -1,0 +1,128 @@
+"""Folders of pictures as arrays, as a viewer shows them: upright, and over a background where they are transparent."""
+
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dvaepp.errors import InputError
+
+Array = NDArray[Any]
+Background = Literal["white", "black"]
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".ppm")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts a picture upright, by the orientation in its EXIF data."""
+
+_IN_8_BITS = {"1": 255, "L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+"""Factors to 8 bits, by the layout of a PNG's pixels."""
+
+
+def image_folder(folder: Path, colour: bool = False, background: Background = "white") -> Array:
+    """Images below a folder in the order of their paths, uint8 (n, height, width) grey, or (n, height, width, 3).
+
+    Upright by their EXIF data, a pixel of opacity a as a * pixel + (1 - a) * background, of an animation one frame.
+    Hidden files and folders are passed over.
+    """
+    paths = images_below(folder)
+    if not paths:
+        raise InputError(f"{folder}: no images found, expected a folder of {', '.join(IMAGES[:6])} files")
+    first = _image(paths[0], colour, background)
+    images = np.empty((len(paths), *first.shape), np.uint8)
+    for slot, path in zip(images, paths, strict=True):
+        image = _image(path, colour, background)
+        if image.shape != first.shape:
+            (height, width), (rows, columns) = image.shape[:2], first.shape[:2]
+            raise InputError(
+                f"{path}: is {height}x{width}, expected {rows}x{columns} (height x width) as {paths[0].name}"
+            )
+        slot[:] = image
+    return images
+
+
+def has_colour(folder: Path) -> bool:
+    """Whether some image below the folder is stored in colour (or with a palette); a broken one has none."""
+    return any(_mode(path) not in ("1", "L", "LA", "La", "") for path in images_below(folder))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The images below a folder, or the one that stands there, but for hidden ones and what macOS adds to archives."""
+    found = folder.rglob("*") if folder.is_dir() else [folder]
+    return sorted(p for p in found if p.suffix.lower() in IMAGES and is_visible(p.relative_to(folder)))
+
+
+def is_visible(path: Path) -> bool:
+    """Whether no part of a relative path is hidden."""
+    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def _mode(path: Path) -> str:
+    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as image:
+        return image.mode
+    return ""
+
+
+def _image(path: Path, colour: bool, background: Background) -> Array:
+    try:
+        # Given a path, Pillow maps some TIFF files into memory before it knows how they are turned.
+        with path.open("rb") as file, Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"{path}: has pixels of mode {image.mode}, expected 8 bits a channel")
+            _transparency_in_8_bits(image)
+            image.load()
+            return np.array(_opaque(_upright(image), background).convert("RGB" if colour else "L"))
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: expected a complete image file, but {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF data turn it, not at all where they cannot be read, as in viewers."""
+    # TIFF files Pillow turns itself. ImageOps.exif_transpose writes all tags anew, and fails where one is odd.
+    turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> Any:
+    with suppress(Exception), warnings.catch_warnings():  # many kinds escape from broken EXIF data
+        warnings.simplefilter("ignore")
+        return image.getexif().get(_ORIENTATION)
+    return None
+
+
+def _opaque(image: Image.Image, background: Background) -> Image.Image:
+    """The picture over the background; one that is opaque already as it is but for its alpha."""
+    keyed = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    if not keyed and image.mode not in ("LA", "PA", "RGBA", "La", "RGBa"):
+        return image
+    straight = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    if straight.getchannel("A").getextrema()[0] == 255:
+        image.info.pop("transparency", None)
+        return image
+    below = Image.new("RGB", image.size, background)
+    below.paste(straight, mask=straight)
+    return below
+
+
+def _transparency_in_8_bits(image: Image.Image) -> None:
+    """Pillow gives the transparent grey or colour of a PNG in the file's own bits, but its pixels in 8."""
+    tiles = getattr(image, "tile", ())
+    factor = _IN_8_BITS.get(tiles[0][3]) if tiles else None
+    if factor is None or "transparency" not in image.info:
+        return
+    value = image.info["transparency"]
+    values = [min(int(each * factor), 255) for each in (value if isinstance(value, tuple) else [value])]
+    image.info["transparency"] = tuple(values) if isinstance(value, tuple) else values[0]

@@ -1,0 +1,55 @@
+"""Which folders and arrays are train, valid and test, by the names in use; none is merged or dropped in silence."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from dvaepp.data.pictures import images_below, is_visible
+from dvaepp.errors import InputError
+
+_NAMES = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+COMPLETE = "train, valid and test, or train and test"
+
+
+def by_split(names: Iterable[str], what: str, path: Path) -> dict[str, str]:
+    """The names that say a split, in any case and with or without x_, by split; InputError where two say the same."""
+    found: dict[str, list[str]] = {split: [] for split in _NAMES}
+    for name in sorted(names):
+        for split, known in _NAMES.items():
+            if name.lower().removeprefix("x_") in known:
+                found[split].append(name)
+    for split, same in found.items():
+        if len(same) > 1:
+            raise InputError(f"{path}: holds the {what} {' and '.join(same)}, expected one of them as {split}")
+    return {split: same[0] for split, same in found.items() if same}
+
+
+def is_complete(found: Iterable[str]) -> bool:
+    """Whether examples can be split so: train alone is split further, valid taken from train where there is none."""
+    return set(found) in ({"train"}, {"train", "test"}, set(_NAMES))
+
+
+def split_folders(path: Path) -> dict[str, Path]:
+    """The folders of splits in a folder by split, or under the empty name the folder itself where it has none.
+
+    InputError where some split is missing, or where images stand beside train that are of no split.
+    """
+    inside = sorted(entry for entry in path.glob("*") if is_visible(entry.relative_to(path)))
+    found = by_split((entry.name for entry in inside if entry.is_dir()), "folders", path)
+    if not found:
+        return {"": path}
+    if not is_complete(found):
+        raise InputError(f"{path}: holds the folders {', '.join(found.values())}, expected {COMPLETE}")
+    for entry in inside:
+        if entry.name not in found.values() and images_below(entry):
+            raise beside(path, f"images in {entry.name}", found["train"])
+    return {split: path / name for split, name in found.items()}
+
+
+def beside(path: Path, what: str, train: str) -> InputError:
+    """The refusal of what stands beside train and is of no split."""
+    valid, test = (f"{names[0]} (or {', '.join(names[1:])})" for names in (_NAMES["valid"], _NAMES["test"]))
+    return InputError(f"{path}: holds {what} beside {train}, expected only {valid} and {test} there")
