@@ -37,7 +37,8 @@ def step_of(size: str, device: str, *changes: str) -> tuple[nn.Module, Callable[
     x = (torch.rand(recipe.training.batch, 784) < 0.13).float().to(device)
 
     def step() -> Tensor:
-        loss = -objective(model, x, 0.5).mean()
+        terms = objective(model, x)
+        loss = -terms.bound(0.5, terms.balancing(0.5)).mean()
         model.zero_grad()
         loss.backward()
         for optimizer in both:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dvaepp.cli import main
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import estimate_log_partition, score
+from dvaepp.objectives.bounds import BoundTerms, joint_terms
 from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors
 from dvaepp.training.settings import TrainingSettings
@@ -84,8 +86,8 @@ def model(chains: int) -> dvaepp.FeedForwardVAE:
     return vae
 
 
-def objective(model: Any, x: Tensor, kl_weight: float) -> Tensor:
-    return dvaepp.joint_elbo(model, x.to(model.decoder[0].weight.dtype), kl_weight)
+def objective(model: Any, x: Tensor) -> BoundTerms:
+    return joint_terms(model, x.to(model.decoder[0].weight.dtype))
 
 
 def trainer(folder: Path, chains: int, objective: Any = objective) -> Trainer:
@@ -113,12 +115,38 @@ def one_step(folder: Path) -> dict[str, Tensor]:
     return copy.deepcopy({**gradients, **state})
 
 
+def local_terms(rows: Tensor) -> BoundTerms:
+    """Terms of local groups alone."""
+    return BoundTerms(rows.new_zeros(len(rows)), rows.new_zeros(len(rows)), rows)
+
+
+def table() -> Tensor:
+    """The KL of three groups for every example of a batch; its halves balance otherwise than the whole."""
+    return torch.rand((BATCH, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(6)) ** 3
+
+
+def balanced(folder: Path) -> dict[str, float]:
+    """Loss, gradient and metrics of a step in a warm-up with balanced groups, whose KLs differ from row to row."""
+
+    def terms(model: Any, x: Tensor) -> BoundTerms:
+        pull = torch.stack([p.sum() for p in model.parameters()]).sum()
+        return local_terms(distributed.own(table()) * pull**2)
+
+    settings = TrainingSettings(steps=4, batch=BATCH, learning_rate=((1.0, 1e-7),), kl_warmup=1, balance_kl=True)
+    training = Trainer(model(CHAINS), terms, data(), settings, folder)
+    losses, x = zip(*(training.train_step() for _ in range(2)), strict=True)
+    gradient = next(training.model.parameters()).grad
+    assert gradient is not None
+    metrics = {k: v for k, v in training._training_metrics(x[1]).items() if not k.startswith("chains")}
+    return {"trained": float(distributed.mean(losses[1])), "gradient": float(gradient.sum()), **metrics}
+
+
 def diverges(folder: Path) -> str:
     """How a training ends that becomes NaN in the last process alone."""
 
-    def spoiled(model: Any, x: Tensor, kl_weight: float) -> Tensor:
-        bound = dvaepp.joint_elbo(model, x, kl_weight)
-        return bound * float("nan") if distributed.rank() == distributed.world() - 1 else bound
+    def spoiled(model: Any, x: Tensor) -> BoundTerms:
+        terms, last = joint_terms(model, x), distributed.rank() == distributed.world() - 1
+        return replace(terms, log_likelihood=terms.log_likelihood * float("nan")) if last else terms
 
     training = trainer(folder, CHAINS, spoiled)
     training.model.float()
@@ -147,6 +175,7 @@ def work(folder: Path) -> None:
     with distributed.processes("cpu"):
         mine = folder / str(distributed.rank())
         found: dict[str, Any] = {"step": one_step(mine), "diverged": diverges(mine), "refused": refused()}
+        found["balanced"] = balanced(mine)
         vae = model(CHAINS).float()
         estimate_log_partition(vae.prior, temperatures=5, chains=5)
         found["one"] = score(vae, data().valid[:1].float(), 2).examples.elbo
@@ -181,6 +210,17 @@ def test_without_synchronised_batch_norm_the_step_would_be_another(found: list[d
     alone, name = one_step(tmp_path), "gradient.encoder.levels.0.0.weight"
     assert not torch.allclose(found[0]["unsynchronised"][name], alone[name], rtol=0.01)
     assert torch.equal(found[0]["unsynchronised"][name], found[1]["unsynchronised"][name])
+
+
+def test_groups_are_balanced_by_the_whole_batch_in_what_trains_and_in_what_is_logged(
+    found: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = balanced(tmp_path)
+    assert alone["kl_weight"] == 0.25
+    assert found[0]["balanced"] == found[1]["balanced"] == pytest.approx(alone, rel=1e-9)
+    assert alone["loss"] == pytest.approx(alone["trained"], rel=1e-4)
+    weights = [local_terms(rows).balancing(0.25) for rows in (table(), *table().chunk(2))]
+    assert all(float((weights[0] - other).abs().max()) > 0.05 for other in weights[1:])
 
 
 def test_what_one_process_meets_ends_all(found: list[dict[str, Any]]) -> None:

@@ -100,7 +100,7 @@ SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false", "mod
 def trainable(*settings: str) -> None:
     recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, *settings])
     model, objective = recipe.build(form((3, 3), torch.rand(9)))
-    bound = objective(model, torch.bernoulli(torch.full((5, 9), 0.5)), 1.0)
+    bound = objective(model, torch.bernoulli(torch.full((5, 9), 0.5))).bound()
     bound.sum().backward()
     assert bound.shape == (5,)
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.encoder.parameters())

@@ -209,6 +209,7 @@ def test_before_it_is_scored_a_page_shows_the_last_validation(colour: Run, tmp_p
     best = min(line["valid_bits_per_dimension"] for line in colour.metrics() if "valid_nll" in line)
     assert f"({best:.3f} bits per dimension)" in text
     assert "KL of each local group on validation data" in text
+    assert "its KL weighted as scheduled, local groups balanced in the warm-up" in text
     lines = [line for line in (folder / "metrics.jsonl").read_text().splitlines(True) if "valid_nll" not in line]
     (folder / "metrics.jsonl").write_text("".join(lines))
     assert "Active variables" not in report(Run(folder)).text

@@ -1,10 +1,12 @@
 import json
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 
 import dvaepp.training
 from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.objectives.bounds import BoundTerms
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.report.pictures import reconstructions, samples
@@ -132,9 +135,9 @@ def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_
     trainer = run.trainer()
     objective = trainer.objective
 
-    def spoiled(model: Any, x: torch.Tensor, kl_weight: float) -> torch.Tensor:
-        bound = objective(model, x, kl_weight)
-        return bound * float("nan") if trainer.step + 1 == 24 else bound
+    def spoiled(model: Any, x: torch.Tensor) -> BoundTerms:
+        terms = objective(model, x)
+        return replace(terms, log_likelihood=math.nan * terms.log_likelihood) if trainer.step + 1 == 24 else terms
 
     trainer.objective = spoiled
     with pytest.raises(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import dvaepp
 import dvaepp.training
 from dvaepp.data.dataset import Dataset
+from dvaepp.objectives.bounds import BoundTerms, joint_terms
 from dvaepp.storage import load_tensors
 from dvaepp.training.settings import TrainingSettings
 from dvaepp.training.trainer import Trainer
@@ -63,18 +64,17 @@ class Pull:
     """
 
     def __init__(self) -> None:
-        self.kl_weights: list[float] = []
         self.betas: list[float] = []
         self.states: list[Tensor] = []
 
-    def __call__(self, model: Any, x: Tensor, kl_weight: float) -> Tensor:
-        self.kl_weights.append(kl_weight)
+    def __call__(self, model: Any, x: Tensor) -> BoundTerms:
         self.betas.append(float(model.smoothing.beta))
         self.states.append(model.prior.states.clone())
         ours, priors = [], []
         for name, p in model.named_parameters():
             (priors if name.startswith("prior") else ours).append((p + p**2 / 2).sum())
-        return -(1 + x.double().sum(1)) * sum(ours) - kl_weight * sum(priors)
+        likelihood = -(1 + x.double().sum(1)) * torch.stack(ours).sum()
+        return BoundTerms(likelihood, torch.stack(priors).sum().expand(len(x)), x.new_zeros(len(x), 0))
 
 
 class AdamByHand:
@@ -144,7 +144,6 @@ def test_eight_steps_are_the_ones_taken_by_hand_with_every_schedule(tmp_path: Pa
         assert float(measured) == pytest.approx(loss, rel=1e-12)
         for name, parameter in vae.named_parameters():
             torch.testing.assert_close(parameter.detach(), by_hand[name].value, rtol=1e-10, atol=1e-12, msg=name)
-    assert pull.kl_weights == pytest.approx(KL_WEIGHTS)
     assert pull.betas == pytest.approx(BETAS)
     assert trainer.step == 8
 
@@ -157,8 +156,8 @@ def test_the_first_step_is_the_one_taken_by_hand_in_numbers(tmp_path: Path) -> N
         for parameter in vae.parameters():
             parameter.zero_()
 
-    def slope(model: Any, x: Tensor, kl_weight: float) -> Tensor:
-        return -model.decoder[0].weight[0, 0].expand(len(x))
+    def slope(model: Any, x: Tensor) -> BoundTerms:
+        return BoundTerms(-model.decoder[0].weight[0, 0].expand(len(x)), x.new_zeros(len(x)), x.new_zeros(len(x), 0))
 
     Trainer(vae, slope, data(), TrainingSettings(**SETTINGS), tmp_path).train_step()
     assert float(vae.decoder[0].weight.detach()[0, 0]) == pytest.approx(-0.00759746, rel=1e-5)
@@ -203,9 +202,10 @@ def test_log_z_is_estimated_afresh_at_every_line_of_metrics(tmp_path: Path) -> N
         validation_chains=100,
     )
 
-    def lift(model: Any, x: Tensor, kl_weight: float) -> Tensor:
-        """The biases rise by about .3 a step, and log Z with them."""
-        return model.prior.machine.bias.sum().expand(len(x))
+    def lift(model: Any, x: Tensor) -> BoundTerms:
+        """The biases rise by about .3 a step, and log Z with them; the KL trains nothing."""
+        kl = model.prior.kl(model(x).posterior).detach()
+        return BoundTerms(model.prior.machine.bias.sum().expand(len(x)), kl, x.new_zeros(len(x), 0))
 
     exact: dict[tuple[int, str], float] = {}
 
@@ -251,7 +251,7 @@ def test_the_best_checkpoint_is_the_validation_with_the_lowest_nll(tmp_path: Pat
     def look(metrics: dict[str, Any]) -> None:
         weights[metrics["step"]] = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
 
-    trainer = Trainer(vae, dvaepp.joint_elbo, data(), settings, tmp_path / "run")
+    trainer = Trainer(vae, joint_terms, data(), settings, tmp_path / "run")
     with torch.no_grad():
         vae.decoder[0].bias.fill_(3.0)
     scores = [line for line in _fit(trainer, look) if "valid_nll" in line]

@@ -55,9 +55,9 @@ def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
         text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
         console.print(text)
     else:
-        distortion, weight, kl = (metrics[name] for name in ("distortion", "kl_weight", "kl"))
-        parts = f"loss {distortion:.1f} + {weight:.2f} x {kl:.1f}"
-        advance(int(metrics["step"]), trainer.settings.steps, parts)
+        loss, weight, kl = (metrics[name] for name in ("loss", "kl_weight", "kl"))
+        text = f"loss {loss:.1f}, kl {weight:.2f} x {kl:.1f}"
+        advance(int(metrics["step"]), trainer.settings.steps, text)
 
 
 def print_scores(scores: Scores) -> None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp import distributed
-from dvaepp.models.base import Trace
+
+def local_kl(
+    kl_terms: Float[Tensor, "*batch groups"], weights: Float[Tensor, " groups"] | None = None
+) -> Float[Tensor, "*batch"]:
+    """sum_j KL_j of the local groups, nats, or with weights sum_j alpha_j KL_j: then it is no bound's."""
+    return (kl_terms if weights is None else weights * kl_terms).sum(-1)
 
 
-def local_kl(trace: Trace, balanced: bool = False) -> Float[Tensor, " batch"]:
-    """sum_j KL_j of the local groups, nats, or with `balanced` sum_j alpha_j KL_j: then it is no bound's."""
-    terms = trace.local_kl_terms()
-    return (balancing_weights(terms) * terms if balanced else terms).sum(-1)
-
-
-def balancing_weights(kl_terms: Float[Tensor, "batch groups"]) -> Float[Tensor, " groups"]:
-    """alpha_j = N a_j / sum_k a_k, a_j = mean over the whole batch of KL_j, + .1 nats; no gradient (Appendix H).
+def balancing_weights(mean_kl: Float[Tensor, " groups"]) -> Float[Tensor, " groups"]:
+    """alpha_j = N a_j / sum_k a_k, a_j = KL_j, its mean over the whole batch, + .1 nats; no gradient (Appendix H).
 
     A mean below 0, as estimates can have, counts as 0.
 
     Groups that say little pay less for it, and those that say much pay more, so that all of the N come to be used.
     """
-    size = distributed.mean(kl_terms.detach().mean(0)).clamp(min=0) + 0.1
+    size = mean_kl.detach().clamp(min=0) + 0.1
     return len(size) * size / size.sum()

@@ -6,14 +6,52 @@ before it is a loss, with the same gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, Trace
-from dvaepp.objectives.balancing import local_kl
+from dvaepp.objectives.balancing import balancing_weights, local_kl
 from dvaepp.smoothings.base import Smoothing
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """A bound in parts, log_likelihood - global_kl - sum_j local_kl_terms_j, nats, at one draw for every example.
+
+    log_likelihood (batch,): log p(x | zeta). global_kl (batch,): the KL of the global variables, or log q - log p at
+    the draw, whose mean it is. local_kl_terms (batch, groups): the same of every local group. Of means, no batch axis.
+    """
+
+    log_likelihood: Float[Tensor, "*batch"]
+    global_kl: Float[Tensor, "*batch"]
+    local_kl_terms: Float[Tensor, "*batch groups"]
+
+    def bound(self, kl_weight: float = 1.0, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
+        """log_likelihood - kl_weight kl(weights): the bound where both are 1, else what a warm-up trains on."""
+        return self.log_likelihood - kl_weight * self.kl(weights)
+
+    def kl(self, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
+        """global_kl + sum_j weights_j local_kl_terms_j; without weights each is 1."""
+        return self.global_kl + local_kl(self.local_kl_terms, weights)
+
+    def balancing(
+        self, kl_weight: float, average: Callable[[Tensor], Tensor] = lambda mean: mean
+    ) -> Float[Tensor, " groups"] | None:
+        """`balancing_weights` of the batch while kl_weight < 1; from 1 on None, so that a bound is a bound.
+
+        `average` makes the means of the whole batch of this batch's, where several processes share it.
+        """
+        return balancing_weights(average(self.local_kl_terms.detach().mean(0))) if kl_weight < 1 else None
+
+    def mean(self, average: Callable[[Tensor], Tensor] = lambda mean: mean) -> BoundTerms:
+        """The mean of every term over the batch; `average` as in `balancing`."""
+        parts = (self.log_likelihood, self.global_kl, self.local_kl_terms)
+        return BoundTerms(*(average(part.mean(0)) for part in parts))
 
 
 def joint_elbo(
@@ -22,7 +60,15 @@ def joint_elbo(
     """E_q(zeta|x)[log p(x | zeta)] - kl_weight KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta (Eq. 4; Sec. 5).
 
     Nats, shape (batch,). Local variables h join zeta, and their KL the KL; `balanced` weighs their groups by
-    `balancing_weights` while kl_weight < 1.
+    `balancing_weights` of this batch while kl_weight < 1. Raises InputError as `joint_terms` does.
+    """
+    terms = joint_terms(model, x)
+    return terms.bound(kl_weight, terms.balancing(kl_weight) if balanced else None)
+
+
+def joint_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    """log p(x | zeta) and KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta: the terms of `joint_elbo`.
+
     For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
     Raises InputError for Concrete, whose r(zeta | z) differs between q and p; for a smoothing with an atom under a
     Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them; and for `hard`, which
@@ -40,8 +86,8 @@ def joint_elbo(
             f"joint_elbo has no gradient through q(z | x, zeta) of {model.smoothing}, which a Boltzmann prior of "
             "several groups needs: use rolfe_elbo"
         )
-    kl = model.prior.kl(trace.posterior) + local_kl(trace, balanced and kl_weight < 1)
-    return trace.likelihood.log_prob(x) - kl_weight * kl
+    kl = model.prior.kl(trace.posterior)
+    return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
 
 def marginal_elbo(
@@ -49,9 +95,18 @@ def marginal_elbo(
 ) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
 
-    Nats, shape (batch,). Tighter than `joint_elbo`. Raises InputError for a Boltzmann prior too large to enumerate: its
-    p(zeta) has no tractable density under a soft smoothing; for a smoothing with an atom, whose log q(zeta | x) jumps
-    there, so that its gradient is lost; and for `hard` as in joint_elbo.
+    Nats, shape (batch,). Tighter than `joint_elbo`; `balanced` as there. Raises InputError as `marginal_terms` does.
+    """
+    terms = marginal_terms(model, x)
+    return terms.bound(kl_weight, terms.balancing(kl_weight) if balanced else None)
+
+
+def marginal_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    """log p(x | zeta) and log q(zeta | x) - log p(zeta), z summed out, from one draw: the terms of `marginal_elbo`.
+
+    Raises InputError for a Boltzmann prior too large to enumerate: its p(zeta) has no tractable density under a soft
+    smoothing; for a smoothing with an atom, whose log q(zeta | x) jumps there, so that its gradient is lost; and for
+    `hard` as in joint_terms.
     """
     if model.smoothing.has_atom:
         raise InputError(
@@ -60,7 +115,7 @@ def marginal_elbo(
     trace = model(x)
     _check_gradient("marginal_elbo", trace, model.smoothing)
     kl = trace.posterior.log_prob() - model.prior.log_prob(trace.posterior.zeta, model.smoothing)
-    return trace.likelihood.log_prob(x) - kl_weight * (kl + local_kl(trace, balanced and kl_weight < 1))
+    return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
 
 def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:

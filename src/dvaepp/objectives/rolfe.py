@@ -8,7 +8,7 @@ from torch import Tensor
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
 from dvaepp.models.base import Model
-from dvaepp.objectives.balancing import local_kl
+from dvaepp.objectives.bounds import BoundTerms
 from dvaepp.priors.boltzmann import BoltzmannPrior, expected_energy
 from dvaepp.smoothings.posterior import Posterior
 
@@ -18,10 +18,19 @@ def rolfe_elbo(
 ) -> Float[Tensor, " batch"]:
     """E[log p(x | zeta)] - kl_weight (log Z - H(q) + E[E(z)]), the energy's gradient by hand (Rolfe 2016, Eq. 11, 12).
 
-    Nats, shape (batch,). For a Boltzmann prior and a smoothing with an atom at zeta = 0, such as SpikeExponential,
-    where z = 1[zeta != 0] is known and the energy of groups before the last is a step function of zeta:
-    `lost_gradient`. Every other term is reparameterised. The value is the bound's, as `joint_elbo`'s is. Raises
-    InputError for other priors and smoothings, which joint_elbo serves.
+    Nats, shape (batch,). The value is the bound's, as `joint_elbo`'s is, and so is `balanced`. Raises InputError as
+    `rolfe_terms` does.
+    """
+    terms = rolfe_terms(model, x)
+    return terms.bound(kl_weight, terms.balancing(kl_weight) if balanced else None)
+
+
+def rolfe_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    """log p(x | zeta) and log Z - H(q) + E[E(z)], from one draw of zeta: the terms of `rolfe_elbo`.
+
+    For a Boltzmann prior and a smoothing with an atom at zeta = 0, such as SpikeExponential, where z = 1[zeta != 0] is
+    known and the energy of groups before the last is a step function of zeta: `lost_gradient`. Every other term is
+    reparameterised. Raises InputError for other priors and smoothings, which joint_terms serves.
     """
     if not isinstance(model.prior, BoltzmannPrior):
         raise InputError(f"rolfe_elbo is for a BoltzmannPrior, not {type(model.prior).__name__}: use joint_elbo")
@@ -31,8 +40,8 @@ def rolfe_elbo(
     q = trace.posterior
     assert isinstance(q, Posterior)
     energy = expected_energy(model.prior.machine, q, nu=lost_gradient(q))
-    kl = model.prior.log_z() - q.entropy() + energy + local_kl(trace, balanced and kl_weight < 1)
-    return trace.likelihood.log_prob(x) - kl_weight * kl
+    kl = model.prior.log_z() - q.entropy() + energy
+    return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
 
 def lost_gradient(q: Posterior) -> Float[Tensor, "*batch bits"]:

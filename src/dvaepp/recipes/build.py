@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.models.local import BernoulliVariables, NormalVariables
 from dvaepp.networks.dense import Affine, OneHot, centring, dense, output_bias
-from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
-from dvaepp.objectives.rolfe import rolfe_elbo
+from dvaepp.objectives.bounds import joint_terms, marginal_terms
+from dvaepp.objectives.rolfe import rolfe_terms
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
@@ -43,7 +42,7 @@ from dvaepp.smoothings.power import PowerFunction
 from dvaepp.smoothings.spike import SpikeExponential, SpikeGaussian
 from dvaepp.training.trainer import Objective
 
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {"joint": joint_elbo, "marginal": marginal_elbo, "rolfe": rolfe_elbo}
+OBJECTIVES: dict[str, Objective] = {"joint": joint_terms, "marginal": marginal_terms, "rolfe": rolfe_terms}
 SMOOTHINGS: dict[SmoothingName, Callable[[float], Smoothing]] = {
     "exponential": OverlappingExponential,
     "logistic": OverlappingLogistic,
@@ -85,11 +84,6 @@ class DataForm:
     sd: Float[Tensor, " pixels"]
     """Where it is 0, and for bits, 1 stands for it."""
     categories: int = 2
-
-
-def objective(name: str, balanced: bool) -> Objective:
-    """The bound of that name; `balanced` weighs the KL of local groups during warm-up."""
-    return partial(OBJECTIVES[name], balanced=True) if balanced else OBJECTIVES[name]
 
 
 def model(settings: ModelSettings, form: DataForm) -> Model:

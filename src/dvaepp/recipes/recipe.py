@@ -100,7 +100,7 @@ class Recipe(Settings):
 
     def build(self, form: DataForm) -> tuple[Model, Objective]:
         """The model for data of this form, its weights drawn from torch's generator, and the objective."""
-        return construction.model(self.model, form), construction.objective(self.objective, self.training.balance_kl)
+        return construction.model(self.model, form), construction.OBJECTIVES[self.objective]
 
 
 def recipe_from(values: Any, source: str) -> Recipe:

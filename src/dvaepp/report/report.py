@@ -154,8 +154,11 @@ def _training(subject: Subject) -> str:
         raise InputError("nothing has been logged yet")
     parts = plots.curves("Distortion and KL", subject.curve("distortion"), subject.curve("kl"))
     names = '<span class="one">Distortion</span> and <span class="two">KL</span> of the latest training batch'
+    about = "Loss on the latest batch, its KL weighted as scheduled"
+    if subject.run.recipe.training.balance_kl:
+        about += ", local groups balanced in the warm-up"
     figures = [
-        page.figure(plots.curves("Training loss", loss), "Loss on the latest batch, its KL weighted as scheduled"),
+        page.figure(plots.curves("Training loss", loss), about),
         page.figure(parts, "", names),
     ]
     if valid.values:

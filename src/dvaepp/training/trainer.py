@@ -23,6 +23,7 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import estimate_log_partition, score
 from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
+from dvaepp.objectives.bounds import BoundTerms
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
@@ -30,12 +31,15 @@ from dvaepp.training.checkpoints import anneal, check_origin, load_model
 from dvaepp.training.optimisers import optimizers
 from dvaepp.training.settings import TrainingSettings
 
-Objective = Callable[[Model, Tensor, float], Tensor]
+Objective = Callable[[Model, Tensor], BoundTerms]
 Metrics = dict[str, int | float]
 
 
 class Trainer:
     """A model, its data and its optimisers in a run folder.
+
+    `objective(model, x)` gives `BoundTerms`: minus the mean of their bound, with the KL weight and the balancing of
+    `settings`, is the loss, and their means are what is logged.
 
     The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimisers, chains, random state, step: all
     that the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken
@@ -130,7 +134,19 @@ class Trainer:
         return loss.detach(), x
 
     def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
-        return -self.objective(self.model, x, kl_weight).mean()
+        terms = self._terms(x)
+        return -terms.bound(kl_weight, self._weights(terms, kl_weight)).mean()
+
+    def _terms(self, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+        terms = self.objective(self.model, x)
+        if not isinstance(terms, BoundTerms):
+            given = type(terms).__name__
+            raise InputError(f"the objective of a Trainer must give BoundTerms, as joint_terms does, not a {given}")
+        return terms
+
+    def _weights(self, terms: BoundTerms, kl_weight: float) -> Float[Tensor, " groups"] | None:
+        """Those of the local groups, from their mean KL over all processes; None where they are not balanced."""
+        return terms.balancing(kl_weight, distributed.mean) if self.settings.balance_kl else None
 
     def _set_rates(self, fraction: float) -> None:
         settings, rate = self.settings, self.settings.learning_rate_at(fraction)
@@ -143,22 +159,21 @@ class Trainer:
         anneal(self.model, settings, fraction)
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
-        """The loss on the latest batch and its parts, with log Z as it is now, the KL as it is: not balanced."""
-        self._estimate_log_partition("log Z of the loss", temperatures=100, chains=100, repeats=1)
-        with measuring(self.model, distributed.own_seed(stream_seed("loss", self.seed, self.step))):
-            trace = self.model(x)
-            distortion = -float(distributed.mean(trace.likelihood.log_prob(x).mean()))
-            local = distributed.mean(trace.local_kl_terms().mean(0))
-            kl = float(distributed.mean(self.model.prior.kl(trace.posterior).mean()) + local.sum())
-            health = self.model.prior.chain_health()
+        """The loss on the latest batch, as it trains, with log Z as it is now; its parts, unweighted."""
         fraction = self.settings.fraction_before(self.step)
         kl_weight = self.settings.kl_weight_at(fraction)
+        self._estimate_log_partition("log Z of the loss", temperatures=100, chains=100, repeats=1)
+        with measuring(self.model, distributed.own_seed(stream_seed("loss", self.seed, self.step))):
+            terms = self._terms(x)
+            weights, means = self._weights(terms, kl_weight), terms.mean(distributed.mean)
+            health = self.model.prior.chain_health()
+        distortion = -float(means.log_likelihood)
         return {
             "step": self.step,
-            "loss": distortion + kl_weight * kl,
+            "loss": distortion + kl_weight * float(means.kl(weights)),
             "distortion": distortion,
-            "kl": kl,
-            **{f"kl_local_{j}": float(term) for j, term in enumerate(local, 1)},
+            "kl": float(means.kl()),
+            **{f"kl_local_{j}": float(term) for j, term in enumerate(means.local_kl_terms, 1)},
             "kl_weight": kl_weight,
             "learning_rate": self.settings.learning_rate_at(fraction),
             **{f"chains_{k}": v for k, v in (asdict(health) if health else {}).items() if math.isfinite(v)},
