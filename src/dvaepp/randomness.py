@@ -16,7 +16,6 @@ Purpose = Literal[
     "validation",
     "validation examples",
     "log Z of the validation",
-    "evaluation examples",
     "log Z of the evaluation",
     "scores",
     "samples",

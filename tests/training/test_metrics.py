@@ -34,6 +34,7 @@ from dvaepp.models.base import measuring
 from dvaepp.objectives.bounds import BoundTerms, joint_elbo, marginal_elbo
 from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.priors.base import Prior
+from dvaepp.randomness import stream_seed
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.build import OBJECTIVES, DataForm
 from dvaepp.recipes.recipe import override
@@ -110,7 +111,7 @@ def logged(trainer: Trainer, values: Callable[[Tensor, float], list[Tensor]]) ->
 
 def at_the_draw(trainer: Trainer, value: Callable[[], Tensor]) -> Tensor:
     """A value at the draws with which the trainer measures its latest step."""
-    with measuring(trainer.model, trainer.seed + trainer.step):
+    with measuring(trainer.model, stream_seed("loss", trainer.seed, trainer.step)):
         return value().mean()
 
 
@@ -227,7 +228,7 @@ def test_the_kl_of_every_local_group_is_logged_at_the_same_draw(row: str, tmp_pa
     trainer = deep_trainer(row, tmp_path)
 
     def values(x: Tensor, kl_weight: float) -> list[Tensor]:
-        with measuring(trainer.model, trainer.seed + trainer.step):
+        with measuring(trainer.model, stream_seed("loss", trainer.seed, trainer.step)):
             return list(trainer.model(x).local_kl_terms().mean(0))
 
     for metrics, terms in logged(trainer, values):

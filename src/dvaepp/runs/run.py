@@ -207,7 +207,7 @@ def evaluate(
     trained = run.model(last, device)
     examples = getattr(run.data_for(trained), split)
     if settings.examples is not None and settings.examples < len(examples):
-        generator = torch.Generator().manual_seed(stream_seed("evaluation examples", seed))
+        generator = torch.Generator().manual_seed(seed)  # the subset that results so far were measured on
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
     torch.manual_seed(stream_seed("log Z of the evaluation", seed))
     log_z = estimate_log_partition(
