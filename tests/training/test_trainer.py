@@ -294,7 +294,7 @@ def test_a_module_that_is_frozen_in_evaluation_mode_stays_so_while_the_model_tra
     vae = model().float()
     vae.encoder.eval()
     frozen = {name: tensor.clone() for name, tensor in vae.encoder.named_buffers()}
-    trainer = Trainer(vae, dvaepp.joint_elbo, data(), short(), tmp_path)
+    trainer = Trainer(vae, joint_terms, data(), short(), tmp_path)
     trainer.fit()
     assert not any(module.training for module in vae.encoder.modules())
     assert all(module.training for module in (vae, vae.decoder, vae.prior))
@@ -305,7 +305,7 @@ def test_a_module_that_is_frozen_in_evaluation_mode_stays_so_while_the_model_tra
 
 def test_a_model_in_evaluation_mode_is_trained_in_training_mode(tmp_path: Path) -> None:
     vae = model().float().eval()
-    Trainer(vae, dvaepp.joint_elbo, data(), short(), tmp_path).fit()
+    Trainer(vae, joint_terms, data(), short(), tmp_path).fit()
     assert all(module.training for module in vae.modules())
     assert int(vae.encoder.levels[0][1].num_batches_tracked) == 2
 
