@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -93,7 +92,19 @@ def exact_log_partition_given(
     machine: BoltzmannMachine, extra_bias: Float[Tensor, "*batch bits"]
 ) -> Float[Tensor, "*batch"]:
     """log Z of the machine with biases b + extra_bias, for a batch of them; enumerates, so for small machines only."""
+    return exact_log_partition_weighted(machine, torch.zeros_like(extra_bias), extra_bias)
+
+
+def exact_log_partition_weighted(
+    machine: BoltzmannMachine, log_zero: Float[Tensor, "*batch bits"], log_one: Float[Tensor, "*batch bits"]
+) -> Float[Tensor, "*batch"]:
+    """log sum_z exp(-E(z)) prod_i w_i(z_i), given log w_i(0) and log w_i(1); enumerates, so for small machines only.
+
+    However far the two weights of a bit lie apart, nothing cancels: each state adds up its own.
+    """
     states, s = enumerated_states(machine), machine.slices[machine.summed]
+    zeros = 1 - states
+    zeros[:, s] = 0
     rest_energy, field = machine.marginal_terms(states)
-    log_marginal = extra_bias @ states.T - rest_energy + F.softplus(field + extra_bias[..., None, s]).sum(-1)
-    return torch.logsumexp(log_marginal, -1)
+    summed = torch.logaddexp(log_zero[..., None, s], field + log_one[..., None, s]).sum(-1)
+    return torch.logsumexp(log_zero @ zeros.T + log_one @ states.T - rest_energy + summed, -1)

@@ -10,7 +10,7 @@ from dvaepp.boltzmann.agreement import estimate_log_partition, exact
 from dvaepp.boltzmann.annealing import annealed_importance_sampling
 from dvaepp.boltzmann.diagnostics import ChainHealth, chain_health
 from dvaepp.boltzmann.enumeration import exact_bits as bits_to_sum
-from dvaepp.boltzmann.enumeration import exact_log_partition, exact_log_partition_given, exact_sample
+from dvaepp.boltzmann.enumeration import exact_log_partition, exact_log_partition_weighted, exact_sample
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import Sampler
@@ -80,7 +80,7 @@ class BoltzmannPrior(Prior):
     def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """-E(z) - log Z with `hard`; else log sum_z p(z) prod_i r(zeta_i | z_i), by enumeration.
 
-        The sum is the partition function of a machine with biases raised by log r(zeta | 1) - log r(zeta | 0).
+        The sum is a partition function with weights r(zeta_i | z_i), as of biases log r(zeta | 1) - log r(zeta | 0).
         """
         if smoothing.binary:
             return -self.machine.energy(zeta) - self.log_z()
@@ -92,8 +92,8 @@ class BoltzmannPrior(Prior):
                 f"{self.machine.blocks}, which is too large to enumerate: use joint_elbo, or smoothing=hard"
             )
         check_bits("this BoltzmannPrior", self.machine.bits, zeta)
-        log_unnormalised = exact_log_partition_given(self.machine, smoothing.log_ratio(zeta))
-        return smoothing.log_prob0(zeta).sum(-1) + log_unnormalised - self.log_z()
+        log_densities = smoothing.log_prob0(zeta), smoothing.log_prob1(zeta)
+        return exact_log_partition_weighted(self.machine, *log_densities) - self.log_z()
 
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Exact where that can be; else copies of the chains' samples, 40 Gibbs sweeps away from what each copies."""
