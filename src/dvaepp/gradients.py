@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,3 +13,8 @@ def replace_gradient(value: Float[Tensor, "*shape"], surrogate: Float[Tensor, "*
     The value is that of `value` up to rounding; no gradient flows into `value`.
     """
     return value.detach() + (surrogate - surrogate.detach())
+
+
+def finite_exp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """exp(x), or the largest number of its precision where that overflows: slopes of inverse CDFs between two bits."""
+    return torch.exp(x).clamp(max=torch.finfo(x.dtype).max)

@@ -21,6 +21,23 @@ def check_above(name: str, value: float | Tensor, bound: float = 0.0) -> None:
         raise InputError(f"{name} must be a finite number above {bound:g}, not {value!r}")
 
 
+def double(x: float | Tensor) -> float | Tensor:
+    """x in float64."""
+    return x.double() if isinstance(x, Tensor) else float(x)
+
+
+def rounded(x: float | Tensor, like: float | Tensor) -> float | Tensor:
+    """x in the floating-point precision of another scalar."""
+    return x.to(torch.result_type(like, 1.0)) if isinstance(x, Tensor) and isinstance(like, Tensor) else x
+
+
+def where(condition: bool | Tensor, yes: float | Tensor, no: float | Tensor) -> float | Tensor:
+    """The first where the condition holds, else the second; a tensor's value is not read back."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition, yes, no)
+    return yes if condition else no
+
+
 def exp(x: float | Tensor) -> float | Tensor:
     """e^x."""
     return torch.exp(x) if isinstance(x, Tensor) else math.exp(x)
@@ -47,7 +64,7 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def quantile(cdf: Callable[[Tensor], Tensor], rho: Tensor, end: Tensor, other_end: Tensor) -> Tensor:
-    """The smallest zeta between two ends with cdf(zeta) >= rho, elementwise, to the last bit.
+    """The smallest zeta between two ends with cdf(zeta) >= rho, elementwise, to the last bit; cdf is given float64.
 
     Bisection runs over the floating-point numbers themselves, not over their values: as many steps as they have bits
     reach every zeta, however close to 0 it lies. One of the ends if the CDF does not reach rho between them.
@@ -55,9 +72,15 @@ def quantile(cdf: Callable[[Tensor], Tensor], rho: Tensor, end: Tensor, other_en
     low, high = _rank(torch.minimum(end, other_end)), _rank(torch.maximum(end, other_end))
     for _ in range(8 * rho.element_size()):
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, which cannot overflow
-        below = cdf(_number(middle, rho.dtype)) < rho
+        below = cdf(_number(middle, rho.dtype).double()) < rho
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return _number(high, rho.dtype)
+
+
+def off_ends(rho: Tensor) -> Tensor:
+    """rho at least tiny and at most 1 - eps / 2, the largest float below 1."""
+    info = torch.finfo(rho.dtype)
+    return rho.clamp(info.tiny, 1 - info.eps / 2)
 
 
 def _rank(zeta: Tensor) -> Tensor:

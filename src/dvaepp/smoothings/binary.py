@@ -56,7 +56,7 @@ class HardBernoulli(BitDistribution):
     @property
     def variance(self) -> Tensor:
         """Var[z] = q (1 - q)."""
-        return self.probs * (1 - self.probs)
+        return self.probs * torch.sigmoid(-self.logits)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> HardBernoulli:
         """The same distribution with a larger batch shape."""

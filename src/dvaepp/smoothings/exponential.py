@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_above, exp, expm1, log, quantile
+from dvaepp.numerics import check_above, double, exp, expm1, log, quantile, rounded, where
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -44,34 +44,82 @@ class OverlappingExponential(Overlapping):
         """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
         return torch.expm1(-self.beta * zeta.clamp(0, 1)) / expm1(-self.beta)
 
+    def cdf1(self, zeta: Tensor) -> Tensor:
+        """exp(-beta (1 - zeta)) (1 - exp(-beta zeta)) / (1 - exp(-beta)), which does not cancel near 0."""
+        zeta = zeta.clamp(0, 1)
+        return torch.exp(self.beta * (zeta - 1)) * torch.expm1(-self.beta * zeta) / expm1(-self.beta)
+
     def cdf_gap(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta zeta)) (1 - exp(-beta (1 - zeta))) / (1 - exp(-beta)), which does not cancel at the ends."""
         return torch.expm1(-self.beta * zeta) * torch.expm1(self.beta * (zeta - 1)) / -expm1(-self.beta)
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """-log(1 - rho (1 - exp(-beta))) / beta."""
+        fall = rho * -expm1(-self.beta)
+        rest = (1 - rho) + rho * exp(-self.beta)  # 1 - fall, which cancels
+        return (torch.where(fall < 0.5, torch.log1p(-fall), torch.log(rest)) / -self.beta).clamp(0, 1)
+
+    def icdf1(self, rho: Tensor) -> Tensor:
+        """1 + log(e + rho (1 - e)) / beta, e = exp(-beta)."""
+        rise, e = rho * -expm1(-self.beta), exp(-self.beta)
+        far = 1 + torch.log(e + rise) / self.beta
+        return torch.where(rise < e, torch.log1p(rise / e) / self.beta, far).clamp(0, 1)
+
+    def draw0(self, rho: Tensor) -> Tensor:
+        """icdf0 by its first form alone: uniform numbers know 1 - rho no better."""
         return (torch.log1p(rho * expm1(-self.beta)) / -self.beta).clamp(0, 1)
+
+    def draw1(self, rho: Tensor) -> Tensor:
+        """The mirror image of a draw from r(zeta | 0)."""
+        return 1 - self.draw0(1 - rho)
 
     @property
     def mean0(self) -> float | Tensor:
         """1 / beta - 1 / (exp(beta) - 1)."""
-        return 1 / self.beta + expm1(-self.beta) ** -1 + 1
+        beta = double(self.beta)
+        near = 0.5 - beta * _langevin(beta) / 4
+        return rounded(where(beta < 2, near, 1 / beta + exp(-beta) / expm1(-beta)), self.beta)
 
     @property
     def variance0(self) -> float | Tensor:
         """1 / beta^2 - exp(-beta) / (1 - exp(-beta))^2."""
-        return self.beta**-2 - (expm1(-self.beta) + 1) / expm1(-self.beta) ** 2
+        beta = double(self.beta)
+        slope = _langevin(beta)
+        near = (1 - 2 * slope - (beta * slope / 2) ** 2) / 4
+        return rounded(where(beta < 2, near, beta**-2 - exp(-beta) / expm1(-beta) ** 2), self.beta)
 
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where (1 - q) m^2 + B m - q e = 0, e = exp(-beta), B = rho - (1 - q) + e (q - rho) (Eq. 3).
 
-        Eq. 3 divides by 1 - q and cancels; here the root is taken on the side where nothing cancels.
+        Eq. 3 divides by 1 - q and cancels. Here m comes from B <= 0, else exp(-beta (1 - zeta)) from the mirrored
+        equation, and near 0, where m rounds to 1, 1 - m from its own.
         """
-        q, p, e = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-self.beta)
-        b = rho - p + e * (q - rho)
-        root = torch.sqrt(b * b + 4 * p * q * e)
-        m = torch.where(b > 0, 2 * q * e, root - b) / torch.where(b > 0, b + root, 2 * p)
-        return (torch.log(m) / -self.beta).clamp(0, 1)
+        dtype = torch.result_type(logits, rho)
+        beta, logits, rho = double(self.beta), logits.double(), rho.double()
+        q, p, e, rise = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-beta), rho * -expm1(-beta)
+        b = torch.where(rho < 0.5, rho - p + e * (q - rho), q - (1 - rho) + e * (1 - rho - p))
+        root = torch.hypot(b, 2 * torch.sqrt(p * q) * exp(-beta / 2))
+        fall = 2 * rise / (p + q * e + rise + root)  # 1 - m
+        low = -_log_root(b / (2 * p), (logits - beta) / 2) / beta
+        high = 1 + _log_root(-b / (2 * q), (-logits - beta) / 2) / beta
+        zeta = torch.where(fall < 0.5, -torch.log1p(-fall) / beta, torch.where((b <= 0) | (low < 0.5), low, high))
+        return zeta.clamp(0, 1).to(dtype)
+
+
+def _langevin(beta: float | Tensor) -> float | Tensor:
+    """(coth x - 1 / x) / x at x = beta / 2, by Lambert's continued fraction 1 / (3 + x^2 / (5 + ...)); for beta < 2."""
+    square = beta * beta / 4
+    fraction: float | Tensor = 19.0
+    for odd in range(17, 1, -2):
+        fraction = odd + square / fraction
+    return 1 / fraction
+
+
+def _log_root(b: Tensor, log_t: Tensor) -> Tensor:
+    """log of the root m > 0 of m^2 + 2 b m = t^2; where t^2 underflows minus infinity for b > 0, right for b <= 0."""
+    t = torch.exp(log_t)
+    larger = b.abs() + torch.hypot(b, t)
+    return torch.where(b == 0, log_t, torch.log(torch.where(b > 0, t * t / larger, larger)))
 
 
 @dataclass(frozen=True)
@@ -99,6 +147,10 @@ class UniformExponential(Overlapping):
         """(1 - epsilon) E(zeta | 0) + epsilon zeta."""
         return (1 - self.epsilon) * self._exponential.cdf0(zeta) + self.epsilon * zeta.clamp(0, 1)
 
+    def cdf1(self, zeta: Tensor) -> Tensor:
+        """(1 - epsilon) E(zeta | 1) + epsilon zeta."""
+        return (1 - self.epsilon) * self._exponential.cdf1(zeta) + self.epsilon * zeta.clamp(0, 1)
+
     def cdf_gap(self, zeta: Tensor) -> Tensor:
         """(1 - epsilon) (E(zeta | 0) - E(zeta | 1)): the floor has no part in it."""
         return (1 - self.epsilon) * self._exponential.cdf_gap(zeta)
@@ -107,10 +159,14 @@ class UniformExponential(Overlapping):
         """The zeta with cdf0(zeta) = rho, by bisection between the exponential's quantile and rho, the uniform's."""
         return quantile(self.cdf0, rho, self._exponential.icdf0(rho), rho)
 
+    def icdf1(self, rho: Tensor) -> Tensor:
+        """The zeta with cdf1(zeta) = rho, likewise."""
+        return quantile(self.cdf1, rho, self._exponential.icdf1(rho), rho)
+
     def draw0(self, rho: Tensor) -> Tensor:
         """rho / epsilon below epsilon, else the quantile of the exponential at (rho - epsilon) / (1 - epsilon)."""
         rest = (rho - self.epsilon).clamp(min=0) / (1 - self.epsilon)
-        return torch.where(rho < self.epsilon, rho / self.epsilon, self._exponential.icdf0(rest))
+        return torch.where(rho < self.epsilon, rho / self.epsilon, self._exponential.draw0(rest))
 
     def draw1(self, rho: Tensor) -> Tensor:
         """The mirror image of a draw from r(zeta | 0)."""

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.utils import clamp_probs
 
-from dvaepp.numerics import check_above, exp, expm1, log
+from dvaepp.numerics import check_above, double, exp, expm1, log, off_ends
+from dvaepp.smoothings.exponential import _log_root
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -35,6 +35,10 @@ class OverlappingLogistic(Overlapping):
         """sigmoid(beta zeta)."""
         return torch.sigmoid(self.beta * zeta)
 
+    def cdf1(self, zeta: Tensor) -> Tensor:
+        """sigmoid(beta (zeta - 1)), without cancellation in the lower tail."""
+        return torch.sigmoid(self.beta * (zeta - 1))
+
     def cdf_gap(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta)) sigmoid(beta zeta) sigmoid(beta (1 - zeta)), which does not cancel in the tails."""
         return -expm1(-self.beta) * torch.sigmoid(self.beta * zeta) * torch.sigmoid(self.beta * (1 - zeta))
@@ -42,6 +46,10 @@ class OverlappingLogistic(Overlapping):
     def icdf0(self, rho: Tensor) -> Tensor:
         """logit(rho) / beta."""
         return torch.logit(rho) / self.beta
+
+    def icdf1(self, rho: Tensor) -> Tensor:
+        """1 + logit(rho) / beta."""
+        return 1 + self.icdf0(rho)
 
     @property
     def mean0(self) -> float:
@@ -54,11 +62,15 @@ class OverlappingLogistic(Overlapping):
         return math.pi**2 / 3 * self.beta**-2
 
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
-        """-log(m) / beta, where rho m^2 + B m - (1 - rho) a = 0, a = exp(-beta), B = rho - (1 - q) + a (rho - q)."""
-        rho = clamp_probs(rho)  # zeta is finite at rho = 0 and 1 too
-        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-self.beta)
-        b = rho - p + a * (rho - q)
-        root = torch.sqrt(b * b + 4 * rho * (1 - rho) * a)
-        # For b > 0 the root carries a factor a = exp(-beta), taken out as the 1 that it contributes to zeta.
-        m = torch.where(b > 0, 2 * (1 - rho), root - b) / torch.where(b > 0, b + root, 2 * rho)
-        return (b > 0).to(m.dtype) - torch.log(m) / self.beta
+        """-log(m) / beta, where rho m^2 + B m - (1 - rho) a = 0, a = exp(-beta), B = rho - (1 - q) + a (rho - q).
+
+        For B > 0, exp(-beta (1 - zeta)) from the mirrored equation. Finite at rho = 0 and 1 too.
+        """
+        dtype = torch.result_type(logits, rho)
+        beta, logits, rho = double(self.beta), logits.double(), off_ends(rho).double()
+        q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-beta)
+        b = torch.where(rho < 0.5, rho - p + a * (rho - q), q - (1 - rho) + a * (p - (1 - rho)))
+        odds = torch.logit(rho)
+        low = -_log_root(b / (2 * rho), (-odds - beta) / 2) / beta
+        high = 1 + _log_root(-b / (2 * (1 - rho)), (odds - beta) / 2) / beta
+        return torch.where((b <= 0) | (low < 0.5), low, high).to(dtype)

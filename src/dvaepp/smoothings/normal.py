@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.utils import clamp_probs
 
-from dvaepp.numerics import check_above, log
+from dvaepp.numerics import check_above, log, off_ends
 from dvaepp.smoothings.overlapping import Overlapping
+from dvaepp.smoothings.power import _UNIT_INTERVAL
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,25 @@ class OverlappingNormal(Overlapping):
         return _phi(self.beta * (zeta - 1))
 
     def cdf_gap(self, zeta: Tensor) -> Tensor:
-        """Phi(beta (1/2 - d)) - Phi(-beta (1/2 + d)), d = |zeta - 1/2|: both are lower tails, so nothing cancels."""
-        distance = (zeta - 0.5).abs()
-        return _phi(self.beta * (0.5 - distance)) - _phi(-self.beta * (0.5 + distance))
+        """Phi(beta min(zeta, 1 - zeta)) - Phi(-beta max(zeta, 1 - zeta)): both are lower tails.
+
+        Below beta .1, where the two cancel, the integral of r(. | 0) over the unit interval that ends at zeta.
+        """
+        below, above = torch.minimum(zeta, 1 - zeta), torch.maximum(zeta, 1 - zeta)
+        tails = _phi(self.beta * below) - _phi(-self.beta * above)
+        if not isinstance(self.beta, Tensor) and self.beta >= 0.1:
+            return tails
+        parts = [weight * torch.exp(self.log_prob0(zeta - node)) for node, weight in _UNIT_INTERVAL]
+        return torch.where(torch.as_tensor(self.beta, device=zeta.device) < 0.1, torch.stack(parts).sum(0), tails)
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """Phi^-1(rho) / beta, finite at rho = 0 and 1 too."""
-        standard: Tensor = torch.special.ndtri(clamp_probs(rho))
+        standard: Tensor = torch.special.ndtri(off_ends(rho))
         return standard / self.beta
+
+    def icdf1(self, rho: Tensor) -> Tensor:
+        """1 + Phi^-1(rho) / beta."""
+        return 1 + self.icdf0(rho)
 
     @property
     def mean0(self) -> float:

@@ -164,7 +164,9 @@ class DensityPair(Overlapping):
         cell = (torch.searchsorted(before, rho) - 1).clamp(0, CELLS - 1)
         start, wanted = self._edge(cell), rho - before[cell]
         low, high = start, start + self._width
-        zeta = self._inside(start + self._width * (wanted / (before[cell + 1] - before[cell])).clamp(0, 1))
+        mass = before[cell + 1] - before[cell]
+        share = torch.where(mass > 0, wanted / mass, 0.0).clamp(0, 1)
+        zeta = self._inside(start + self._width * share)
         for _ in range(12):
             excess = self._between(z, start, zeta) - wanted
             low, high = torch.where(excess < 0, zeta, low), torch.where(excess < 0, high, zeta)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, constraints
 from torch.distributions.utils import clamp_probs
 
-from dvaepp.gradients import replace_gradient
+from dvaepp.gradients import finite_exp, replace_gradient
 from dvaepp.numerics import quantile
 from dvaepp.smoothings.base import BitDistribution, Smoothing
 
@@ -60,7 +60,7 @@ class Overlapping(Smoothing):
         It lies between the two components' quantiles; without a closed form it is found there by bisection.
         """
         rho = rho + torch.zeros_like(logits)
-        q, p = torch.sigmoid(logits), torch.sigmoid(-logits)
+        q, p = torch.sigmoid(logits.double()), torch.sigmoid(-logits.double())
         ends = self.icdf0(rho), self.icdf1(rho)
         return quantile(lambda zeta: p * self.cdf0(zeta) + q * self.cdf1(zeta), rho, *ends)
 
@@ -137,8 +137,8 @@ class SmoothedBernoulli(BitDistribution):
     @property
     def variance(self) -> Tensor:
         """Var[zeta] = q v_1 + (1 - q) v_0 + q (1 - q) (m_1 - m_0)^2."""
-        r, q = self.smoothing, self.probs
-        return r.variance0 + q * (r.variance1 - r.variance0) + q * (1 - q) * (r.mean1 - r.mean0) ** 2
+        r, q, p = self.smoothing, self.probs, torch.sigmoid(-self.logits)
+        return p * r.variance0 + q * r.variance1 + q * p * (r.mean1 - r.mean0) ** 2
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SmoothedBernoulli:
         """The same distribution with a larger batch shape."""
@@ -157,8 +157,7 @@ class SmoothedBernoulli(BitDistribution):
         """log q(zeta | x), nats, elementwise."""
         if self._validate_args:
             self._validate_sample(value)
-        log_ratio = self.smoothing.log_ratio(value)
-        return self.smoothing.log_prob0(value) + F.softplus(self.logits + log_ratio) - F.softplus(self.logits)
+        return self._log_density(value)
 
     def cdf(self, value: Tensor) -> Tensor:
         """F(zeta) = (1 - q) R(zeta | 0) + q R(zeta | 1)."""
@@ -169,10 +168,12 @@ class SmoothedBernoulli(BitDistribution):
         self._validate_probability(value)
         with torch.no_grad():
             zeta = self.smoothing.icdf(self.logits, value)
-        zeta = self._reparameterise(zeta)
+        draw = self._reparameterise(zeta)
         if value.requires_grad:
-            zeta = replace_gradient(zeta, zeta + value * torch.exp(-self.log_prob(zeta.detach())).detach())
-        return zeta
+            with torch.no_grad():
+                slope = finite_exp(-self._log_density(zeta))
+            draw = replace_gradient(draw, draw + slope * (value - value.detach()))
+        return draw
 
     def posterior(self, zeta: Tensor) -> Bernoulli:
         """q(z | x, zeta): logit + log r(zeta | 1) - log r(zeta | 0) (Sec. 5, nu)."""
@@ -182,7 +183,13 @@ class SmoothedBernoulli(BitDistribution):
         if not self.logits.requires_grad:
             return zeta
         with torch.no_grad():
-            # q (1 - q) / density, in logarithms: both underflow at large logits, their ratio does not
-            log_weight = -F.softplus(-self.logits) - F.softplus(self.logits + self.smoothing.log_ratio(zeta))
-            slope = self.smoothing.cdf_gap(zeta) * torch.exp(log_weight - self.smoothing.log_prob0(zeta))
-        return replace_gradient(zeta, slope * self.logits)
+            # q (1 - q) / density = 1 / (r0 / q + r1 / (1 - q)), in logarithms: both underflow at large logits
+            zero = self.smoothing.log_prob0(zeta) - F.logsigmoid(self.logits)
+            one = self.smoothing.log_prob1(zeta) - F.logsigmoid(-self.logits)
+            slope = self.smoothing.cdf_gap(zeta) * finite_exp(-torch.logaddexp(zero, one))
+        return replace_gradient(zeta, slope * (self.logits - self.logits.detach()))
+
+    def _log_density(self, zeta: Tensor) -> Tensor:
+        zero = F.logsigmoid(-self.logits) + self.smoothing.log_prob0(zeta)
+        one = F.logsigmoid(self.logits) + self.smoothing.log_prob1(zeta)
+        return torch.logaddexp(zero, one)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
 from dvaepp.numerics import check_above, log
 from dvaepp.smoothings.overlapping import Overlapping
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
+_UNIT_INTERVAL = [((1 + node) / 2, weight / 2) for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,15 @@ class PowerFunction(Overlapping):
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """(1 / beta - 1) log zeta - log beta."""
-        return (1 / self.beta - 1) * torch.log(_inside(zeta)) - log(self.beta)
+        return self._power * torch.log(_inside(zeta)) - log(self.beta)
 
     def log_prob1(self, zeta: Tensor) -> Tensor:
         """(1 / beta - 1) log(1 - zeta) - log beta."""
-        return (1 / self.beta - 1) * torch.log1p(-_inside(zeta)) - log(self.beta)
+        return self._power * torch.log1p(-_inside(zeta)) - log(self.beta)
 
     def log_ratio(self, zeta: Tensor) -> Tensor:
         """(1 - 1 / beta) logit(zeta)."""
-        return (1 - 1 / self.beta) * torch.logit(_inside(zeta))
+        return -self._power * torch.logit(_inside(zeta))
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """zeta^(1 / beta); constant outside [0, 1]."""
@@ -50,9 +54,13 @@ class PowerFunction(Overlapping):
         return -torch.expm1(torch.log1p(-zeta.clamp(0, 1)) / self.beta)
 
     def cdf_gap(self, zeta: Tensor) -> Tensor:
-        """zeta (zeta^a - 1) + (1 - zeta) ((1 - zeta)^a - 1), a = 1 / beta - 1: two positive terms."""
-        zeta, a = _inside(zeta), 1 / self.beta - 1
-        return zeta * torch.expm1(a * torch.log(zeta)) + (1 - zeta) * torch.expm1(a * torch.log1p(-zeta))
+        """zeta^(1 / beta) (1 - zeta^(1 - 1 / beta)), and the same of 1 - zeta: two positive terms."""
+        zeta = _inside(zeta)
+        lower, upper = (
+            -torch.exp(log_zeta / self.beta) * torch.expm1(-self._power * log_zeta)
+            for log_zeta in (torch.log(zeta), torch.log1p(-zeta))
+        )
+        return lower + upper
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """rho^beta."""
@@ -71,6 +79,11 @@ class PowerFunction(Overlapping):
     def variance0(self) -> float | Tensor:
         """beta^2 / ((1 + 2 beta) (1 + beta)^2)."""
         return self.beta**2 / ((1 + 2 * self.beta) * (1 + self.beta) ** 2)
+
+    @property
+    def _power(self) -> float | Tensor:
+        """1 / beta - 1, which cancels near beta 1."""
+        return (1 - self.beta) / self.beta
 
 
 def _inside(zeta: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch.distributions import Bernoulli, constraints
 from torch.distributions.utils import clamp_probs
 
 from dvaepp.errors import InputError
-from dvaepp.gradients import replace_gradient
-from dvaepp.numerics import check_above, expm1, log
+from dvaepp.gradients import finite_exp, replace_gradient
+from dvaepp.numerics import check_above
 from dvaepp.smoothings.base import BitDistribution, Smoothing
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.smoothings.normal import OverlappingNormal
@@ -92,7 +92,7 @@ class SpikedBernoulli(BitDistribution):
     def variance(self) -> Tensor:
         """Var[zeta] = q v_1 + q (1 - q) m_1^2."""
         r, q = self.smoothing, self.probs
-        return q * r.variance1 + q * (1 - q) * r.mean1**2
+        return q * r.variance1 + q * torch.sigmoid(-self.logits) * r.mean1**2
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SpikedBernoulli:
         """The same distribution with a larger batch shape."""
@@ -103,7 +103,7 @@ class SpikedBernoulli(BitDistribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             uniform = torch.rand((2, *shape), dtype=self.logits.dtype, device=self.logits.device)
-            zeta = self._place(uniform[0] < self.probs, clamp_probs(uniform[1]))
+            zeta = self._place(uniform[0] < self.probs, self.smoothing.icdf1(clamp_probs(uniform[1])))
         return self._reparameterise(zeta)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -127,14 +127,18 @@ class SpikedBernoulli(BitDistribution):
         """
         self._validate_probability(value)
         with torch.no_grad():
-            q, p = self.probs, torch.sigmoid(-self.logits)
+            dtype, rho, logits = torch.result_type(value, self.logits), value.double(), self.logits.double()
+            q, p = torch.sigmoid(logits), torch.sigmoid(-logits)
             start = q * self.smoothing.cdf1(torch.zeros_like(q))
-            below, above = value < start, value > start + p
-            zeta = self._place(below | above, (torch.where(below, value, value - p) / q).clamp(0, 1))
+            excess = torch.where(rho < 0.5, rho - p, q - (1 - rho))
+            below, above = rho < start, excess > start
+            share = (torch.where(below, rho, excess) / q).clamp(0, 1)
+            zeta = self._place(below | above, self.smoothing.icdf1(share).to(dtype))
         draw = self._reparameterise(zeta)
         if value.requires_grad:
-            slope = torch.where(zeta == 0, 0.0, torch.exp(-self.log_prob(zeta).detach()))
-            draw = replace_gradient(draw, draw + value * slope)
+            with torch.no_grad():
+                slope = torch.where(zeta == 0, 0.0, finite_exp(-self.log_prob(zeta)))
+            draw = replace_gradient(draw, draw + slope * (value - value.detach()))
         return draw
 
     def posterior(self, zeta: Tensor) -> Bernoulli:
@@ -144,9 +148,8 @@ class SpikedBernoulli(BitDistribution):
         """
         return Bernoulli(probs=(zeta != 0).to(zeta.dtype))
 
-    def _place(self, z: Tensor, rho: Tensor) -> Tensor:
-        """0 for z = 0; the quantile of r(zeta | 1) for z = 1, moved off the atom should it have been rounded to 0."""
-        zeta = self.smoothing.icdf1(rho)
+    def _place(self, z: Tensor, zeta: Tensor) -> Tensor:
+        """0 for z = 0; zeta for z = 1, moved off the atom should it have been rounded to 0."""
         return torch.where(z, torch.where(zeta == 0, torch.finfo(zeta.dtype).tiny, zeta), 0.0)
 
     def _reparameterise(self, zeta: Tensor) -> Tensor:
@@ -154,8 +157,8 @@ class SpikedBernoulli(BitDistribution):
             return zeta
         with torch.no_grad():
             log_weight = F.logsigmoid(-self.logits) - self.smoothing.log_prob1(zeta)
-            slope = torch.where(zeta == 0, 0.0, self.smoothing.cdf_gap(zeta) * torch.exp(log_weight))
-        return replace_gradient(zeta, slope * self.logits)
+            slope = torch.where(zeta == 0, 0.0, self.smoothing.cdf_gap(zeta) * finite_exp(log_weight))
+        return replace_gradient(zeta, slope * (self.logits - self.logits.detach()))
 
 
 @dataclass(frozen=True)
@@ -181,17 +184,15 @@ class SpikeExponential(Spike):
 
     def cdf1(self, zeta: Tensor) -> Tensor:
         """(exp(beta zeta) - 1) / (exp(beta) - 1), both over exp(beta); constant outside [0, 1]."""
-        zeta = zeta.clamp(0, 1)
-        return torch.exp(self.beta * (zeta - 1)) * torch.expm1(-self.beta * zeta) / expm1(-self.beta)
+        return self._pair.cdf1(zeta)
 
     def sf1(self, zeta: Tensor) -> Tensor:
         """(1 - exp(beta (zeta - 1))) / (1 - exp(-beta)), without cancellation near 1."""
         return self._pair.cdf0(1 - zeta)
 
     def icdf1(self, rho: Tensor) -> Tensor:
-        """log(1 + (exp(beta) - 1) rho) / beta, from the logarithm of the second term, which does not overflow."""
-        log_term = torch.log(rho) + self.beta + log(-expm1(-self.beta))
-        return (torch.logaddexp(log_term, torch.zeros_like(log_term)) / self.beta).clamp(0, 1)
+        """log(1 + (exp(beta) - 1) rho) / beta."""
+        return self._pair.icdf1(rho)
 
     @property
     def mean1(self) -> float | Tensor:
