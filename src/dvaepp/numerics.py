@@ -94,3 +94,11 @@ def _number(rank: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _flip(bits: Tensor) -> Tensor:
     return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
+
+
+def check_precision(name: str, x: Tensor) -> None:
+    """InputError where x is in half precision, in which sums of log-probabilities are wrong by nats."""
+    if x.is_floating_point() and torch.finfo(x.dtype).bits < 32:
+        raise InputError(
+            f"{name} must be float32 or float64, not {x.dtype}, in which sums of log-probabilities are wrong by nats"
+        )

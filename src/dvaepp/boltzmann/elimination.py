@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_precision
 
 _HOPELESS = 30
 
@@ -49,6 +50,7 @@ def eliminated_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tens
 
 def _eliminate(machine: BoltzmannMachine) -> Iterator[Factor]:
     """For each bit in turn, the log of what it is summed from, given the bits that are still there."""
+    check_precision("parameters of a Boltzmann machine", machine.bias)
     order, _ = _order(machine)
     if len(order) < machine.bits:
         raise InputError(f"more than {_HOPELESS} bits of this machine would have to be summed over jointly")

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.boltzmann.elimination import eliminated_log_partition, eliminated_sample, elimination_width
-from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_counts
 
@@ -88,6 +88,7 @@ def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "
     return z
 
 
+@in_own_precision
 def exact_log_partition_given(
     machine: BoltzmannMachine, extra_bias: Float[Tensor, "*batch bits"]
 ) -> Float[Tensor, "*batch"]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import wraps
 from itertools import accumulate
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,23 @@ from torch import Tensor, nn
 
 from dvaepp.boltzmann.gibbs import linear, uniform_filler
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_precision
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def in_own_precision(
+    compute: Callable[Concatenate[BoltzmannMachine, _P], _R],
+) -> Callable[Concatenate[BoltzmannMachine, _P], _R]:
+    """A function of a machine that computes in the dtype of the parameters, under autocast too."""
+
+    @wraps(compute)
+    def computed(machine: BoltzmannMachine, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with torch.autocast(machine.bias.device.type, enabled=False):
+            return compute(machine, *args, **kwargs)
+
+    return computed
 
 
 class BoltzmannMachine(nn.Module):
@@ -23,7 +42,8 @@ class BoltzmannMachine(nn.Module):
     blocks are k-partite. `mask`, (bits, bits), says which pairs of different blocks interact, in either triangle: those
     of a graph whose colour classes are the blocks (graphs.py); the others' couplings stay zero. `labels` name the bits
     for others, 0, 1, ... by default. States lay the blocks side by side: floats 0 or 1 of shape (..., bits). All
-    parameters start at zero.
+    parameters start at zero. Whatever autocast says, a machine computes in the dtype of its parameters, which must be
+    float32 or float64: methods raise InputError for half precision.
 
     One block is *summed out* wherever a sum over all states is needed: the largest, given the others, has independent
     bits.
@@ -85,6 +105,7 @@ class BoltzmannMachine(nn.Module):
         columns = [F.pad(coupling, (0, 0, 0, self.bits - s.start)) for s, coupling in self.interactions()]
         return torch.cat([self.bias.new_zeros(self.bits, self.blocks[0]), *columns], 1)
 
+    @in_own_precision
     def energy(self, z: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch"]:
         """E(z) = -b'z - z'Jz."""
         self.check(z)
@@ -93,8 +114,10 @@ class BoltzmannMachine(nn.Module):
             energy = energy - ((z[..., : s.start] @ coupling) * z[..., s]).sum(-1)
         return energy
 
+    @in_own_precision
     def field(self, z: Float[Tensor, "*batch bits"], block: int) -> Float[Tensor, "*batch _"]:
         """The log odds of every bit of a block given the bits of the others (the block's own entries are not read)."""
+        self.check(z)
         s = self.slices[block]
         before, after = self._weights(block)
         if not after.shape[0]:
@@ -106,6 +129,7 @@ class BoltzmannMachine(nn.Module):
         """log sum_s exp(-E(s, r)) = b'r + r'Jr + sum softplus(field), s the summed-out block, r the other bits."""
         return log_marginal_at(*self.marginal_terms(z), 1.0)
 
+    @in_own_precision
     def marginal_terms(
         self, z: Float[Tensor, "*batch bits"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch _"]]:
@@ -216,7 +240,8 @@ class BoltzmannMachine(nn.Module):
                 )
 
     def check(self, z: Tensor) -> None:
-        """InputError unless these are states of this machine."""
+        """InputError unless these are states of this machine, and its precision is one to compute in."""
+        check_precision("parameters of a Boltzmann machine", self.bias)
         if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
             raise InputError(
                 f"a Boltzmann machine of blocks {self.blocks} takes {self.bias.dtype} states whose last axis holds "

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_precision
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,11 @@ class Likelihood(ABC):
         """InputError naming a value of x outside the support, and what was expected."""
 
     def __call__(self, parameters: Float[Tensor, "*batch outputs"]) -> Distribution:
-        """p(x | zeta) of a decoder's output, with outputs = sites * width: log_prob sums over sites, nats."""
+        """p(x | zeta) of a decoder's output, with outputs = sites * width: log_prob sums over sites, nats.
+
+        Raises InputError for half precision.
+        """
+        check_precision("parameters of a likelihood", parameters)
         if parameters.shape[-1] % self.width:
             raise InputError(
                 f"the decoder gives {parameters.shape[-1]} outputs, expected a multiple of {self.width}, "

@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Distribution, Independent
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood, refuse_unless
+from dvaepp.numerics import check_precision
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class BernoulliLikelihood(Likelihood):
 
     def __call__(self, parameters: Float[Tensor, "*batch outputs"]) -> Distribution:
         """p(x | zeta) = prod_i Bernoulli(x_i; sigmoid(logit_i)): torch's own, which is the fastest."""
+        check_precision("parameters of a likelihood", parameters)
         return Independent(Bernoulli(logits=parameters), 1)
 
 

@@ -12,6 +12,7 @@ from dvaepp.errors import InputError
 from dvaepp.likelihoods.standard import bernoulli_likelihood
 from dvaepp.models.base import Model, Trace
 from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
+from dvaepp.networks.precision import full
 from dvaepp.priors.base import Prior
 from dvaepp.smoothings.base import Smoothing
 
@@ -55,8 +56,8 @@ class FeedForwardVAE(Model):
 
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
         """p(x | zeta); give it bits for the model's binary limit."""
-        return self.likelihood(self.decoder(zeta))
+        return self.likelihood(full(self.decoder(zeta)))
 
     def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
         """Logits of every group given x and the likelier bits of the groups before it."""
-        return self.encoder.code(x)
+        return full(self.encoder.code(x))

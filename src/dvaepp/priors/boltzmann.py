@@ -12,7 +12,7 @@ from dvaepp.boltzmann.diagnostics import ChainHealth, chain_health
 from dvaepp.boltzmann.enumeration import exact_bits as bits_to_sum
 from dvaepp.boltzmann.enumeration import exact_log_partition, exact_log_partition_weighted, exact_sample
 from dvaepp.boltzmann.log_partition import LogPartition
-from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
@@ -152,6 +152,7 @@ class BoltzmannPrior(Prior):
         return [parameter.detach().clone() for parameter in self.machine.parameters()]
 
 
+@in_own_precision
 def expected_energy(
     machine: BoltzmannMachine, q: Posterior, nu: Float[Tensor, "*batch bits"] | None = None
 ) -> Float[Tensor, "*batch"]:

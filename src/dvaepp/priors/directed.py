@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_precision
 from dvaepp.priors.base import NORMALISED, Prior, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
@@ -55,18 +56,21 @@ class BernoulliPrior(_DirectedByLogits):
     def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
         """The learned logits, whatever zeta is."""
         check_bits("a BernoulliPrior", self.bias.numel(), zeta)
+        check_precision("parameters of a prior", self.bias)
         return self.bias.expand_as(zeta)
 
     @torch.no_grad()
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Independent bits."""
+        check_precision("parameters of a prior", self.bias)
         return torch.bernoulli(torch.sigmoid(self.bias).expand(num_samples, -1))
 
 
 class DirectedPrior(_DirectedByLogits):
     """p(z_1) prod_k p(z_k | zeta_<k) (Fig. 2c).
 
-    `bits` learned logits for z_1; then, for each further group, a network from zeta_<k, side by side, to its logits.
+    `bits` learned logits for z_1; then, for each further group, a network from zeta_<k, side by side, to its logits,
+    which are taken in the precision of the first.
     """
 
     def __init__(self, bits: int, *networks: nn.Module) -> None:
@@ -78,7 +82,7 @@ class DirectedPrior(_DirectedByLogits):
         """Learned logits of the first group, then each network's of what comes before its group."""
         logits = self.first.logits(zeta[..., : self.first.bias.numel()])
         for network in self.networks:
-            logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]])], -1)
+            logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]]).to(logits)], -1)
         check_bits("this DirectedPrior", logits.shape[-1], zeta)
         return logits
 
@@ -87,5 +91,5 @@ class DirectedPrior(_DirectedByLogits):
         """Ancestral, in the binary limit zeta = z."""
         z = self.first.sample(num_samples)
         for network in self.networks:
-            z = torch.cat([z, torch.bernoulli(torch.sigmoid(network(z)))], -1)
+            z = torch.cat([z, torch.bernoulli(torch.sigmoid(network(z).to(z)))], -1)
         return z

@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_precision
 from dvaepp.priors.base import NORMALISED, Prior, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.posterior import Posterior
@@ -21,7 +22,12 @@ MOST_LOG_SD = 5.0
 
 
 def normal(mean: Float[Tensor, "*shape"], log_sd: Float[Tensor, "*shape"]) -> Normal:
-    """N(mean, exp(5 tanh(log_sd / 5))^2): near exp(log_sd), and never beyond exp(5) or below exp(-5)."""
+    """N(mean, exp(5 tanh(log_sd / 5))^2): near exp(log_sd), and never beyond exp(5) or below exp(-5).
+
+    Raises InputError for half precision.
+    """
+    check_precision("means of normal variables", mean)
+    check_precision("log standard deviations of normal variables", log_sd)
     return Normal(mean, torch.exp(MOST_LOG_SD * torch.tanh(log_sd / MOST_LOG_SD)))
 
 
@@ -77,6 +83,7 @@ class NormalPrior(Prior):
     def log_prob(self, zeta: Float[Tensor, "*batch variables"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
         """sum_i log N(z_i; 0, 1), nats, whatever the smoothing."""
         check_bits("this NormalPrior", self.mean.numel(), zeta)
+        check_precision("normal variables", zeta)
         return -0.5 * (zeta.square() + math.log(2 * math.pi)).sum(-1)
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, constraints
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_precision
 
 
 class BitDistribution(Distribution, ABC):
@@ -27,6 +28,7 @@ class BitDistribution(Distribution, ABC):
     def __init__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> None:
         if not logits.is_floating_point():
             raise InputError(f"logits must be a floating-point tensor, not {logits.dtype}")
+        check_precision("logits", logits)
         self.logits = logits
         super().__init__(logits.shape, validate_args=validate_args)
 
