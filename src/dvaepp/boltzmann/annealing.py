@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dvaepp.boltzmann.enumeration import can_be_sampled_exactly, exact_sample
 from dvaepp.boltzmann.log_partition import LogPartition
-from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_counts
 
@@ -161,10 +160,7 @@ def _anneal(
     families = torch.arange(len(z), device=z.device).view_as(log_weights)
     levels = ladder.tolist()
     for step, (here, there) in enumerate(pairwise(levels)):
-        rest_energy, field = machine.marginal_terms(z)
-        # log_marginal_at there less here; the difference is taken before the sum, where float32 still holds it
-        growth = (F.softplus(there * field) - F.softplus(here * field)).sum(-1, dtype=torch.float64)
-        log_weights = log_weights + (growth - (there - here) * rest_energy).view_as(log_weights)
+        log_weights = log_weights + log_marginal_growth(*machine.marginal_terms(z), here, there).view_as(log_weights)
         if step + 2 == len(levels):
             break
         if resample:

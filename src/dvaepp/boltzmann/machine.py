@@ -270,3 +270,21 @@ def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
     return len(shape) <= len(target) and all(
         a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
     )
+
+
+def log_marginal_growth(
+    rest_energy: Float[Tensor, "*batch"],
+    field: Float[Tensor, "*batch _"],
+    here: float | Float[Tensor, "*#batch"],
+    there: float | Float[Tensor, "*#batch"],
+) -> Float[Tensor, "*batch"]:
+    """log p*_there(r) - log p*_here(r), nats, float64, from `BoltzmannMachine.marginal_terms` (see `log_marginal_at`).
+
+    The difference is taken before the sum, where float32 still holds it.
+    """
+
+    def summands(beta: float | Tensor) -> Tensor:
+        return F.softplus(beta[..., None] * field if isinstance(beta, Tensor) else beta * field)
+
+    growth = (summands(there) - summands(here)).sum(-1, dtype=torch.float64)
+    return growth - (there - here) * rest_energy

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dvaepp.boltzmann.diagnostics import r_hat
 from dvaepp.boltzmann.log_partition import LogPartition
-from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_at
+from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.numerics import check_counts
 
 Levels = Float[Tensor, "levels chains bits"]
@@ -86,9 +86,8 @@ def tempered_sweep(
     levels, chains, _ = states.shape
     betas = ladder.to(states)[:, None]
     rest_energy, field = machine.marginal_terms(states)
-    own = log_marginal_at(rest_energy, field, betas)
-    up = (log_marginal_at(rest_energy[:-1], field[:-1], betas[1:]) - own[:-1]).double()
-    down = (log_marginal_at(rest_energy[1:], field[1:], betas[:-1]) - own[1:]).double()
+    up = log_marginal_growth(rest_energy[:-1], field[:-1], betas[:-1], betas[1:])
+    down = log_marginal_growth(rest_energy[1:], field[1:], betas[1:], betas[:-1])
     accept = torch.rand_like(up).log() < up + down
     accept[1 - parity :: 2] = False
     source = torch.arange(levels, device=states.device)[:, None].repeat(1, chains)

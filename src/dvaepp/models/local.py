@@ -8,10 +8,10 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
 from dvaepp.errors import InputError
-from dvaepp.priors.normal import normal
+from dvaepp.priors.normal import normal, normal_divergence
 from dvaepp.smoothings.base import BitDistribution, Smoothing
 
 
@@ -57,7 +57,7 @@ class NormalVariables(LocalVariables):
 
     def divergence(self, q: Normal, p: Normal, h: Tensor) -> Tensor:
         """KL(q || p) in closed form."""
-        return kl_divergence(q, p)
+        return normal_divergence(q, p)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from dvaepp.numerics import check_precision
 from dvaepp.priors.base import NORMALISED, Prior, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
-from dvaepp.smoothings.posterior import Posterior, bernoulli_entropy
+from dvaepp.smoothings.posterior import Posterior, bernoulli_divergence
 
 
 class _DirectedByLogits(Prior, ABC):
@@ -28,9 +27,7 @@ class _DirectedByLogits(Prior, ABC):
 
     def kl_terms(self, q: Posterior) -> Float[Tensor, "*batch groups"]:
         """KL(q(z_k | x, zeta_<k) || p(z_k | zeta_<k)) for every group k of q (Eq. 4)."""
-        logits = self.logits(q.zeta)
-        cross_entropy = F.softplus(logits) - q.mu * logits
-        groups = torch.split(cross_entropy - bernoulli_entropy(q.logits), list(q.sizes), -1)
+        groups = torch.split(bernoulli_divergence(q.logits, self.logits(q.zeta)), list(q.sizes), -1)
         return torch.stack([kl.sum(-1) for kl in groups], -1)
 
     def log_prob_bits(

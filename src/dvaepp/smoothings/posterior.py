@@ -20,6 +20,22 @@ def bernoulli_entropy(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"
     return F.softplus(-distance) + distance * torch.sigmoid(-distance)
 
 
+def bernoulli_divergence(
+    q_logits: Float[Tensor, "*shape"], p_logits: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """KL = softplus(b) - softplus(a) - sigmoid(a) (b - a), nats, elementwise, of bits with logits a in q and b in p.
+
+    Both are mirrored so that a <= 0: then no term is much larger than KL but where d = b - a is small, and there it is
+    log(1 + sigmoid(a) (exp(d) - 1)) - sigmoid(a) d. So rounding moves it by some eps sigmoid(-|a|) |d|, and by nothing
+    where the logits are equal.
+    """
+    sign = torch.where(q_logits > 0, -1.0, 1.0)
+    a, b = sign * q_logits, sign * p_logits
+    q, d = torch.sigmoid(a), b - a
+    near = torch.log1p(q * torch.expm1(d.clamp(-1, 1)))
+    return torch.where(d.abs() < 1, near, F.softplus(b) - F.softplus(a)) - q * d
+
+
 @dataclass(frozen=True)
 class Posterior:
     """q(zeta_k | zeta_<k, x) for every group k, and the zeta drawn from it.
