@@ -15,9 +15,7 @@ from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.run import form_of
 
 ROWS, COLUMNS = 60, 3
-FLOOR = pytest.mark.xfail(strict=True, reason="the floor of a normal scale is in the unit of the data")
 UNITS = [1e-9, 1e-6, 1e-3, 0.5, 30.0, 1e9]
-marked = pytest.mark.parametrize("unit", [pytest.param(u, marks=FLOOR) if u < 0.01 else u for u in UNITS])
 units = pytest.mark.parametrize("unit", UNITS)
 
 
@@ -55,13 +53,12 @@ def trained(data: Dataset, steps: int) -> tuple[FeedForwardVAE, Tensor]:
     return model, objective(model, data.train, 1.0).detach().double()
 
 
-@marked
+@units
 def test_the_density_of_a_table_in_another_unit_differs_by_the_unit_alone(unit: float) -> None:
     (_, bound), (_, other) = trained_in(1.0), trained_in(unit)
     torch.testing.assert_close(other, bound - COLUMNS * math.log(unit), rtol=0, atol=2e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="the floor of a normal scale is in the unit of the data")
 @units
 def test_the_floor_of_the_scale_is_in_the_unit_of_each_column(unit: float) -> None:
     narrowest = []
@@ -78,7 +75,7 @@ def test_the_floor_of_the_scale_is_in_the_unit_of_each_column(unit: float) -> No
     torch.testing.assert_close(narrowest[1], expected[None], rtol=0, atol=2e-4)
 
 
-@marked
+@units
 @pytest.mark.parametrize("constant", [0.0, -7.0])
 def test_a_constant_has_no_unit_and_the_other_columns_keep_theirs(unit: float, constant: float) -> None:
     (_, bound), (_, other) = trained_in(1.0, constant), trained_in(unit, constant / unit)
@@ -86,7 +83,7 @@ def test_a_constant_has_no_unit_and_the_other_columns_keep_theirs(unit: float, c
     torch.testing.assert_close(other, bound - (COLUMNS - 1) * math.log(unit), rtol=0, atol=2e-3)
 
 
-@marked
+@units
 def test_samples_of_a_table_come_in_its_unit(unit: float) -> None:
     draws = []
     for model, _ in (trained_in(1.0), trained_in(unit)):
@@ -95,7 +92,6 @@ def test_samples_of_a_table_come_in_its_unit(unit: float) -> None:
     torch.testing.assert_close(draws[1] / unit, draws[0], rtol=1e-3, atol=1e-3 * float(table(1.0).sd.max()))
 
 
-@pytest.mark.xfail(strict=True, reason="the floor of a normal scale is in the unit of the data")
 @pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e-3])
 def test_images_of_too_small_a_unit_for_the_floor_of_their_scale_are_refused(unit: float) -> None:
     images = unit * torch.randn(12, 64)

@@ -128,7 +128,6 @@ def timestamps(spread: float, dtype: Any = np.float64, rows: int = 40) -> np.nda
     return np.stack([RANDOM.standard_normal(rows), column, np.ones(rows)], 1).astype(dtype)
 
 
-@pytest.mark.xfail(strict=True, reason="single precision rounds such columns in silence")
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 @pytest.mark.parametrize("spread", [10.0, 100.0, 1000.0])
 def test_columns_that_single_precision_does_not_resolve_are_refused(tmp_path: Path, spread: float, dtype: Any) -> None:

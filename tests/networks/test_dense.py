@@ -64,6 +64,15 @@ def test_affine_scales_then_shifts() -> None:
     assert Affine(torch.tensor([-1.0, -1.0]), 2.0)(torch.tensor([[0.0, 1.0]])).tolist() == [[-1.0, 1.0]]
 
 
+def test_affine_raises_to_the_least_before_it_scales_and_does_not_save_it() -> None:
+    layer = Affine(torch.ones(2), torch.tensor([2.0, 2.0]), torch.tensor([-math.inf, -1.0]))
+    x = torch.tensor([[-5.0, -5.0], [3.0, 3.0]], requires_grad=True)
+    out = layer(x)
+    assert out.tolist() == [[-9.0, -1.0], [7.0, 7.0]]
+    assert torch.autograd.grad(out.sum(), x)[0].tolist() == [[2.0, 0.0], [2.0, 2.0]]
+    assert list(layer.state_dict()) == ["shift", "scale"]
+
+
 def test_centring_takes_the_mean_from_pixels_and_leaves_latents() -> None:
     layer = centring(torch.tensor([0.2, 0.9]), 3)
     seen = layer(torch.tensor([[1.0, 0.0, 0.1, 0.5, 1.0]]))

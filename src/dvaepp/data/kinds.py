@@ -41,6 +41,21 @@ def plain(array: Array, kind: Plain, where: str) -> Array:
     return _real(array, where) if kind == "real" else _whole(array, kind, where)
 
 
+def check_resolved(array: Array, where: str) -> None:
+    """InputError beginning with `where` if single precision rounds a column by more than a twentieth of its sd."""
+    if np.can_cast(array.dtype, np.float32):
+        return
+    exact = array.reshape(len(array), -1).astype(np.float64, copy=False)
+    lost = exact - exact.astype(np.float32)
+    coarse = np.flatnonzero(np.ptp(lost, 0) > exact.std(0) / 20)
+    if len(coarse):
+        column = exact[:, coarse[0]]
+        raise InputError(
+            f"{where} column {coarse[0] + 1} has an sd of {column.std():.3g} about {column.mean():.10g}, which single "
+            "precision does not resolve: subtract its mean"
+        )
+
+
 def _validate_shape(array: Array, kind: Plain, where: str) -> None:
     if kind == "levels" and array.ndim != 3 and (array.ndim != 4 or array.shape[3] != 3):
         expected = "images (n, height, width) or (n, height, width, 3)"

@@ -22,7 +22,7 @@ from dvaepp.data.binarise import (
 )
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.formats import Header
-from dvaepp.data.kinds import Plain, plain
+from dvaepp.data.kinds import Plain, check_resolved, plain
 from dvaepp.data.pictures import Background
 from dvaepp.data.splits import split_folders
 from dvaepp.errors import InputError
@@ -54,7 +54,7 @@ def load_own(
 ) -> Dataset:
     """The data at a path, split, and binarised unless `binarise` is "none"; InputError naming the file."""
     plain_kind = kind if binarise == "none" else None
-    arrays = _read(path, plain_kind, background, header)
+    arrays = _read(path, plain_kind, background, header, training=True)
     count = sum(map(len, arrays.values()))
     if count < _FEWEST:
         raise InputError(f"{path}: holds {count} examples, expected at least {_FEWEST}")
@@ -69,10 +69,13 @@ def load_own(
     return static_dataset(name, (train, valid, test), f"{path}: {origin}, {how}.")
 
 
-def _read(path: Path, kind: Plain | None, background: Background, header: Header) -> dict[str, Grey]:
+def _read(
+    path: Path, kind: Plain | None, background: Background, header: Header, training: bool = False
+) -> dict[str, Grey]:
     """The arrays at a path, (n, ...), by split; a single one under the empty name.
 
-    Numbers in the dtype of their kind; without one, grey levels 0..255 or floats in [0, 1].
+    Numbers in the dtype of their kind; without one, grey levels 0..255 or floats in [0, 1]. For `training` that dtype
+    must tell the examples apart.
     """
     arrays = _read_folder(path, kind, background) if path.is_dir() else _read_file(path, kind, header)
     if len(arrays) == 1:
@@ -82,7 +85,10 @@ def _read(path: Path, kind: Plain | None, background: Background, header: Header
     }
     where = {split: f"{path}: {split}" if split else f"{path}:" for split in arrays}
     if kind:
+        wide = {split: array for split, array in arrays.items() if split in ("", "train")}
         arrays = {split: plain(array, kind, where[split]) for split, array in arrays.items()}
+        for split, array in wide.items() if training and kind == "real" else ():
+            check_resolved(array, where[split])
     else:
         for split, array in arrays.items():
             _validate_grey(array, where[split])

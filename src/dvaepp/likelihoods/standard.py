@@ -56,7 +56,8 @@ bernoulli_likelihood = BernoulliLikelihood()
 class NormalLikelihood(Likelihood):
     """p(x; m, log s) = exp(-((x - m) / s)^2 / 2) / (s sqrt(2 pi)), any finite x; log s is learned, kept above a floor.
 
-    Without the floor the density of data that repeat a value is unbounded. Below it log s has no gradient.
+    Without the floor the density of data that repeat a value is unbounded. Below it log s has no gradient. The floor is
+    in the unit of x: the default is for x whose sd is about 1. Recipes take it relative to the sd of each column.
     """
 
     log_scale_floor: float = -7.0

@@ -14,9 +14,14 @@ from dvaepp.errors import InputError
 
 
 class Affine(nn.Module):
-    """scale x + shift with fixed constants: centring of inputs, the decoder's fixed output bias."""
+    """scale max(x, least) + shift with fixed constants: centring of inputs, the decoder's fixed output bias."""
 
-    def __init__(self, shift: Float[Tensor, " features"], scale: float | Float[Tensor, " features"] = 1.0) -> None:
+    def __init__(
+        self,
+        shift: Float[Tensor, " features"],
+        scale: float | Float[Tensor, " features"] = 1.0,
+        least: Float[Tensor, " features"] | None = None,
+    ) -> None:
         super().__init__()
         self.shift: Tensor
         self.scale: float | Tensor
@@ -25,9 +30,13 @@ class Affine(nn.Module):
             self.register_buffer("scale", scale)
         else:
             self.scale = scale
+        self.least: Tensor | None
+        self.register_buffer("least", least, persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
-        """scale x + shift."""
+        """scale max(x, least) + shift."""
+        if self.least is not None:
+            x = x.clamp(min=self.least)
         if isinstance(self.scale, Tensor):
             return torch.addcmul(self.shift, self.scale, x)
         return torch.add(self.shift, x, alpha=self.scale)

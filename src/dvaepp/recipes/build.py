@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -73,6 +74,8 @@ KINDS = {
     "poisson": "counts",
 }
 """The kind of data that each likelihood is for."""
+_LEAST_SD = 0.01
+"""Convolutional decoders give log s in the unit of x: for data of a smaller sd its floor of -7 would be felt."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def likelihood(settings: ModelSettings, form: DataForm) -> Likelihood:
     made: dict[str, Callable[[], Likelihood]] = {
         "bernoulli": BernoulliLikelihood,
         "logistic-mixture": lambda: DiscretizedLogisticMixture(values=form.shape[2] if len(form.shape) == 3 else 1),
-        "normal": NormalLikelihood,
+        "normal": lambda: NormalLikelihood(-math.inf) if settings.convolutional is None else NormalLikelihood(),
         "categorical": lambda: CategoricalLikelihood(form.categories),
         "poisson": PoissonLikelihood,
     }
@@ -132,8 +135,11 @@ def _exit(settings: ModelSettings, form: DataForm) -> list[nn.Module]:
     if settings.likelihood == "bernoulli":
         return [output_bias(form.mean)]
     if settings.likelihood == "normal":
-        mean_and_scale = torch.stack([form.mean, form.sd.log()], 1).flatten()
-        return [Affine(mean_and_scale, torch.stack([form.sd, torch.ones_like(form.sd)], 1).flatten())]
+        # The floor of log s is relative to sd, so that a table in another unit has the same model.
+        ones = torch.ones_like(form.sd)
+        least = torch.stack([-math.inf * ones, NormalLikelihood.log_scale_floor * ones], 1)
+        mean_and_scale = torch.stack([form.mean, form.sd.log()], 1)
+        return [Affine(mean_and_scale.flatten(), torch.stack([form.sd, ones], 1).flatten(), least.flatten())]
     if settings.likelihood == "poisson":
         return [Affine(form.mean.clamp(min=1e-3).log())]
     of_x = likelihood(settings, form)
@@ -147,6 +153,8 @@ def _network(settings: ModelSettings, inputs: int, outputs: int) -> nn.Sequentia
 def _convolutional(settings: ModelSettings, form: DataForm) -> ConvolutionalVAE:
     c = settings.convolutional
     assert c is not None
+    if settings.likelihood == "normal":
+        _check_sd(form)
     sizes = ConvolutionalSizes(
         local=c.local,
         top=c.top,
@@ -171,6 +179,16 @@ def _convolutional(settings: ModelSettings, form: DataForm) -> ConvolutionalVAE:
         sizes=sizes,
         precision=torch.bfloat16 if c.precision == "bfloat16" else None,
     )
+
+
+def _check_sd(form: DataForm) -> None:
+    """InputError where most pixels that vary do so by less than the floor of the scale leaves room for."""
+    varying = form.sd[form.sd != 1]
+    if len(varying) and float(varying.median()) < _LEAST_SD:
+        raise InputError(
+            "model.likelihood=normal with model.convolutional takes images whose pixels have an sd of at least "
+            f"{_LEAST_SD}, not {float(varying.median()):.3g}: rescale them"
+        )
 
 
 def _prior(settings: ModelSettings) -> Prior:
