@@ -20,7 +20,7 @@ from dvaepp.boltzmann.diagnostics import chain_health, effective_inverse_tempera
 from dvaepp.boltzmann.enumeration import (
     enumerated_log_marginals,
     exact_log_partition,
-    exact_log_partition_given,
+    exact_log_partition_weighted,
     exact_sample,
 )
 from dvaepp.boltzmann.machine import BoltzmannMachine
@@ -90,7 +90,7 @@ QUANTITIES: dict[str, Callable[[BoltzmannMachine], list[Tensor]]] = {
     "energies": energies,
     "expected-energy": lambda m: [expected_energy(m, posterior_of(m))],
     "log-z": lambda m: [exact_log_partition(m), enumerated_log_marginals(m)],
-    "log-z-given": lambda m: [exact_log_partition_given(m, 0.1 + states_of(m))],
+    "log-z-given": lambda m: [exact_log_partition_weighted(m, torch.zeros_like(states_of(m)), 0.1 + states_of(m))],
     "exact": lambda m: [torch.tensor(exact(m).value, dtype=torch.float64)],
     "kl": lambda m: [BoltzmannPrior(m).kl(posterior_of(m))],
     "log-prob": lambda m: [BoltzmannPrior(m).log_prob(states_of(m), hard)],

@@ -47,10 +47,10 @@ def trained(data: Dataset, steps: int) -> tuple[FeedForwardVAE, Tensor]:
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(steps):
         optimizer.zero_grad()
-        (-objective(model, data.train, 1.0).mean()).backward()
+        (-objective(model, data.train).bound().mean()).backward()
         optimizer.step()
     torch.manual_seed(3)
-    return model, objective(model, data.train, 1.0).detach().double()
+    return model, objective(model, data.train).bound().detach().double()
 
 
 @units

@@ -89,13 +89,6 @@ def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "
 
 
 @in_own_precision
-def exact_log_partition_given(
-    machine: BoltzmannMachine, extra_bias: Float[Tensor, "*batch bits"]
-) -> Float[Tensor, "*batch"]:
-    """log Z of the machine with biases b + extra_bias, for a batch of them; enumerates, so for small machines only."""
-    return exact_log_partition_weighted(machine, torch.zeros_like(extra_bias), extra_bias)
-
-
 def exact_log_partition_weighted(
     machine: BoltzmannMachine, log_zero: Float[Tensor, "*batch bits"], log_one: Float[Tensor, "*batch bits"]
 ) -> Float[Tensor, "*batch"]:
