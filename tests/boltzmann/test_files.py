@@ -185,12 +185,7 @@ def write_and_read(model: QuadraticModel, folder: Path) -> QuadraticModel:
     return read_model(folder / "m.json")
 
 
-anew = pytest.mark.xfail(strict=True, reason="a machine that comes back is coloured anew")
-
-
-@pytest.mark.parametrize(
-    "make", [pytest.param(make, id=name, marks=anew if name != "graph" else ()) for name, make in ordered.items()]
-)
+@pytest.mark.parametrize("make", ordered.values(), ids=ordered)
 @pytest.mark.parametrize("route", routes.values(), ids=routes)
 def test_a_machine_that_went_out_comes_back_in_its_order_of_bits_and_blocks(
     make: Callable[[], BoltzmannMachine], route: Callable[[BoltzmannMachine, Path], QuadraticModel], tmp_path: Path
@@ -218,7 +213,6 @@ sampled: dict[str, Callable[[], BoltzmannMachine]] = {
 }
 
 
-@anew
 @pytest.mark.parametrize("make", sampled.values(), ids=sampled)
 def test_a_plain_file_of_samples_is_of_the_machine_that_was_written(
     make: Callable[[], BoltzmannMachine], tmp_path: Path
@@ -264,7 +258,6 @@ bad_blocks: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="models know no blocks")
 @pytest.mark.parametrize(("blocks", "message"), bad_blocks.values(), ids=bad_blocks)
 def test_blocks_that_do_not_fit_are_named_in_a_sentence(blocks: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "m.json"

@@ -40,6 +40,7 @@ def write_model(path: Path, model: QuadraticModel) -> None:
         "vartype": model.vartype,
         "offset": float(model.offset),
         "labels": [_written(label) for label in model.labels],
+        "blocks": model.blocks,
         "linear": model.linear.tolist(),
         "pairs": model.pairs.tolist(),
         "quadratic": model.quadratic.tolist(),
@@ -49,13 +50,13 @@ def write_model(path: Path, model: QuadraticModel) -> None:
 
 
 def read_model(path: Path) -> QuadraticModel:
-    """What `write_model` wrote; InputError for anything else."""
+    """What `write_model` wrote; InputError for anything else. Files of before have no `blocks`."""
     value = read_json(path, _WHAT)
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         raise InputError(f"{path} is not {_WHAT}")
     if value.get("version") != _VERSION:
         raise InputError(f"{path} is a quadratic model of version {value.get('version')!r}, expected {_VERSION}")
-    missing = [field.name for field in fields(QuadraticModel) if field.name not in value]
+    missing = [field.name for field in fields(QuadraticModel) if field.name not in {"blocks", *value}]
     if missing:
         raise InputError(f"{path} is a quadratic model without {', '.join(missing)}")
     try:
@@ -66,6 +67,7 @@ def read_model(path: Path) -> QuadraticModel:
             _read_array(value, "quadratic", float),
             float(_read_array({"offset": [value["offset"]]}, "offset", float)[0]),
             _read_labels(value["labels"]),
+            None if value.get("blocks") is None else tuple(_read_array(value, "blocks", int).tolist()),
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

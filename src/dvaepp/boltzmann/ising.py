@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import networkx
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.machine import BoltzmannMachine
@@ -27,6 +27,8 @@ class QuadraticModel:
     x are spins -1 and 1 where `vartype` is "SPIN" (an Ising model), bits 0 and 1 where it is "BINARY" (a QUBO). Signs
     are physics' and D-Wave's, opposite to the machine's: a negative h_i or J_k makes x_i = 1, or x_i = x_j = 1, likely.
     Each pair occurs once. `labels[i]` names x_i. Arrays are float64 (bits,), int64 (pairs, 2) and float64 (pairs,).
+    `blocks`, where they are known, are the sizes of groups of variables side by side without pairs among themselves:
+    those of the machine that the model was made from.
     """
 
     vartype: Vartype
@@ -35,6 +37,7 @@ class QuadraticModel:
     quadratic: Float64[np.ndarray, " couplings"]
     offset: float
     labels: tuple[Hashable, ...]
+    blocks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         bits, count = len(self.labels), len(self.pairs)
@@ -56,6 +59,20 @@ class QuadraticModel:
             raise InputError(f"pairs of a quadratic model must join two different numbers from 0 to {bits - 1}")
         if len(np.unique(low * bits + high)) != count:
             raise InputError("pairs of a quadratic model must not repeat")
+        if self.blocks is not None:
+            self._check_blocks(self.blocks)
+
+    def _check_blocks(self, blocks: tuple[int, ...]) -> None:
+        bits = len(self.labels)
+        sizes = blocks if isinstance(blocks, tuple) else ()
+        counts = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
+        if not counts or sum(sizes) != bits:
+            raise InputError(
+                f"blocks of a quadratic model must be positive whole numbers that add up to {bits}, not {blocks}"
+            )
+        block = np.repeat(np.arange(len(blocks)), blocks)[self.pairs]
+        if bool((block[:, 0] == block[:, 1]).any()):
+            raise InputError(f"pairs of a quadratic model of blocks {blocks} join bits of one block")
 
     def energy(self, states: Any) -> Float64[np.ndarray, "*batch"]:
         """E(x) = offset + h'x + sum_k J_k x_i x_j, in float64, of spins or bits (..., bits), in any array type."""
@@ -79,12 +96,12 @@ class QuadraticModel:
         else:
             linear, quadratic = 2 * self.linear - 2 * self._at_each_bit(), 4 * self.quadratic
             offset = self.offset - linear_sum + quadratic_sum
-        return QuadraticModel(vartype, linear, self.pairs, quadratic, offset, self.labels)
+        return replace(self, vartype=vartype, linear=linear, quadratic=quadratic, offset=offset)
 
     def scaled(self, factor: float) -> QuadraticModel:
         """The model of factor x E(x)."""
         linear, quadratic = factor * self.linear, factor * self.quadratic
-        return QuadraticModel(self.vartype, linear, self.pairs, quadratic, factor * self.offset, self.labels)
+        return replace(self, linear=linear, quadratic=quadratic, offset=factor * self.offset)
 
     def _at_each_bit(self) -> Float64[np.ndarray, " bits"]:
         """The sum of the couplings of every bit."""
@@ -99,15 +116,10 @@ def to_qubo(machine: BoltzmannMachine) -> QuadraticModel:
     different blocks.
     """
     couplings = machine.coupling_matrix().detach().double().cpu().numpy()
-    if machine.mask is None:
-        block = np.repeat(np.arange(len(machine.blocks)), machine.blocks)
-        joined = block[:, None] < block
-    else:
-        joined = machine.mask.cpu().numpy()
-    pairs = np.argwhere(joined)
+    pairs = np.argwhere(_between(machine.blocks) if machine.mask is None else machine.mask.cpu().numpy())
     bias = machine.bias.detach().double().cpu().numpy()
-    labels = tuple(machine.labels)
-    return QuadraticModel("BINARY", 0.0 - bias, pairs, 0.0 - couplings[pairs[:, 0], pairs[:, 1]], 0.0, labels)
+    quadratic = 0.0 - couplings[pairs[:, 0], pairs[:, 1]]
+    return QuadraticModel("BINARY", 0.0 - bias, pairs, quadratic, 0.0, tuple(machine.labels), machine.blocks)
 
 
 def to_ising(machine: BoltzmannMachine) -> QuadraticModel:
@@ -121,22 +133,21 @@ def to_ising(machine: BoltzmannMachine) -> QuadraticModel:
 def machine_from(model: QuadraticModel, dtype: torch.dtype = torch.float32) -> BoltzmannMachine:
     """The machine with p(z) proportional to exp(-E(x)), whose energy is the model's less its value where z = 0.
 
-    The graph of pairs is coloured into blocks (`machine_on_graph`), so that bits may come in another order and in other
-    blocks than in a machine that the model was made from; `machine.labels` names them.
+    Bits come in the model's order where it has `blocks`, as those made from machines do: the machine is then the one
+    that went out, without a mask where all pairs of different blocks are there. Else the graph of pairs is coloured
+    (`machine_on_graph`), and bits come block by block: `machine.labels` names them.
     """
     qubo = model.as_vartype("BINARY")
     bits = len(qubo.linear)
-    graph = networkx.Graph()
-    graph.add_nodes_from(range(bits))
-    graph.add_edges_from(qubo.pairs.tolist())
-    coloured = machine_on_graph(graph)
-    order = np.asarray(coloured.labels)
-    machine = BoltzmannMachine(*coloured.blocks, mask=coloured.mask, labels=[qubo.labels[i] for i in order]).to(dtype)
+    order, blocks = _coloured(qubo) if qubo.blocks is None else (np.arange(bits), qubo.blocks)
     place = np.empty(bits, np.int64)
     place[order] = np.arange(bits)
     i, j = np.sort(place[qubo.pairs], 1).T
-    couplings = np.zeros((bits, bits))
-    couplings[i, j] = -qubo.quadratic
+    couplings, joined = np.zeros((bits, bits)), np.zeros((bits, bits), np.bool_)
+    couplings[i, j], joined[i, j] = -qubo.quadratic, True
+    whole = qubo.blocks is not None and np.array_equal(joined, _between(blocks))
+    mask = None if whole else torch.from_numpy(joined)
+    machine = BoltzmannMachine(*blocks, mask=mask, labels=[qubo.labels[k] for k in order]).to(dtype)
     limit = torch.finfo(dtype).max
     if max(np.abs(qubo.linear).max(), np.abs(qubo.quadratic).max(initial=0)) > limit:
         raise InputError(f"the model's numbers are too large for {dtype}")
@@ -145,6 +156,21 @@ def machine_from(model: QuadraticModel, dtype: torch.dtype = torch.float32) -> B
         for s, coupling in zip(machine.slices[1:], machine.couplings, strict=True):
             coupling.copy_(torch.from_numpy(couplings[: s.start, s]))
     return machine
+
+
+def _coloured(model: QuadraticModel) -> tuple[Int64[np.ndarray, " bits"], tuple[int, ...]]:
+    """The variables in an order, and the sizes of blocks in it, of a colouring of the graph of pairs."""
+    graph = networkx.Graph()
+    graph.add_nodes_from(range(len(model.labels)))
+    graph.add_edges_from(model.pairs.tolist())
+    machine = machine_on_graph(graph)
+    return np.asarray(machine.labels), machine.blocks
+
+
+def _between(blocks: tuple[int, ...]) -> Bool[np.ndarray, "bits bits"]:
+    """Which pairs are of different blocks, the earlier bit first."""
+    block = np.repeat(np.arange(len(blocks)), blocks)
+    return np.asarray(block[:, None] < block)
 
 
 def to_bqm(machine: BoltzmannMachine | QuadraticModel, vartype: Vartype = "SPIN") -> Any:
