@@ -139,7 +139,6 @@ class Text(str):
         return self.place
 
 
-@pytest.mark.xfail(strict=True, reason="a set is taken in its own order")
 @pytest.mark.parametrize("kind", [set, frozenset])
 def test_the_bits_of_a_set_of_edges_do_not_depend_on_hashes(kind: Any) -> None:
     found = set()

@@ -20,13 +20,16 @@ def machine_on_graph(graph: networkx.Graph | Iterable[tuple[Hashable, Hashable]]
     """The machine with a bit for each node of a graph and a coupling for each edge.
 
     `graph` is a networkx graph or its edges. Blocks are the classes of a colouring (the one with the fewest colours
-    that greedy strategies find), the largest first; `machine.labels` says which node each bit is. Raises InputError for
-    a graph without nodes or with an edge from a node to itself.
+    that greedy strategies find), the largest first; `machine.labels` says which node each bit is. The order of the
+    edges decides, those of a set, whose order is chance, being sorted by their text. Raises InputError for a graph
+    without nodes or with an edge from a node to itself.
 
     >>> machine = machine_on_graph([("a", "b"), ("b", "c"), ("c", "d")])
     >>> machine.blocks, machine.labels
     ((2, 2), ('b', 'd', 'a', 'c'))
     """
+    if isinstance(graph, set | frozenset):
+        graph = sorted(graph, key=repr)
     try:
         graph = networkx.Graph(graph if isinstance(graph, networkx.Graph) else [(u, v) for u, v in graph])
     except (TypeError, ValueError, networkx.NetworkXError):

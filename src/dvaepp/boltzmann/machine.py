@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import wraps
 from itertools import accumulate
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from dvaepp.boltzmann.gibbs import linear, uniform_filler
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
+from dvaepp.storage import EXTRA_STATE, in_stored_order, json_tensor, keep_extra_state
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -43,7 +44,8 @@ class BoltzmannMachine(nn.Module):
     of a graph whose colour classes are the blocks (graphs.py); the others' couplings stay zero. `labels` name the bits
     for others, 0, 1, ... by default. States lay the blocks side by side: floats 0 or 1 of shape (..., bits). All
     parameters start at zero. Whatever autocast says, a machine computes in the dtype of its parameters, which must be
-    float32 or float64: methods raise InputError for half precision.
+    float32 or float64: methods raise InputError for half precision. A state dict holds the labels too, where JSON can;
+    one with the same labels and blocks is loaded in the order of its own bits, others are refused.
 
     One block is *summed out* wherever a sum over all states is needed: the largest, given the others, has independent
     bits.
@@ -73,6 +75,16 @@ class BoltzmannMachine(nn.Module):
         self.register_buffer("mask", None if mask is None else self._upper(mask))
         self.bias = nn.Parameter(torch.zeros(self.bits))
         self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
+        for hook in (keep_extra_state, check_state):
+            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
+
+    def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
+        """The labels, for a state dict."""
+        return json_tensor(self.labels)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Name the bits in the order in which they were saved."""
+        self.labels = in_stored_order(self.labels, state)
 
     def _upper(self, mask: Bool[Tensor, "bits bits"]) -> Bool[Tensor, "bits bits"]:
         """The mask's pairs with the earlier bit first; InputError where they lie within a block."""
@@ -252,6 +264,20 @@ class BoltzmannMachine(nn.Module):
         """The blocks, and how many pairs interact where not all do."""
         pairs = "" if self.mask is None else f", {int(self.mask.sum())} couplings"
         return " x ".join(map(str, self.blocks)) + pairs
+
+
+def check_state(machine: BoltzmannMachine, state_dict: Mapping[str, Any], prefix: str = "", *_: Any) -> None:
+    """InputError unless a state dict is of the machine's blocks and labels; a pre-hook, so that nothing is loaded."""
+    names = [name for k in range(len(state_dict)) if (name := f"{prefix}couplings.{k}") in state_dict]
+    widths = [state_dict[name].shape[-1:].numel() for name in names]
+    bits = state_dict[f"{prefix}bias"].numel() if f"{prefix}bias" in state_dict else None
+    if bits is not None and (blocks := (bits - sum(widths), *widths)) != machine.blocks:
+        raise InputError(
+            f"a state dict of a Boltzmann machine of blocks {blocks} does not fit one of {machine.blocks}; where the "
+            "graph is the same, its edges are in another order and coloured otherwise"
+        )
+    if prefix + EXTRA_STATE in state_dict:
+        in_stored_order(machine.labels, state_dict[prefix + EXTRA_STATE])
 
 
 def log_marginal_at(

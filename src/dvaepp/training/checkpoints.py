@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.machine import check_state
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model
+from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
+from dvaepp.storage import EXTRA_STATE
 from dvaepp.training.settings import TrainingSettings
 
 
@@ -39,18 +42,33 @@ def load_model(
 ) -> None:
     """Put a checkpoint's weights, chains, log Z and smoothing into a model of the same recipe.
 
-    The smoothing is that of the step that made the weights, the last one before the checkpoint: beta at (step - 1) /
-    steps; at step 0 that of the first. InputError if weights or chains do not fit.
+    The bits of a Boltzmann machine are then in the checkpoint's order, as encoder and decoder know them: a graph whose
+    edges are in another order now than they were is the same. The smoothing is that of the step that made the weights,
+    the last one before the checkpoint: beta at (step - 1) / steps; at step 0 that of the first. InputError if weights
+    or chains do not fit.
     """
     weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    expected = model.state_dict()
-    for name in sorted(expected.keys() | weights.keys()):
-        here, there = (tuple(d[name].shape) if name in d else None for d in (expected, weights))
-        if here != there:
-            raise InputError(f"{path} does not fit the recipe: {name} has shape {there} there and {here} in the model")
-        if expected[name].dtype == torch.bool and not torch.equal(expected[name].cpu(), weights[name].cpu()):
-            raise InputError(f"{path} does not fit the recipe: {name} says that other bits interact than in the model")
-    model.load_state_dict(weights)
+    expected, edges = model.state_dict(), _edges(model.prior)
+    try:
+        if isinstance(model.prior, BoltzmannPrior):
+            check_state(model.prior.machine, weights, "prior.machine.")
+        for name in sorted(name for name in expected.keys() | weights.keys() if not name.endswith(EXTRA_STATE)):
+            here, there = (tuple(d[name].shape) if name in d else None for d in (expected, weights))
+            if here != there:
+                raise InputError(f"{name} has shape {there} there and {here} in the model")
+        model.load_state_dict(weights)
+        if _edges(model.prior) != edges:
+            raise InputError("its Boltzmann machine's mask says that other bits interact than in the model")
+    except InputError as error:
+        raise InputError(f"{path} does not fit the recipe: {error}") from None
     if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:
         model.prior.restore_log_partition(LogPartition(**about["log_partition"]))
     anneal(model, training, training.fraction_before(about["step"]))
+
+
+def _edges(prior: Prior) -> set[frozenset[Hashable]]:
+    """The pairs of labels whose bits interact, where the prior is a Boltzmann machine with a mask."""
+    machine = prior.machine if isinstance(prior, BoltzmannPrior) else None
+    if machine is None or machine.mask is None:
+        return set()
+    return {frozenset((machine.labels[i], machine.labels[j])) for i, j in machine.mask.nonzero().tolist()}
