@@ -157,12 +157,13 @@ def load_tensors(
 
 
 def json_tensor(value: Any) -> UInt8[Tensor, " bytes"]:
-    """A value as JSON in bytes, for state dicts, which hold tensors alone; null where JSON cannot hold it."""
-    try:
-        text = json.dumps(value, default=operator.index)
-    except TypeError:
-        text = "null"
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    """A value as JSON in bytes, for state dicts, which hold tensors alone; TypeError where JSON cannot hold it."""
+    return torch.frombuffer(bytearray(json.dumps(value, default=_plain).encode()), dtype=torch.uint8)
+
+
+def _plain(value: Any) -> int | float:
+    """A number of numpy's, or a whole one of any kind, as Python's."""
+    return value.item() if isinstance(value, np.generic) else operator.index(value)
 
 
 def from_json_tensor(tensor: Tensor, what: str) -> Any:
@@ -175,12 +176,20 @@ def from_json_tensor(tensor: Tensor, what: str) -> Any:
     raise InputError(f"a state dict is damaged: it does not hold {what}")
 
 
-def in_stored_order(labels: Sequence[Hashable], stored: Tensor) -> tuple[Hashable, ...]:
-    """Labels in the order that `json_tensor` was given; InputError where they are others than those it was given.
+def labels_tensor(labels: Sequence[Hashable]) -> UInt8[Tensor, " bytes"]:
+    """Names of bits as `json_tensor`: whole numbers, texts and tuples stay apart; null where JSON cannot hold them."""
+    try:
+        return json_tensor(labels)
+    except TypeError:
+        return json_tensor(None)
 
-    As they are where it was given none, or such as JSON cannot hold. Whole numbers, texts and tuples stay apart.
+
+def in_stored_order(labels: Sequence[Hashable], stored: Tensor) -> tuple[Hashable, ...]:
+    """Labels in the order that `labels_tensor` was given, or as they are where it holds none.
+
+    Raises InputError where it was given others.
     """
-    there, here = (from_json_tensor(tensor, "labels of bits") for tensor in (stored, json_tensor(labels)))
+    there, here = (from_json_tensor(tensor, "labels of bits") for tensor in (stored, labels_tensor(labels)))
     if there is None:
         return tuple(labels)
     label = dict(zip(map(json.dumps, here or ()), labels, strict=False))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dvaepp.boltzmann.gibbs import linear, uniform_filler
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
-from dvaepp.storage import EXTRA_STATE, in_stored_order, json_tensor, keep_extra_state
+from dvaepp.storage import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -80,7 +80,7 @@ class BoltzmannMachine(nn.Module):
 
     def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
         """The labels, for a state dict."""
-        return json_tensor(self.labels)
+        return labels_tensor(self.labels)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Name the bits in the order in which they were saved."""
@@ -272,9 +272,9 @@ def check_state(machine: BoltzmannMachine, state_dict: Mapping[str, Any], prefix
     widths = [state_dict[name].shape[-1:].numel() for name in names]
     bits = state_dict[f"{prefix}bias"].numel() if f"{prefix}bias" in state_dict else None
     if bits is not None and (blocks := (bits - sum(widths), *widths)) != machine.blocks:
+        why = "" if machine.mask is None else "; if the graph is the same, its edges came in another order"
         raise InputError(
-            f"a state dict of a Boltzmann machine of blocks {blocks} does not fit one of {machine.blocks}; where the "
-            "graph is the same, its edges are in another order and coloured otherwise"
+            f"a state dict of a Boltzmann machine of blocks {blocks} does not fit one of blocks {machine.blocks}{why}"
         )
     if prefix + EXTRA_STATE in state_dict:
         in_stored_order(machine.labels, state_dict[prefix + EXTRA_STATE])

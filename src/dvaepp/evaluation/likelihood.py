@@ -17,7 +17,7 @@ from dvaepp.evaluation.kept import KeptScores, _Found
 from dvaepp.evaluation.scores import ExampleScores, Scores, _covariance, _moments
 from dvaepp.models.base import Model, measuring
 from dvaepp.objectives.importance import log_weight
-from dvaepp.priors.base import Prior
+from dvaepp.priors.base import Prior, check_known
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.smoothings.binary import hard
@@ -27,7 +27,7 @@ def estimate_log_partition(prior: Prior, **settings: Any) -> LogPartition:
     """`prior.estimate_log_partition(**settings)`, which the first of several processes does for all."""
     log_partition = distributed.on_first(lambda: prior.estimate_log_partition(**settings))
     if isinstance(prior, BoltzmannPrior):
-        prior.restore_log_partition(log_partition)
+        prior.log_partition = log_partition
     return log_partition
 
 
@@ -51,10 +51,7 @@ def score(
         raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
     if len(x) < 1:
         raise InputError("score needs at least one example")
-    if model.prior.log_partition is None or not model.prior.log_partition_is_current:
-        raise InputError(
-            "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() before score()"
-        )
+    log_partition = check_known(model.prior.log_partition, model.prior.log_partition_is_current)
     rows = max(1, int(megabytes * 2**20 / (4 * max(8 * x.shape[1], model.numbers_per_draw))))
     part, found = distributed.own(x), kept.load() if kept else _Found()
     with measuring(model, seed):
@@ -72,7 +69,7 @@ def score(
     return Scores(
         ExampleScores(*joined),
         num_samples,
-        model.prior.log_partition,
+        log_partition,
         shown.posterior.sizes,
         torch.split(_covariance(moments, len(x)), list(sizes)),
         x.shape[1],

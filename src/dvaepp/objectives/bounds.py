@@ -1,7 +1,9 @@
 """The variational bounds of Sections 4 and 5: one number per example, whose gradient is the estimator's.
 
-With a Boltzmann prior too large to enumerate the value is a bound only after `model.prior.estimate_log_partition()`;
-before it is a loss, with the same gradient.
+With a Boltzmann prior too large to enumerate the value rests on `model.prior.estimate_log_partition()`. Objectives of
+training, joint_elbo and marginal_elbo, take log Z as last estimated: before and between estimates they are losses, with
+the same gradient. Likelihoods, log_weight and importance_weighted, are refused unless it is that of the parameters as
+they are.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from torch import Tensor
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, Trace
 from dvaepp.objectives.balancing import balancing_weights, local_kl
+from dvaepp.priors.base import Prior
+from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.smoothings.base import Smoothing
 
 
@@ -114,8 +118,15 @@ def marginal_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms
         )
     trace = model(x)
     _check_gradient("marginal_elbo", trace, model.smoothing)
-    kl = trace.posterior.log_prob() - model.prior.log_prob(trace.posterior.zeta, model.smoothing)
+    kl = trace.posterior.log_prob() - _log_prior(model.prior, trace.posterior.zeta, model.smoothing)
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
+
+
+def _log_prior(prior: Prior, zeta: Float[Tensor, "batch bits"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
+    """log p(zeta), of bits with log Z as last estimated: a loss goes on where a likelihood is refused."""
+    if isinstance(prior, BoltzmannPrior) and smoothing.binary:
+        return -prior.machine.energy(zeta) - prior.log_z()
+    return prior.log_prob(zeta, smoothing)
 
 
 def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:

@@ -14,6 +14,17 @@ from dvaepp.errors import InputError
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
 
+
+def check_known(found: LogPartition | None, current: bool) -> LogPartition:
+    """log Z as found; InputError unless it was, and for the parameters as they are."""
+    if found is None or not current:
+        raise InputError(
+            "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() first (log_prob, "
+            "log_weight and importance_weighted do without where they are asked for unnormalised=True)"
+        )
+    return found
+
+
 NORMALISED = LogPartition(0.0, 0.0, None, True, "normalised by construction")
 
 
@@ -33,14 +44,16 @@ class Prior(nn.Module, ABC):
         return self.kl_terms(q).sum(-1)
 
     @abstractmethod
-    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
-        """log p(zeta), nats, with z summed out; with `hard`, log p(z)."""
+    def log_prob(
+        self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing, *, unnormalised: bool = False
+    ) -> Float[Tensor, "*batch"]:
+        """log p(zeta), nats, with z summed out; with `hard`, log p(z). `unnormalised`: plus log Z, as a constant."""
 
     def log_prob_bits(
-        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"], **unnormalised: bool
     ) -> Float[Tensor, "*batch"]:
         """log p(z | zeta) = sum_k log p(z_k | zeta_<k), nats, for bits z; here zeta takes no part."""
-        return self.log_prob(z, hard)
+        return self.log_prob(z, hard, **unnormalised)
 
     def has_density(self, smoothing: Smoothing) -> bool:
         """Whether log_prob can be had for this smoothing."""

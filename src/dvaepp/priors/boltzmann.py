@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC
+from dataclasses import asdict
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
 from dvaepp.boltzmann.agreement import estimate_log_partition, exact
 from dvaepp.boltzmann.annealing import annealed_importance_sampling
@@ -16,23 +20,80 @@ from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
-from dvaepp.priors.base import Prior, check_bits
+from dvaepp.priors.base import Prior, check_bits, check_known
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.overlapping import Overlapping
 from dvaepp.smoothings.posterior import Posterior
+from dvaepp.storage import from_json_tensor, json_tensor, keep_extra_state
+
+
+class HoldsLogPartition(nn.Module, ABC):
+    """A prior over the states of a `machine`, as far as it holds the machine's log Z, in its state dict too."""
+
+    machine: BoltzmannMachine
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log_partition: LogPartition | None = None
+        self._found_for = ""
+        self.register_load_state_dict_pre_hook(keep_extra_state)  # type: ignore[no-untyped-call]
+
+    @property
+    def log_partition(self) -> LogPartition | None:
+        """log Z as last found, None before; what is set here is taken to be that of the parameters as they are."""
+        return self._log_partition
+
+    @log_partition.setter
+    def log_partition(self, found: LogPartition | None) -> None:
+        self._log_partition, self._found_for = found, fingerprint(self.machine)
+
+    @property
+    def log_partition_is_current(self) -> bool:
+        """False before the estimate, and once the machine's distribution has changed since; reads parameters back."""
+        return self._log_partition is not None and self._found_for == fingerprint(self.machine)
+
+    def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
+        """log Z and the fingerprint of the machine that it was found for, as JSON in bytes."""
+        found = self._log_partition and asdict(self._log_partition)
+        return json_tensor({"log_partition": found, "found_for": self._found_for})
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """log Z as it was saved, current where the parameters are those that it was found for."""
+        what = "log Z of a Boltzmann machine"
+        held = from_json_tensor(state, what)
+        try:
+            found, self._found_for = held["log_partition"], str(held["found_for"])
+            self._log_partition = None if found is None else LogPartition(**found)
+        except (TypeError, KeyError):
+            raise InputError(f"a state dict is damaged: it does not hold {what}") from None
+
+
+@torch.no_grad()
+def fingerprint(machine: BoltzmannMachine) -> str:
+    """A digest of b and J, all that log Z depends on: the same on every device and in every precision that holds them.
+
+    Couplings of pairs that do not interact take no part.
+    """
+    parts = [machine.bias.flatten()]
+    for c in machine.couplings:
+        end = len(c) + c.shape[1]
+        parts.append((c if machine.mask is None else c * machine.mask[: len(c), len(c) : end]).flatten())
+    numbers = torch.cat(parts).cpu().double() + 0.0  # -0 is 0
+    return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
+
 
 _SWEEPS_APART = 40
 MOST_BITS_PER_EXAMPLE = 10
 """p(zeta) of a Boltzmann machine sums 2^bits states for every example: tractable up to this many."""
 
 
-class BoltzmannPrior(Prior):
+class BoltzmannPrior(HoldsLogPartition, Prior):
     """p(z) = exp(-E(z)) / Z, a Boltzmann machine (Sec. 5, Fig. 2g).
 
     Where at most `exact_bits` bits have to be summed over jointly (those outside the machine's largest block, or its
     graph's treewidth), log Z, its gradient and samples are exact and no chains are needed. Else the gradient of log Z
     comes from the samples of `chains`, any Sampler (call `refresh()` once a step), and its value from
-    `estimate_log_partition()`; until that has been called, `kl` is a loss with the right gradient, and no bound.
+    `estimate_log_partition()`: without it `kl` is a loss with the right gradient, no bound, and `log_prob` is refused.
     """
 
     joins_groups = True
@@ -49,8 +110,6 @@ class BoltzmannPrior(Prior):
                 "chains, such as PersistentChains(1000, sweeps=40)"
             )
         self.chains = None if self.exact else chains
-        self.log_partition = None
-        self._estimated_for: list[Tensor] = []
         self.states: Tensor
         states = machine.bias.new_zeros(0, machine.bits) if self.chains is None else self.chains.start(machine)
         self.register_buffer("states", states)
@@ -77,13 +136,17 @@ class BoltzmannPrior(Prior):
         few = self.exact and self.machine.enumerated_bits <= MOST_BITS_PER_EXAMPLE
         return smoothing.binary or (few and isinstance(smoothing, Overlapping))
 
-    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+    def log_prob(
+        self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing, *, unnormalised: bool = False
+    ) -> Float[Tensor, "*batch"]:
         """-E(z) - log Z with `hard`; else log sum_z p(z) prod_i r(zeta_i | z_i), by enumeration.
 
         The sum is a partition function with weights r(zeta_i | z_i), as of biases log r(zeta | 1) - log r(zeta | 0).
+        Raises InputError where log Z is neither exact nor current, unless it is to be `unnormalised`: without log Z in
+        its value, -E(z) with `hard`, but with it in its gradient.
         """
         if smoothing.binary:
-            return -self.machine.energy(zeta) - self.log_z()
+            return -self.machine.energy(zeta) - self._normaliser(unnormalised)
         if not smoothing.shared_conditional:
             raise InputError(f"{smoothing} has no bound with a Boltzmann prior: use a directed prior")
         if not (self.has_density(smoothing) and isinstance(smoothing, Overlapping)):
@@ -93,7 +156,14 @@ class BoltzmannPrior(Prior):
             )
         check_bits("this BoltzmannPrior", self.machine.bits, zeta)
         log_densities = smoothing.log_prob0(zeta), smoothing.log_prob1(zeta)
-        return exact_log_partition_weighted(self.machine, *log_densities) - self.log_z()
+        return exact_log_partition_weighted(self.machine, *log_densities) - self._normaliser(unnormalised)
+
+    def _normaliser(self, unnormalised: bool) -> Float[Tensor, ""]:
+        """log Z, which must be exact or current; or 0, with log Z's gradient."""
+        if not (self.exact or unnormalised):
+            check_known(self.log_partition, self.log_partition_is_current)
+        log_z = self.log_z()
+        return log_z - log_z.detach() if unnormalised else log_z
 
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Exact where that can be; else copies of the chains' samples, 40 Gibbs sweeps away from what each copies."""
@@ -133,23 +203,7 @@ class BoltzmannPrior(Prior):
         else:
             estimate = estimate_log_partition if thorough else annealed_importance_sampling
             self.log_partition = estimate(self.machine, temperatures=temperatures, chains=chains, repeats=repeats)
-        self._estimated_for = self._parameter_copies()
         return self.log_partition
-
-    @property
-    def log_partition_is_current(self) -> bool:
-        """False before the estimate, and once the machine's parameters have changed since."""
-        if not self._estimated_for:
-            return False
-        pairs = zip(self._estimated_for, self.machine.parameters(), strict=True)
-        return all(torch.equal(then.to(now.device), now) for then, now in pairs)
-
-    def restore_log_partition(self, log_partition: LogPartition) -> None:
-        """Take an estimate that was stored with the parameters as they are now."""
-        self.log_partition, self._estimated_for = log_partition, self._parameter_copies()
-
-    def _parameter_copies(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self.machine.parameters()]
 
 
 @in_own_precision

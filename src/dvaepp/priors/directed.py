@@ -31,12 +31,14 @@ class _DirectedByLogits(Prior, ABC):
         return torch.stack([kl.sum(-1) for kl in groups], -1)
 
     def log_prob_bits(
-        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"]
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"], **unnormalised: bool
     ) -> Float[Tensor, "*batch"]:
         """sum_k log p(z_k | zeta_<k)."""
         return hard(self.logits(zeta)).log_prob(z).sum(-1)
 
-    def log_prob(self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+    def log_prob(
+        self, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing, *, unnormalised: bool = False
+    ) -> Float[Tensor, "*batch"]:
         """sum_k log p(zeta_k | zeta_<k), p(zeta | ...) = sum_z r(zeta | z) p(z | ...) (Eq. 5)."""
         return smoothing(self.logits(zeta)).log_prob(zeta).sum(-1)
 

@@ -89,7 +89,9 @@ class NormalPrior(Prior):
         standard = Normal(torch.zeros_like(self.mean[0]), torch.ones_like(self.mean[0]))
         return torch.stack([normal_divergence(group, standard).sum(-1) for group in q.groups], -1)
 
-    def log_prob(self, zeta: Float[Tensor, "*batch variables"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
+    def log_prob(
+        self, zeta: Float[Tensor, "*batch variables"], smoothing: Smoothing, *, unnormalised: bool = False
+    ) -> Float[Tensor, "*batch"]:
         """sum_i log N(z_i; 0, 1), nats, whatever the smoothing."""
         check_bits("this NormalPrior", self.mean.numel(), zeta)
         check_precision("normal variables", zeta)

@@ -61,8 +61,8 @@ def load_model(
             raise InputError("its Boltzmann machine's mask says that other bits interact than in the model")
     except InputError as error:
         raise InputError(f"{path} does not fit the recipe: {error}") from None
-    if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:
-        model.prior.restore_log_partition(LogPartition(**about["log_partition"]))
+    if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:  # as it was kept before
+        model.prior.log_partition = LogPartition(**about["log_partition"])
     anneal(model, training, training.fraction_before(about["step"]))
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from dvaepp import distributed
-from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import estimate_log_partition, score
@@ -191,7 +190,7 @@ class Trainer:
             self._stop(self.step)
         generator = torch.Generator().manual_seed(stream_seed("validation examples", self.seed))
         subset = torch.randperm(len(valid), generator=generator)[: settings.validation_examples]
-        log_z = self._estimate_log_partition(
+        self._estimate_log_partition(
             "log Z of the validation",
             temperatures=settings.validation_temperatures,
             chains=settings.validation_chains,
@@ -203,16 +202,14 @@ class Trainer:
         nll = "valid_nll_at_high_log_z"  # where log Z is poor it is too low, and the NLL looks too good
         if math.isfinite(metrics[nll]) and metrics[nll] < self.best.get(nll, math.inf):
             self.best = metrics
-            about = {**self.about, "step": self.step, "log_partition": asdict(log_z), "best": metrics}
+            about = {**self.about, "step": self.step, "best": metrics}
             distributed.on_first(lambda: save_tensors(self.folder / "best.safetensors", self._model_tensors(), about))
         return metrics
 
-    def _estimate_log_partition(
-        self, purpose: Purpose, *, temperatures: int, chains: int, repeats: int = 3
-    ) -> LogPartition:
-        """log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
+    def _estimate_log_partition(self, purpose: Purpose, *, temperatures: int, chains: int, repeats: int = 3) -> None:
+        """Find log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
         with measuring(self.model, stream_seed(purpose, self.seed, self.step)):
-            return estimate_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
+            estimate_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(
@@ -248,13 +245,7 @@ class Trainer:
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{kind}.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= distributed.everyones_tensors(self._own_tensors())
-        log_z = self.model.prior.log_partition
-        state = {
-            "step": self.step,
-            "best": self.best,
-            "metrics_lines": self._metrics_lines,
-            "log_partition": log_z and asdict(log_z),
-        }
+        state = {"step": self.step, "best": self.best, "metrics_lines": self._metrics_lines}
         distributed.on_first(lambda: save_tensors(self.checkpoint, tensors, {**self.about, **state}))
 
     def restore(self) -> None:
