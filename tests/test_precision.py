@@ -231,6 +231,7 @@ def posterior_for(prior: Prior, groups: tuple[int, ...], dtype: torch.dtype) -> 
 def test_a_prior_computes_in_its_own_precision_under_autocast(name: str, half: torch.dtype) -> None:
     case = every_prior[name]
     prior = case.make().float()
+    prior.estimate_log_partition(temperatures=5, chains=5)
     q = posterior_for(prior, case.groups, torch.float32)
     smoothings = [s for s in (hard, OverlappingExponential(8.0)) if prior.has_density(s)]
     in_own_precision(lambda p: [p.kl(q), *(p.log_prob(q.zeta, s) for s in smoothings), p.sample(20)], half, prior)

@@ -239,7 +239,7 @@ def test_log_z_is_estimated_afresh_at_every_line_of_metrics(tmp_path: Path) -> N
     values = [exact[step, "train"] for step in (3, 6, 9, 12)]
     assert min(b - a for a, b in itertools.pairwise(values)) > 1
     saved = model(dvaepp.PersistentChains(10, 1)).float()
-    load_model(saved, trainer.checkpoint, *load_tensors(trainer.checkpoint))
+    load_model(saved, trainer.checkpoint, *load_tensors(trainer.checkpoint), settings)
     assert saved.prior.log_partition.value == pytest.approx(values[-1], abs=0.3)
 
 
