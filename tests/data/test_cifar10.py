@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from dvaepp import data
-from dvaepp.data import cifar
-from dvaepp.data import download as sources
+from dvaepp.data import cifar10
+from dvaepp.data.download import File
+from dvaepp.data.registry import PUBLIC
 from dvaepp.errors import InputError
 
 REAL = Path(os.environ.get("DVAEPP_DATA", "/nowhere")) / "cifar10/cifar10_webp.npz"
@@ -91,12 +92,13 @@ def put(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
-    def known(file: sources.File) -> sources.File:
+    def known(file: File) -> File:
         checksum = hashlib.sha256(file.unpack(path)).hexdigest() if file.name == name else file.checksum
         return replace(file, checksum=checksum)
 
-    for table in (sources.FILES, sources.FORMS):
-        monkeypatch.setitem(table, "cifar10", tuple(known(file) for file in table["cifar10"]))
+    cifar = PUBLIC["cifar10"]
+    files, forms = (tuple(map(known, each)) for each in (cifar.files, cifar.forms))
+    monkeypatch.setitem(PUBLIC, "cifar10", replace(cifar, files=files, forms=forms))
     return path
 
 
@@ -167,12 +169,12 @@ def test_a_pickle_that_refers_elsewhere_is_refused(
 def test_truncated_pickles_are_refused(keep: int) -> None:
     files = {f"cifar-10-batches-py/{n}": pickled(x)[:keep] for n, x in zip(NAMES, BATCHES, strict=True)}
     with pytest.raises(InputError, match="x: cifar-10-batches-py/data_batch_1 is no complete pickle"):
-        cifar.python(tar(files), Path("x"))
+        cifar10.python(tar(files), Path("x"))
 
 
 def test_pickles_without_images_are_refused() -> None:
     with pytest.raises(InputError, match="holds 5 levels, expected images of 3,072"):
-        cifar.python(tar({f"cifar-10-batches-py/{n}": b"\x80\x02U\x05ships." for n in NAMES}), Path("x"))
+        cifar10.python(tar({f"cifar-10-batches-py/{n}": b"\x80\x02U\x05ships." for n in NAMES}), Path("x"))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_pickles_without_images_are_refused() -> None:
 )
 def test_broken_archives_are_refused(content: bytes, message: str) -> None:
     with pytest.raises(InputError, match=f"^x: .*({message})"):
-        cifar.binary(content, Path("x"))
+        cifar10.binary(content, Path("x"))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_broken_archives_are_refused(content: bytes, message: str) -> None:
 def test_broken_arrays_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "cifar10.npz").write_bytes(content)
     with pytest.raises(InputError, match=f"cifar10.npz: {message}"):
-        cifar.pixels(tmp_path / "cifar10.npz")
+        cifar10.pixels(tmp_path / "cifar10.npz")
 
 
 # The real images

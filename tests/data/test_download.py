@@ -16,10 +16,16 @@ import pytest
 import torch
 
 from dvaepp import data
-from dvaepp.data import download as sources
+from dvaepp.data.download import File, watched
+from dvaepp.data.registry import PUBLIC
 from dvaepp.errors import InputError
 
 SPLITS = ("train", "valid", "test")
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, name: str, *files: File) -> None:
+    """A data set with other files in place of its own."""
+    monkeypatch.setitem(PUBLIC, name, replace(PUBLIC[name], files=files))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,11 +54,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     host = f"http://127.0.0.1:{httpd.server_port}/"
-    tiny = tuple(
+    tiny = (
         replace(file, host=host, checksum=hashlib.sha256(Handler.files[file.name]).hexdigest())
-        for file in sources.FILES["mnist-static"]
+        for file in PUBLIC["mnist-static"].files
     )
-    monkeypatch.setitem(sources.FILES, "mnist-static", tiny)
+    publish(monkeypatch, "mnist-static", *tiny)
     yield Handler
     httpd.shutdown()
     httpd.server_close()
@@ -109,6 +115,14 @@ def test_downloads_go_to_data_dir_when_given(tmp_path: Path) -> None:
     assert files_below(tmp_path / "given/mnist_static") == NAMES
 
 
+@pytest.mark.usefixtures("server")
+def test_a_watcher_sees_each_file_grow_to_its_size() -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    with watched(lambda *progress: seen.append(progress)):
+        data.fetch("mnist-static")
+    assert seen == [(f"binarized_mnist_{split}.amat", 4704, 4704) for split in SPLITS]
+
+
 def test_wrong_checksum_leaves_nothing_behind(server: type[Handler], tmp_path: Path) -> None:
     server.files[NAMES[1]] = wide("valid")
     with pytest.raises(
@@ -134,8 +148,7 @@ def test_absent_file_names_its_address(server: type[Handler], tmp_path: Path) ->
 
 
 def test_no_network_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = replace(sources.FILES["omniglot"][0], host="http://127.0.0.1:1/")
-    monkeypatch.setitem(sources.FILES, "omniglot", (file,))
+    publish(monkeypatch, "omniglot", replace(PUBLIC["omniglot"].files[0], host="http://127.0.0.1:1/"))
     with pytest.raises(InputError, match=r"chardata.mat: cannot be downloaded from .*refused.*; put it at .*omniglot"):
         data.load("omniglot")
 
@@ -170,14 +183,14 @@ def test_gzip_files_are_checked_by_their_content(tmp_path: Path, monkeypatch: py
     parts = {"train": images[: 60000 * 784], "t10k": images[60000 * 784 :]}
     files, folder = [], tmp_path / "mnist"
     folder.mkdir()
-    for file, (part, pixels) in zip(sources.FILES["mnist-dynamic"], parts.items(), strict=True):
+    for file, (part, pixels) in zip(PUBLIC["mnist-dynamic"].files, parts.items(), strict=True):
         raw = b"\0\0\x08\x03" + np.array([len(pixels) // 784, 28, 28], ">u4").tobytes() + pixels.tobytes()
         unpacked = part == "t10k"
         (folder / file.name.removesuffix(".gz" if unpacked else "")).write_bytes(
             raw if unpacked else gzip.compress(raw, 1)
         )
         files.append(replace(file, checksum=hashlib.sha256(raw).hexdigest()))
-    monkeypatch.setitem(sources.FILES, "mnist-dynamic", tuple(files))
+    publish(monkeypatch, "mnist-dynamic", *files)
     assert [verdict for _, verdict in data.check("mnist-dynamic", tmp_path)] == ["ok", "ok"]
     (folder / files[0].name).write_bytes(b"no gzip")
     assert "got an unreadable file" in data.check("mnist-dynamic", tmp_path)[0][1]
@@ -195,9 +208,9 @@ def burda(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     }
     (folder / "omniglot").mkdir()
     scipy_io.savemat(folder / "omniglot/chardata.mat", columns)
-    file = sources.FILES["omniglot"][0]
+    (file,) = PUBLIC["omniglot"].files
     checksum = hashlib.md5((folder / "omniglot/chardata.mat").read_bytes()).hexdigest()
-    monkeypatch.setitem(sources.FILES, "omniglot", (replace(file, checksum=checksum),))
+    publish(monkeypatch, "omniglot", replace(file, checksum=checksum))
     return train
 
 

@@ -19,10 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        from dvaepp.cli.commands import COMMANDS
+        from dvaepp.cli.commands import run
 
         parsed.command_line = shlex.join(["dvaepp", *(sys.argv[1:] if arguments is None else arguments)])
-        COMMANDS[parsed.command](parsed)
+        run(parsed)
     except TrainingDivergedError as error:
         print(f"dvaepp: {error}", file=sys.stderr)
         return 1

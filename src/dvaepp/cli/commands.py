@@ -13,7 +13,7 @@ import torch
 from dvaepp import data, distributed
 from dvaepp.boltzmann.files import write_model
 from dvaepp.boltzmann.ising import to_ising, to_qubo
-from dvaepp.cli.console import console, print_scores, processes, progress, show_metrics, tensorboard
+from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
 from dvaepp.errors import InputError
 from dvaepp.priors.boltzmann import BoltzmannPrior
@@ -216,3 +216,9 @@ COMMANDS = {
     "prior": prior,
     "data": data_,
 }
+
+
+def run(arguments: Namespace) -> None:
+    """The command that the arguments name; downloads show how they go."""
+    with downloads():
+        COMMANDS[arguments.command](arguments)

@@ -9,9 +9,19 @@ from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from dvaepp import distributed
+from dvaepp.data.download import watched
 from dvaepp.evaluation.scores import Scores
 from dvaepp.runs.run import Run
 from dvaepp.training.trainer import Metrics, Trainer
@@ -92,3 +102,25 @@ def progress(total: int | None = None, start: int = 0) -> Iterator[Any]:
             bar.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
 
         yield advance
+
+
+@contextmanager
+def downloads() -> Iterator[None]:
+    """A bar for every file that is downloaded within the block, on standard error."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def show(name: str, done: int, total: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=total)
+            bars.start()
+        bars.update(tasks[name], completed=done)
+        if bars.finished:
+            bars.stop()
+
+    try:
+        with watched(show):
+            yield
+    finally:
+        bars.stop()

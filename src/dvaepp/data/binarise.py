@@ -53,6 +53,11 @@ def permuted(examples: Grey, seed: int = SEED) -> Grey:
     return examples[np.random.RandomState(seed).permutation(len(examples))]
 
 
+def columns_first(matrix: Grey) -> Grey:
+    """(n, 28, 28) images from rows that list the pixels column by column."""
+    return matrix.reshape(-1, 28, 28).transpose(0, 2, 1)
+
+
 def as_rows(examples: NDArray[Any]) -> Tensor:
     """(n, ...) numpy values as an (n, pixels) tensor of their dtype that owns its memory."""
     return torch.from_numpy(np.array(examples, order="C").reshape(len(examples), -1))

@@ -2,27 +2,24 @@
 
 from pathlib import Path
 
-from dvaepp.data import download as sources
-from dvaepp.data import named
+from dvaepp.data.caltech101_silhouettes import CALTECH101_SILHOUETTES
+from dvaepp.data.cifar10 import CIFAR10
 from dvaepp.data.dataset import Dataset
+from dvaepp.data.digits import DIGITS
+from dvaepp.data.download import PublicDataSet, check_file, obtain
 from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
+from dvaepp.data.mnist_dynamic import MNIST_DYNAMIC
+from dvaepp.data.mnist_static import MNIST_STATIC
+from dvaepp.data.omniglot import OMNIGLOT
+from dvaepp.data.omniglot_lake import OMNIGLOT_LAKE
 from dvaepp.data.own import Binarise, check_options, load_own
 from dvaepp.data.pictures import Background
 from dvaepp.errors import InputError, nearest
 
-_DYNAMIC = "train binarised on every draw"
-_SUMMARIES = {
-    "digits": f"28x28, 4,000/500/500, built-in sample of MNIST, {_DYNAMIC}; CC BY-SA 3.0, comes with the package",
-    "mnist-static": "28x28, 50,000/10,000/10,000, binarised once by Larochelle; CC BY-SA 3.0, downloads 110 MB",
-    "mnist-dynamic": f"28x28, 50,000/10,000/10,000, {_DYNAMIC}; CC BY-SA 3.0, downloads 11 MB",
-    "omniglot": f"28x28, 23,000/1,345/8,070, Burda's file, {_DYNAMIC}; MIT, downloads, needs dvaepp[mat]",
-    "omniglot-lake": f"28x28, 23,000/1,345/8,070, from Lake's originals, {_DYNAMIC}; MIT, no download, "
-    "not comparable with published numbers",
-    "caltech101-silhouettes": "28x28, 4,100/2,264/2,307, binary; no stated licence, downloads 1 MB, needs dvaepp[mat]",
-    "cifar10": "32x32 in colour, 45,000/5,000/10,000, levels 0..255; no stated licence, downloads 170 MB",
-}
-NAMES = tuple(_SUMMARIES)
+_EVERY = (DIGITS, MNIST_STATIC, MNIST_DYNAMIC, OMNIGLOT, OMNIGLOT_LAKE, CALTECH101_SILHOUETTES, CIFAR10)
+PUBLIC = {each.name: each for each in _EVERY}
+NAMES = tuple(PUBLIC)
 
 
 def load(
@@ -48,7 +45,7 @@ def load(
     if name in NAMES:
         if binarise != "auto":
             raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
-        return named.LOADERS[name](data_dir)
+        return PUBLIC[name].load(data_dir)
     path = Path(name).expanduser()
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
@@ -58,23 +55,23 @@ def load(
 
 def describe(name: str) -> str:
     """One line: size, train/valid/test, protocol, licence and availability."""
-    return _SUMMARIES[_known(name)]
+    return _public(name).summary
 
 
 def fetch(name: str, data_dir: str | Path | None = None) -> list[Path]:
     """The files of a data set, those missing downloaded; InputError naming file and address when that fails."""
-    return [sources.obtain(file, data_dir) for file in sources.files(_known(name), data_dir)]
+    return [obtain(file, data_dir) for file in _public(name).files_at(data_dir)]
 
 
 def check(name: str, data_dir: str | Path | None = None) -> list[tuple[Path, str]]:
     """Each file of a data set with 'ok', 'missing' or 'wrong SHA-256: expected .. got ..'."""
-    return [sources.check_file(file, data_dir) for file in sources.files(_known(name), data_dir)]
+    return [check_file(file, data_dir) for file in _public(name).files_at(data_dir)]
 
 
-def _known(name: str) -> str:
-    if name not in NAMES:
+def _public(name: str) -> PublicDataSet:
+    if name not in PUBLIC:
         raise InputError(_unknown(name, "a data set"))
-    return name
+    return PUBLIC[name]
 
 
 def _unknown(name: str, kind: str) -> str:

@@ -10,14 +10,19 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvaepp.data import formats
+from dvaepp.data.binarise import SEED, permuted, plain_dataset
+from dvaepp.data.dataset import Dataset
+from dvaepp.data.download import File, PublicDataSet
 from dvaepp.errors import InputError
 
 Images = NDArray[np.uint8]
+_HOST = "https://www.cs.toronto.edu/~kriz/"
 _PIXELS = 3 * 32 * 32
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _FROM_ELSEWHERE = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID")
@@ -97,3 +102,49 @@ def _pickled(raw: bytes, where: str) -> Images:
     if not longest or len(longest) % _PIXELS:
         raise InputError(f"{where} holds {len(longest):,} levels, expected images of {_PIXELS:,}")
     return np.frombuffer(longest, np.uint8)
+
+
+def assemble(contents: dict[str, Any]) -> Dataset:
+    """A tenth of the training images held out, the same ones whichever file they come from."""
+    ((name, splits),) = contents.items()
+    train, test = (permuted(in_order(images)) for images in splits)
+    held = len(train) // 10
+    protocol = (
+        f"CIFAR-10 (Krizhevsky 2009) from {name}, levels 0..255; train and test sorted by the bytes of the images "
+        f"and permuted with numpy RandomState({SEED}), the last {held:,} training images are valid."
+    )
+    return plain_dataset("cifar10", (train[:-held], train[-held:], test), protocol, "levels")
+
+
+CIFAR10 = PublicDataSet(
+    "cifar10",
+    "32x32 in colour, 45,000/5,000/10,000, levels 0..255; no stated licence, downloads 170 MB",
+    (
+        File(
+            "cifar10",
+            "cifar-10-binary.tar.gz",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            binary,
+            _HOST,
+            unpack=formats.stored,
+        ),
+    ),
+    assemble,
+    forms=(
+        File(
+            "cifar10",
+            "cifar-10-python.tar.gz",
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            python,
+            _HOST,
+            unpack=formats.stored,
+        ),
+        File(
+            "cifar10",
+            "cifar10.npz",
+            "161d80adb6c4ac5020f8f90b14a0b8fb9e2efb4a6aaadd685c86cc17cbf120ac",
+            arrays,
+            unpack=pixels,
+        ),
+    ),
+)
