@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvaepp.errors import InputError, nearest
-from dvaepp.recipes import table_2, table_3
-from dvaepp.recipes.quick import QUICK, _on_hardware
+from dvaepp.recipes import quick, table_2, table_3
 from dvaepp.recipes.recipe import Recipe, read_recipe
 from dvaepp.recipes.settings import Size
 
@@ -20,7 +19,7 @@ def names() -> list[str]:
         for column in table_2.COLUMNS
     ]
     conv = [f"table-3/{data}/{row}" for data in table_3.DATA for row in (*table_3.ROWS, *table_3.ABLATIONS)]
-    return [*QUICK, *table, *conv]
+    return [*quick.COLUMNS, *table, *conv]
 
 
 def find(name: str, size: Size = "paper") -> Recipe:
@@ -29,9 +28,8 @@ def find(name: str, size: Size = "paper") -> Recipe:
         return read_recipe(Path(name))
     if name not in names():
         raise InputError(f"no recipe is named {name!r}{nearest(name, names())} (`dvaepp list` names them all)")
-    if name in QUICK:
-        recipe = table_2.recipe(name, "digits", "nonlinear-2", QUICK[name], size)
-        return _on_hardware(recipe) if name == "quick/zephyr" else recipe
+    if name in quick.COLUMNS:
+        return quick.recipe(name, size)
     if name.startswith("table-3/"):
         _, data, row = name.split("/")
         return table_3.recipe(name, data, row, size)
