@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dvaepp
+from dvaepp.cli.commands import COMMANDS
 from dvaepp.runs.results import table
 
 ROOT = Path(__file__).parent.parent
@@ -85,12 +86,24 @@ def test_the_wheel_runs_alone(tmp_path: Path) -> None:
     assert "best validation NLL" in run("-c", program)
 
 
-def test_help_needs_no_torch() -> None:
-    program = (
-        "import sys, dvaepp.cli as c\n"
-        "try:\n    c.main(['--help'])\nexcept SystemExit:\n    assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+def loaded(program: str) -> set[str]:
+    """The modules that are there after a program."""
+    program += "\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=lambda names: " ".join(names))
+def test_help_needs_no_torch(arguments: list[str]) -> None:
+    program = f"from dvaepp.cli import main\ntry: main({[*arguments, '--help']})\nexcept SystemExit: pass"
+    assert not {"torch", "numpy", "pydantic"} & loaded(program)
+
+
+def test_boltzmann_machines_need_no_autoencoder() -> None:
+    names = [f"dvaepp.boltzmann.{path.stem}" for path in (ROOT / "src/dvaepp/boltzmann").glob("[a-z]*.py")]
+    below = "boltzmann|numerics|gradients|randomness|distributed|storage|errors"
+    met = {name for name in loaded("\n".join(f"import {name}" for name in names)) if name.startswith("dvaepp.")}
+    assert {name for name in met if not re.match(rf"dvaepp\.({below})\b", name)} == set()
 
 
 @pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
