@@ -1,13 +1,19 @@
-"""The two things that Gibbs sampling spends its time on: products without gradient, and uniform random numbers."""
+"""Block Gibbs sampling in place: what one block's redraw is made of.
+
+It spends its time on two things: products without gradient, and uniform random numbers.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from dvaepp.errors import InputError
 
 _LEAST_PRODUCTS = 2**21
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -49,3 +55,72 @@ def uniform_filler(like: Tensor) -> Callable[[Tensor], object]:
         torch.add(high, 2**15 + low, out=tensor).mul_(2**-16)
 
     return fill
+
+
+def redrawing(
+    states: Float[Tensor, "chains bits"],
+    block: slice,
+    weights: tuple[Float[Tensor, "before size"], Float[Tensor, "after size"]],
+    bias: Float[Tensor, " size"],
+    inverse_temperature: float | Tensor,
+    held: Bool[Tensor, "chains bits"] | None,
+    fill_uniform: Callable[[Tensor], object],
+) -> Callable[[], None]:
+    """A function that redraws a block of the states in place: z_i = 1[u_i < sigmoid(beta field_i)], given the others.
+
+    `weights` are the block's couplings to the bits before it and after it. Bits that are `held` keep what they are.
+    Whatever does not change from sweep to sweep is made here, once: scaled weights, views of the states, buffers.
+    """
+    # A temperature that all chains share goes into the weights; one for each chain has to wait for the field.
+    rows = inverse_temperature.reshape(-1, 1) if isinstance(inverse_temperature, Tensor) else None
+    scale = inverse_temperature if rows is None else 1.0
+    before, after = (scale * weight for weight in weights)
+    earlier, later = states[:, : block.start], states[:, block.stop :]
+    if not block.start:  # so that the product that brings the bias along is never the empty one
+        earlier, before, later, after = later, after, earlier, before
+    field_given = linear(earlier, before, scale * bias)
+    bits = states[:, block]
+    kept = None if held is None else (held[:, block], bits[held[:, block]])
+    uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
+
+    def redraw() -> None:
+        field = field_given()
+        if later.shape[1]:
+            field.addmm_(later, after)
+        if rows is not None:
+            field.mul_(rows)
+        fill_uniform(uniform)
+        torch.lt(uniform, field.sigmoid_(), out=bits)
+        if kept is not None:
+            bits[kept[0]] = kept[1]
+
+    return redraw
+
+
+def check_settings(
+    z: Float[Tensor, "*batch bits"], sweeps: int, inverse_temperature: float | Tensor, clamped: Tensor | None
+) -> None:
+    """InputError unless states can be swept so."""
+    if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
+        raise InputError(f"sweeps must be a whole number of at least 0, not {sweeps!r}")
+    if isinstance(inverse_temperature, Tensor):
+        if inverse_temperature.numel() != 1 and inverse_temperature.shape != z.shape[:-1]:
+            raise InputError(
+                f"inverse_temperature must be a number or one for each state, {tuple(z.shape[:-1])}, not "
+                f"{tuple(inverse_temperature.shape)}"
+            )
+    elif not isinstance(inverse_temperature, float | int) or not math.isfinite(inverse_temperature):
+        raise InputError(f"inverse_temperature must be a finite number, not {inverse_temperature!r}")
+    if clamped is not None:
+        fits = isinstance(clamped, Tensor) and clamped.dtype == torch.bool and clamped.shape[-1:] == z.shape[-1:]
+        if not fits or not _broadcasts(clamped.shape, z.shape):
+            raise InputError(
+                f"clamped must be boolean, of shape {tuple(z.shape[-1:])} or {tuple(z.shape)}, not {clamped!r}"
+            )
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Whether a tensor of this shape expands to the target's."""
+    return len(shape) <= len(target) and all(
+        a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import wraps
 from itertools import accumulate
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from dvaepp.boltzmann.gibbs import linear, uniform_filler
+from dvaepp.boltzmann.gibbs import check_settings, redrawing, uniform_filler
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
 from dvaepp.storage import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
@@ -173,50 +172,19 @@ class BoltzmannMachine(nn.Module):
         inverse temperature of its own.
         """
         self.check(z)
-        self._check_settings(z, sweeps, inverse_temperature, clamped)
+        check_settings(z, sweeps, inverse_temperature, clamped)
         states = z.reshape(-1, self.bits).clone()
         held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
         fill_uniform = uniform_filler(z)
-        redraws = [self._redraw(states, block, inverse_temperature, held, fill_uniform) for block in order]
+        redraws = [
+            redrawing(states, s, self._weights(k), self.bias[s], inverse_temperature, held, fill_uniform)
+            for k, s in ((k, self.slices[k]) for k in order)
+        ]
         for _ in range(sweeps):
             for redraw in redraws:
                 redraw()
         return states.view(z.shape)
-
-    def _redraw(
-        self,
-        states: Float[Tensor, "chains bits"],
-        block: int,
-        inverse_temperature: float | Tensor,
-        held: Bool[Tensor, "chains bits"] | None,
-        fill_uniform: Callable[[Tensor], object],
-    ) -> Callable[[], None]:
-        """A function that redraws a block of the states in place, given the others."""
-        s = self.slices[block]
-        rows = inverse_temperature.reshape(-1, 1) if isinstance(inverse_temperature, Tensor) else None
-        scale = inverse_temperature if rows is None else 1.0
-        before, after = (scale * weight for weight in self._weights(block))
-        earlier, later = states[:, : s.start], states[:, s.stop :]
-        if not s.start:
-            earlier, before, later, after = later, after, earlier, before
-        field_given = linear(earlier, before, scale * self.bias[s])
-        bits = states[:, s]
-        kept = None if held is None else (held[:, s], bits[held[:, s]])
-        uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
-
-        def redraw() -> None:
-            field = field_given()
-            if later.shape[1]:
-                field.addmm_(later, after)
-            if rows is not None:
-                field.mul_(rows)
-            fill_uniform(uniform)
-            torch.lt(uniform, field.sigmoid_(), out=bits)
-            if kept is not None:
-                bits[kept[0]] = kept[1]
-
-        return redraw
 
     def _weights(self, block: int) -> tuple[Tensor, Tensor]:
         """Couplings of a block to the bits before it, (before, size), and to those after it, (after, size)."""
@@ -230,26 +198,6 @@ class BoltzmannMachine(nn.Module):
         """For every block but the first, its slice and its couplings to the bits before it."""
         for s, coupling in zip(self.slices[1:], self.couplings, strict=True):
             yield s, coupling if self.mask is None else coupling * self.mask[: s.start, s]
-
-    def _check_settings(
-        self, z: Tensor, sweeps: int, inverse_temperature: float | Tensor, clamped: Tensor | None
-    ) -> None:
-        if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
-            raise InputError(f"sweeps must be a whole number of at least 0, not {sweeps!r}")
-        if isinstance(inverse_temperature, Tensor):
-            if inverse_temperature.numel() != 1 and inverse_temperature.shape != z.shape[:-1]:
-                raise InputError(
-                    f"inverse_temperature must be a number or one for each state, {tuple(z.shape[:-1])}, not "
-                    f"{tuple(inverse_temperature.shape)}"
-                )
-        elif not isinstance(inverse_temperature, float | int) or not math.isfinite(inverse_temperature):
-            raise InputError(f"inverse_temperature must be a finite number, not {inverse_temperature!r}")
-        if clamped is not None:
-            fits = isinstance(clamped, Tensor) and clamped.dtype == torch.bool and clamped.shape[-1:] == (self.bits,)
-            if not fits or not _broadcasts(clamped.shape, z.shape):
-                raise InputError(
-                    f"clamped must be boolean, of shape ({self.bits},) or {tuple(z.shape)}, not {clamped!r}"
-                )
 
     def check(self, z: Tensor) -> None:
         """InputError unless these are states of this machine, and its precision is one to compute in."""
@@ -289,13 +237,6 @@ def log_marginal_at(
     beta = inverse_temperature
     scaled = beta[..., None] * field if isinstance(beta, Tensor) else beta * field
     return F.softplus(scaled).sum(-1) - beta * rest_energy
-
-
-def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
-    """Whether a tensor of this shape expands to the target's."""
-    return len(shape) <= len(target) and all(
-        a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
-    )
 
 
 def log_marginal_growth(

@@ -17,7 +17,7 @@ from dvaepp.evaluation.kept import KeptScores, _Found
 from dvaepp.evaluation.scores import ExampleScores, Scores, _covariance, _moments
 from dvaepp.models.base import Model, measuring
 from dvaepp.objectives.importance import log_weight
-from dvaepp.priors.base import Prior, check_known
+from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.smoothings.binary import hard
@@ -51,7 +51,7 @@ def score(
         raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
     if len(x) < 1:
         raise InputError("score needs at least one example")
-    log_partition = check_known(model.prior.log_partition, model.prior.log_partition_is_current)
+    log_partition = model.prior.known_log_partition()
     rows = max(1, int(megabytes * 2**20 / (4 * max(8 * x.shape[1], model.numbers_per_draw))))
     part, found = distributed.own(x), kept.load() if kept else _Found()
     with measuring(model, seed):

@@ -14,17 +14,6 @@ from dvaepp.errors import InputError
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
 
-
-def check_known(found: LogPartition | None, current: bool) -> LogPartition:
-    """log Z as found; InputError unless it was, and for the parameters as they are."""
-    if found is None or not current:
-        raise InputError(
-            "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() first (log_prob, "
-            "log_weight and importance_weighted do without where they are asked for unnormalised=True)"
-        )
-    return found
-
-
 NORMALISED = LogPartition(0.0, 0.0, None, True, "normalised by construction")
 
 
@@ -87,6 +76,15 @@ class Prior(nn.Module, ABC):
     def log_partition_is_current(self) -> bool:
         """Whether the parameters are still those that `log_partition` was found for."""
         return True
+
+    def known_log_partition(self) -> LogPartition:
+        """log Z as a likelihood needs it; InputError unless it was found, and for the parameters as they are."""
+        if self.log_partition is None or not self.log_partition_is_current:
+            raise InputError(
+                "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() first (log_prob, "
+                "log_weight and importance_weighted do without where they are asked for unnormalised=True)"
+            )
+        return self.log_partition
 
 
 def check_bits(owner: str, bits: int, zeta: Tensor) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC
 from dataclasses import asdict
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from dvaepp.boltzmann.agreement import estimate_log_partition, exact
 from dvaepp.boltzmann.annealing import annealed_importance_sampling
@@ -20,74 +19,18 @@ from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
-from dvaepp.priors.base import Prior, check_bits, check_known
+from dvaepp.priors.base import Prior, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.overlapping import Overlapping
 from dvaepp.smoothings.posterior import Posterior
 from dvaepp.storage import from_json_tensor, json_tensor, keep_extra_state
-
-
-class HoldsLogPartition(nn.Module, ABC):
-    """A prior over the states of a `machine`, as far as it holds the machine's log Z, in its state dict too."""
-
-    machine: BoltzmannMachine
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._log_partition: LogPartition | None = None
-        self._found_for = ""
-        self.register_load_state_dict_pre_hook(keep_extra_state)  # type: ignore[no-untyped-call]
-
-    @property
-    def log_partition(self) -> LogPartition | None:
-        """log Z as last found, None before; what is set here is taken to be that of the parameters as they are."""
-        return self._log_partition
-
-    @log_partition.setter
-    def log_partition(self, found: LogPartition | None) -> None:
-        self._log_partition, self._found_for = found, fingerprint(self.machine)
-
-    @property
-    def log_partition_is_current(self) -> bool:
-        """False before the estimate, and once the machine's distribution has changed since; reads parameters back."""
-        return self._log_partition is not None and self._found_for == fingerprint(self.machine)
-
-    def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
-        """log Z and the fingerprint of the machine that it was found for, as JSON in bytes."""
-        found = self._log_partition and asdict(self._log_partition)
-        return json_tensor({"log_partition": found, "found_for": self._found_for})
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """log Z as it was saved, current where the parameters are those that it was found for."""
-        what = "log Z of a Boltzmann machine"
-        held = from_json_tensor(state, what)
-        try:
-            found, self._found_for = held["log_partition"], str(held["found_for"])
-            self._log_partition = None if found is None else LogPartition(**found)
-        except (TypeError, KeyError):
-            raise InputError(f"a state dict is damaged: it does not hold {what}") from None
-
-
-@torch.no_grad()
-def fingerprint(machine: BoltzmannMachine) -> str:
-    """A digest of b and J, all that log Z depends on: the same on every device and in every precision that holds them.
-
-    Couplings of pairs that do not interact take no part.
-    """
-    parts = [machine.bias.flatten()]
-    for c in machine.couplings:
-        end = len(c) + c.shape[1]
-        parts.append((c if machine.mask is None else c * machine.mask[: len(c), len(c) : end]).flatten())
-    numbers = torch.cat(parts).cpu().double() + 0.0  # -0 is 0
-    return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
-
 
 _SWEEPS_APART = 40
 MOST_BITS_PER_EXAMPLE = 10
 """p(zeta) of a Boltzmann machine sums 2^bits states for every example: tractable up to this many."""
 
 
-class BoltzmannPrior(HoldsLogPartition, Prior):
+class BoltzmannPrior(Prior):
     """p(z) = exp(-E(z)) / Z, a Boltzmann machine (Sec. 5, Fig. 2g).
 
     Where at most `exact_bits` bits have to be summed over jointly (those outside the machine's largest block, or its
@@ -100,6 +43,9 @@ class BoltzmannPrior(HoldsLogPartition, Prior):
 
     def __init__(self, machine: BoltzmannMachine, chains: Sampler | None = None, *, exact_bits: int = 16) -> None:
         super().__init__()
+        self.register_load_state_dict_pre_hook(keep_extra_state)  # type: ignore[no-untyped-call]
+        self._log_partition: LogPartition | None = None
+        self._found_for = ""
         self.machine = machine
         self.exact = bits_to_sum(machine) <= exact_bits
         if chains is not None and not isinstance(chains, Sampler):
@@ -161,7 +107,7 @@ class BoltzmannPrior(HoldsLogPartition, Prior):
     def _normaliser(self, unnormalised: bool) -> Float[Tensor, ""]:
         """log Z, which must be exact or current; or 0, with log Z's gradient."""
         if not (self.exact or unnormalised):
-            check_known(self.log_partition, self.log_partition_is_current)
+            self.known_log_partition()
         log_z = self.log_z()
         return log_z - log_z.detach() if unnormalised else log_z
 
@@ -205,6 +151,35 @@ class BoltzmannPrior(HoldsLogPartition, Prior):
             self.log_partition = estimate(self.machine, temperatures=temperatures, chains=chains, repeats=repeats)
         return self.log_partition
 
+    @property
+    def log_partition(self) -> LogPartition | None:
+        """log Z as last found, None before; what is set here is taken to be that of the parameters as they are."""
+        return self._log_partition
+
+    @log_partition.setter
+    def log_partition(self, found: LogPartition | None) -> None:
+        self._log_partition, self._found_for = found, fingerprint(self.machine)
+
+    @property
+    def log_partition_is_current(self) -> bool:
+        """False before the estimate, and once the machine's distribution has changed since; reads parameters back."""
+        return self._log_partition is not None and self._found_for == fingerprint(self.machine)
+
+    def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
+        """log Z and the fingerprint of the machine that it was found for, as JSON in bytes."""
+        found = self._log_partition and asdict(self._log_partition)
+        return json_tensor({"log_partition": found, "found_for": self._found_for})
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """log Z as it was saved, current where the parameters are those that it was found for."""
+        what = "log Z of a Boltzmann machine"
+        held = from_json_tensor(state, what)
+        try:
+            found, self._found_for = held["log_partition"], str(held["found_for"])
+            self._log_partition = None if found is None else LogPartition(**found)
+        except (TypeError, KeyError):
+            raise InputError(f"a state dict is damaged: it does not hold {what}") from None
+
 
 @in_own_precision
 def expected_energy(
@@ -228,3 +203,17 @@ def expected_energy(
                 field = before @ coupling[:, start - s.start : stop - s.start]
                 energy = energy - (field * q.mu[..., start:stop]).sum(-1)
     return energy
+
+
+@torch.no_grad()
+def fingerprint(machine: BoltzmannMachine) -> str:
+    """A digest of b and J, all that log Z depends on: the same on every device and in every precision that holds them.
+
+    Couplings of pairs that do not interact take no part.
+    """
+    parts = [machine.bias.flatten()]
+    for c in machine.couplings:
+        end = len(c) + c.shape[1]
+        parts.append((c if machine.mask is None else c * machine.mask[: len(c), len(c) : end]).flatten())
+    numbers = torch.cat(parts).cpu().double() + 0.0  # -0 is 0
+    return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
