@@ -38,7 +38,7 @@ def accuracy(name: str, sampler: dvaepp.DimodSampler, sd: float) -> None:
     z = sampler.start(machine)
     error = (z.T @ z / READS - exact).abs()
     sigma = (exact * (1 - exact) / READS).sqrt().clamp(min=1e-6)
-    beta = dvaepp.chain_health(machine, z).effective_inverse_temperature
+    beta = dvaepp.chain_diagnostics(machine, z).effective_inverse_temperature
     print(
         f"{name:32} sd {sd:g}: largest error {float(error.max()):.4f}, {float((error / sigma).max()):.0f} standard "
         f"errors; looks drawn at {beta:.3f}"

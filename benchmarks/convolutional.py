@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import override
 from dvaepp.training.optimisers import optimizers
 
@@ -31,7 +31,7 @@ def step_of(size: str, device: str, *changes: str) -> tuple[nn.Module, Callable[
     """A model at this size, and one training step of it on a batch of 100 images."""
     torch.manual_seed(0)
     recipe = override(catalogue.find(RECIPE, size), changes)
-    model, objective = recipe.build(DataForm((28, 28), torch.full((784,), 0.13), torch.ones(784)))
+    model, objective = recipe.build(DataSpec((28, 28), torch.full((784,), 0.13), torch.ones(784)))
     model.to(device)
     both = optimizers(model, recipe.training.muon is not None, recipe.training.l2).values()
     x = (torch.rand(recipe.training.batch, 784) < 0.13).float().to(device)

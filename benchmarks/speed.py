@@ -30,7 +30,7 @@ import dvaepp
 from dvaepp.boltzmann import gibbs as kernels
 from dvaepp.boltzmann import machine as boltzmann
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.training.trainer import Trainer
 
@@ -110,7 +110,7 @@ def trainer(recipe: Recipe, folder: Path) -> Trainer:
     torch.manual_seed(0)
     data = recipe.load_data()
     data = replace(data, train=(data.train > 127).to(torch.uint8), dynamic=False)
-    model, objective = recipe.build(DataForm(data.shape, data.mean, data.sd))
+    model, objective = recipe.build(DataSpec(data.shape, data.mean, data.sd))
     torch.distributions.Distribution.set_default_validate_args(False)
     built = Trainer(model.train(), objective, data, recipe.training, folder)
     for _ in range(5):

@@ -145,7 +145,7 @@ def exact_log_likelihoods(model: ConvolutionalVAE, x: Tensor, pieces: int = 8) -
     prescribed = Prescribed(kind, iter(given.unbind(1)))
     hierarchy.kind = prescribed
     try:
-        state, drawn = hierarchy(model.generator(z.repeat_interleave(len(h), 0)), hard)
+        state, drawn = hierarchy(model.upsampler(z.repeat_interleave(len(h), 0)), hard)
     finally:
         hierarchy.kind = kind
     log_local = torch.stack([*(g.p.log_prob(g.h).flatten(1).sum(1) for g in drawn), *prescribed.log_slopes]).sum(0)

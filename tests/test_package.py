@@ -57,7 +57,7 @@ def test_the_readmes_programs_run(tmp_path: Path) -> None:
         printed += done.stdout
     assert len(programs) == 3
     assert "log p(x)" in printed
-    assert "ChainHealth" in printed
+    assert "ChainDiagnostics" in printed
 
 
 def test_the_wheel_runs_alone(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dvaepp.boltzmann.annealing import (
     population_annealing,
     reverse_annealed_importance_sampling,
 )
-from dvaepp.boltzmann.diagnostics import chain_health, effective_inverse_temperature
+from dvaepp.boltzmann.diagnostics import chain_diagnostics, effective_inverse_temperature
 from dvaepp.boltzmann.enumeration import (
     enumerated_log_marginals,
     exact_log_partition,
@@ -107,7 +107,7 @@ def numbers(found: Any) -> list[Tensor]:
 
 
 def health(m: BoltzmannMachine) -> list[Tensor]:
-    found = chain_health(m, states_of(m, 20), sweeps=8)
+    found = chain_diagnostics(m, states_of(m, 20), sweeps=8)
     return [torch.tensor([found.r_hat, found.autocorrelation_time], dtype=torch.float64)]
 
 

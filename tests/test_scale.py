@@ -12,7 +12,7 @@ from dvaepp.errors import InputError
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.runs.run import form_of
+from dvaepp.runs.run import spec_of
 
 ROWS, COLUMNS = 60, 3
 UNITS = [1e-9, 1e-6, 1e-3, 0.5, 30.0, 1e9]
@@ -42,7 +42,7 @@ def trained_in(unit: float, constant: float | None = None) -> tuple[FeedForwardV
 def trained(data: Dataset, steps: int) -> tuple[FeedForwardVAE, Tensor]:
     """A model of the table after a few steps of Adam, and its bound on each row with the same noise for every unit."""
     torch.manual_seed(2)
-    model, objective = recipe().build(form_of(data))
+    model, objective = recipe().build(spec_of(data))
     assert isinstance(model, FeedForwardVAE)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(steps):
@@ -99,6 +99,6 @@ def test_images_of_too_small_a_unit_for_the_floor_of_their_scale_are_refused(uni
     settings = ["model.likelihood=normal", "model.groups=[4]", 'model.convolutional={"channels":4,"local":4}']
     tiny = override(catalogue.find("quick/rbm", "tiny"), [*settings, "model.convolutional.local_groups=1"])
     with pytest.raises(InputError, match="model.likelihood=normal with model.convolutional .* rescale"):
-        tiny.build(form_of(data))
+        tiny.build(spec_of(data))
     whole = Dataset("images", (8, 8), *3 * [images / unit], False, "by hand", "real")
-    tiny.build(form_of(whole))
+    tiny.build(spec_of(whole))

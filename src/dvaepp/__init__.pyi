@@ -4,8 +4,8 @@ from .boltzmann.agreement import estimate_log_partition as estimate_log_partitio
 from .boltzmann.annealing import annealed_importance_sampling as annealed_importance_sampling
 from .boltzmann.annealing import population_annealing as population_annealing
 from .boltzmann.annealing import reverse_annealed_importance_sampling as reverse_annealed_importance_sampling
-from .boltzmann.diagnostics import ChainHealth as ChainHealth
-from .boltzmann.diagnostics import chain_health as chain_health
+from .boltzmann.diagnostics import ChainDiagnostics as ChainDiagnostics
+from .boltzmann.diagnostics import chain_diagnostics as chain_diagnostics
 from .boltzmann.dimod_sampler import DimodSampler as DimodSampler
 from .boltzmann.dimod_sampler import simulated_annealing as simulated_annealing
 from .boltzmann.enumeration import exact_log_partition as exact_log_partition

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dvaepp.boltzmann.diagnostics import (
     autocorrelation_time,
-    chain_health,
+    chain_diagnostics,
     effective_inverse_temperature,
     effective_sample_size,
     r_hat,
@@ -182,7 +182,7 @@ def test_health_is_that_of_the_energies_of_the_next_sweeps() -> None:
     m = machine(3, 3)
     states = draw_states(log_boltzmann(m), 40)
     torch.manual_seed(5)
-    found = chain_health(m, states, sweeps=60)
+    found = chain_diagnostics(m, states, sweeps=60)
     torch.manual_seed(5)
     z, energies = states, []
     for _ in range(60):
@@ -200,7 +200,7 @@ def test_health_is_that_of_the_energies_of_the_next_sweeps() -> None:
 def test_the_first_chains_are_watched_and_all_states_tell_the_temperature() -> None:
     m = machine(3, 3)
     states = draw_states(log_boltzmann(m), 50)
-    found = chain_health(m, states, sweeps=20, watched=7)
+    found = chain_diagnostics(m, states, sweeps=20, watched=7)
     assert found.effective_sample_size * found.autocorrelation_time == pytest.approx(7 * 20)
     assert found.effective_inverse_temperature == effective_inverse_temperature(m, states)
 
@@ -209,7 +209,7 @@ def test_watching_chains_moves_nothing() -> None:
     m = machine(3, 3)
     states = draw_states(log_boltzmann(m), 40)
     before, parameters = states.clone(), [p.detach().clone() for p in m.parameters()]
-    chain_health(m, states, sweeps=10)
+    chain_diagnostics(m, states, sweeps=10)
     assert torch.equal(states, before)
     assert all(torch.equal(p, b) and p.grad is None for p, b in zip(m.parameters(), parameters, strict=True))
 
@@ -221,7 +221,7 @@ def test_chains_caught_in_two_wells_are_unhealthy() -> None:
         m.bias.fill_(-12.0)
         m.bias[0] += 3.0
     states = torch.arange(20)[:, None].remainder(2).double().expand(20, 12)
-    found = chain_health(m, states, sweeps=100)
+    found = chain_diagnostics(m, states, sweeps=100)
     assert found.r_hat > 1.1
     assert found.autocorrelation_time > 50
     assert found.effective_sample_size < 40

@@ -21,7 +21,7 @@ from registry import (
 from torch import Tensor
 
 from dvaepp.boltzmann.elimination import eliminated_log_partition, eliminated_sample, elimination_width
-from dvaepp.boltzmann.enumeration import can_be_sampled_exactly, exact_bits, exact_log_partition, exact_sample
+from dvaepp.boltzmann.enumeration import bits_to_sum, can_be_sampled_exactly, exact_log_partition, exact_sample
 from dvaepp.boltzmann.graphs import hardware_graph, machine_on_graph
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
@@ -115,7 +115,7 @@ def test_a_chain_is_the_product_of_its_transfer_matrices(nodes: int) -> None:
         i, j = sorted((bit[node - 1], bit[node]))
         pair = torch.tensor([[0.0, 0.0], [0.0, float(couplings[i, j])]], dtype=torch.float64)
         row = torch.logsumexp(row[:, None] + pair, 0) + torch.tensor([0.0, float(bias[bit[node]])], dtype=torch.float64)
-    assert exact_bits(m) == 1
+    assert bits_to_sum(m) == 1
     torch.testing.assert_close(exact_log_partition(m), torch.logsumexp(row, 0), rtol=1e-12, atol=1e-12)
     marginals = torch.autograd.grad(exact_log_partition(m), m.bias)[0]
     assert_mean(exact_sample(m, 20_000), marginals)
@@ -156,13 +156,13 @@ def test_a_processors_log_z_agrees_with_tree_decomposition(name: str, sd: float)
 def test_the_width_is_that_of_known_graphs(graph: networkx.Graph, width: int) -> None:
     m = machine_on_graph(graph)
     assert elimination_width(m) == width
-    assert exact_bits(m) == min(width, len(graph) - max(m.blocks))
+    assert bits_to_sum(m) == min(width, len(graph) - max(m.blocks))
 
 
 def test_without_a_mask_every_other_bit_is_joined() -> None:
     m = BoltzmannMachine(3, 4)
     assert elimination_width(m) == 6
-    assert exact_bits(m) == m.enumerated_bits == 3
+    assert bits_to_sum(m) == m.enumerated_bits == 3
 
 
 def test_graphs_too_wide_to_be_summed_are_refused_at_once() -> None:

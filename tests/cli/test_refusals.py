@@ -114,8 +114,8 @@ def test_masks_and_chains_of_another_kind() -> None:
     for count in (0, 1.5, "a"):
         with pytest.raises(InputError, match="num_samples"):
             dvaepp.exact_sample(dvaepp.BoltzmannMachine(2, 2), count)
-    with pytest.raises(InputError, match="sweeps of chain_health"):
-        dvaepp.chain_health(dvaepp.BoltzmannMachine(3, 3), STATES, sweeps=0)
+    with pytest.raises(InputError, match="sweeps of chain_diagnostics"):
+        dvaepp.chain_diagnostics(dvaepp.BoltzmannMachine(3, 3), STATES, sweeps=0)
 
 
 def test_edges_are_read_as_csv(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_the_smoothed_model_has_the_likelihood_of_its_own_draws(name: str, smoot
     model, x = MODELS[name](), images()
     z = model.prior.sample(4 * DRAWS)
     zeta = smoothing(40 * (2 * z - 1)).sample()
-    state, _ = model.hierarchy(model.generator(zeta), smoothing)
+    state, _ = model.hierarchy(model.upsampler(zeta), smoothing)
     likelihood = model.decoder(state)
     plain = torch.stack([likelihood.log_prob(image.expand(len(z), -1)) for image in x], 1)
     weights = log_weight(model, x, smoothing, DRAWS).view(2, DRAWS).T
@@ -202,7 +202,7 @@ def test_the_code_is_the_logits_given_the_likelier_bits_before_them() -> None:
             made.rsample = lambda: next(bits)
             return made
 
-    posterior = model.encoder(model.tower(model.grid.standardised(model.grid.image(x)))[1].flatten(1), Likelier(5.0))
+    posterior = model.encoder(model.backbone(model.grid.standardised(model.grid.image(x)))[1].flatten(1), Likelier(5.0))
     torch.testing.assert_close(code, posterior.logits)
     assert float((code[0] - code[1]).abs().min()) > 0
     normals = MODELS["normal-bernoulli"]().code(x)
@@ -214,7 +214,7 @@ def test_a_local_group_depends_on_zeta_and_on_all_earlier_groups_only(prior: boo
     model, x = deep_model(rbm(), (2, 2), groups=3, variables=2, local=2, top=1), images()
     zeta = torch.rand(2, 4, dtype=torch.float64).requires_grad_()
     local, _ = model._features(x)
-    _, groups = model.hierarchy(model.generator(zeta), model.smoothing, local)
+    _, groups = model.hierarchy(model.upsampler(zeta), model.smoothing, local)
     for j, group in enumerate(groups):
         law = group.p if prior else group.q
         for parameters in (law.mean, law.stddev):
@@ -228,7 +228,7 @@ def test_a_local_group_depends_on_zeta_and_on_all_earlier_groups_only(prior: boo
 def test_q_of_local_groups_sees_x_and_p_does_not() -> None:
     model, x = MODELS["rbm-normal-conditional"](), images().requires_grad_()
     trace = model(x)
-    detached = model.hierarchy(model.generator(trace.posterior.zeta.detach()), model.smoothing, model._features(x)[0])
+    detached = model.hierarchy(model.upsampler(trace.posterior.zeta.detach()), model.smoothing, model._features(x)[0])
     first = detached[1][0]
     assert reaches(torch.autograd.grad(first.q.mean.sum(), x, retain_graph=True)[0])
     assert not first.p.mean.requires_grad or torch.autograd.grad(first.p.mean.sum(), x, allow_unused=True)[0] is None
@@ -252,8 +252,8 @@ def test_q_begins_as_p() -> None:
 
 # --- gradients through importance weights -----------------------------------------------------------------------------
 
-INFERENCE = ("tower.", "encoder.", "hierarchy.meetings", "hierarchy.differences")
-GENERATION = ("generator.", "hierarchy.priors", "hierarchy.entries", "hierarchy.cells", "decoder.")
+INFERENCE = ("backbone.", "encoder.", "hierarchy.meetings", "hierarchy.differences")
+GENERATION = ("upsampler.", "hierarchy.priors", "hierarchy.entries", "hierarchy.cells", "decoder.")
 
 
 @pytest.mark.parametrize("name", MODELS)

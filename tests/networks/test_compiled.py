@@ -1,4 +1,4 @@
-"""Compiled cells: which calls are compiled, and what is refused. That compilation is right is torch's own affair."""
+"""Compiled cells: which calls are compiled, and what is refused. That compiled is right is torch's own affair."""
 
 import copy
 import pickle
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dvaepp.errors import InputError
-from dvaepp.networks import compiled as compilation
+from dvaepp.networks import compiled
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.networks.residual import ResidualCell
 
@@ -32,10 +32,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
         return compiled
 
     monkeypatch.setattr(torch, "compile", compiler)
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: name)
-    compilation._compiled.cache_clear()
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: name)
+    compiled._compiled.cache_clear()
     yield shapes
-    compilation._compiled.cache_clear()
+    compiled._compiled.cache_clear()
 
 
 def network() -> nn.Sequential:
@@ -120,6 +120,6 @@ def test_compiling_twice_is_compiling_once(calls: list[tuple[int, ...]]) -> None
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
     with pytest.raises(InputError, match=r"training\.compile needs a C\+\+ compiler"):
         compile_cells(ResidualCell(2, 2))

@@ -9,9 +9,9 @@ from deep import shake
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.networks.backbone import Backbone, ResidualStages, Upsampler
 from dvaepp.networks.precision import full, reduced
 from dvaepp.networks.residual import ResidualCell, SqueezeExcite, output
-from dvaepp.networks.tower import Generator, Stairs, Tower
 
 CHANNELS = {1: 32, 2: 16, 4: 8, 8: 6, 16: 4, 32: 3}
 
@@ -62,7 +62,7 @@ def test_a_cell_does_not_change_its_input() -> None:
     before = x.clone()
     for train in (True, False):
         ResidualCell(3, 3).train(train)(x)
-        Tower(3, 4, CHANNELS, local=4, top=4).train(train)(x)
+        Backbone(3, 4, CHANNELS, local=4, top=4).train(train)(x)
         assert torch.equal(x, before)
 
 
@@ -123,7 +123,7 @@ def test_an_output_starts_at_zero_and_keeps_the_size(kernel: int) -> None:
 @pytest.mark.parametrize("cells", [1, 3])
 @pytest.mark.parametrize(("start", "end"), [(1, 8), (4, 4), (16, 2), (8, 4)])
 def test_stairs_lead_from_one_scale_to_another(start: int, end: int, cells: int) -> None:
-    stairs = Stairs(CHANNELS, start, end, cells)
+    stairs = ResidualStages(CHANNELS, start, end, cells)
     out = stairs(torch.randn(2, CHANNELS[start], start, start))
     assert out.shape == (2, CHANNELS[end], end, end)
     assert len(stairs) == cells * abs(int(math.log2(start / end)))
@@ -132,13 +132,13 @@ def test_stairs_lead_from_one_scale_to_another(start: int, end: int, cells: int)
 @pytest.mark.parametrize(
     ("size", "stem", "local", "top"), [(32, 1, 8, 4), (32, 4, 8, 4), (8, 2, 4, 1), (4, 1, 4, 4), (2, 1, 1, 1)]
 )
-def test_a_tower_gives_features_at_two_scales(size: int, stem: int, local: int, top: int) -> None:
-    tower = Tower(3, size, CHANNELS, local=local, top=top, stem=stem, cells=2)
+def test_a_backbone_gives_features_at_two_scales(size: int, stem: int, local: int, top: int) -> None:
+    backbone = Backbone(3, size, CHANNELS, local=local, top=top, stem=stem, cells=2)
     x = torch.randn(2, 3, size, size)
-    at_local, at_top = tower(x)
+    at_local, at_top = backbone(x)
     assert at_local.shape == (2, CHANNELS[local], local, local)
     assert at_top.shape == (2, CHANNELS[top], top, top)
-    convolved = [m for m in tower.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    convolved = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     scales = 1 + int(math.log2(size // stem / top))
     assert len(convolved) == 1 + 2 * 2 * scales
 
@@ -146,24 +146,24 @@ def test_a_tower_gives_features_at_two_scales(size: int, stem: int, local: int, 
 @pytest.mark.parametrize(
     ("size", "stem", "local", "top"), [(8, 1, 16, 4), (8, 2, 8, 4), (8, 1, 2, 4), (8, 1, 4, 0)], ids=str
 )
-def test_a_tower_that_would_rise_is_refused(size: int, stem: int, local: int, top: int) -> None:
+def test_a_backbone_that_would_rise_is_refused(size: int, stem: int, local: int, top: int) -> None:
     with pytest.raises(InputError, match="must not rise"):
-        Tower(1, size, CHANNELS, local=local, top=top, stem=stem)
+        Backbone(1, size, CHANNELS, local=local, top=top, stem=stem)
 
 
 def test_every_pixel_reaches_the_features_at_both_scales() -> None:
-    tower = shake(Tower(1, 8, CHANNELS, local=4, top=2, stem=2))
+    backbone = shake(Backbone(1, 8, CHANNELS, local=4, top=2, stem=2))
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64).requires_grad_()
-    for features in tower(x):
+    for features in backbone(x):
         (slope,) = torch.autograd.grad(features.sum(), x, retain_graph=True)
         assert bool((slope != 0).all())
 
 
 @pytest.mark.parametrize(("local", "top"), [(8, 4), (4, 4), (8, 1)])
-def test_a_generator_makes_features_of_zeta(local: int, top: int) -> None:
-    generator = shake(Generator(5, CHANNELS, local=local, top=top, cells=2))
+def test_an_upsampler_makes_features_of_zeta(local: int, top: int) -> None:
+    upsampler = shake(Upsampler(5, CHANNELS, local=local, top=top, cells=2))
     zeta = torch.rand(3, 5, dtype=torch.float64).requires_grad_()
-    out = generator(zeta)
+    out = upsampler(zeta)
     assert out.shape == (3, CHANNELS[local], local, local)
     (slope,) = torch.autograd.grad(out.sum(), zeta)
     assert bool((slope != 0).all())
@@ -176,7 +176,7 @@ def in_training(module: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [1e4, 1e15])
 def test_huge_inputs_stay_finite_in_float32(size: float) -> None:
-    for module in (ResidualCell(3, 5, 0.5), Tower(3, 8, CHANNELS, local=4, top=2)):
+    for module in (ResidualCell(3, 5, 0.5), Backbone(3, 8, CHANNELS, local=4, top=2)):
         x = (size * torch.randn(4, 3, 8, 8)).requires_grad_()
         out = in_training(module, x)
         assert bool(out.isfinite().all())

@@ -275,7 +275,7 @@ class Ancestral:
 
     def __init__(self, model: FeedForwardVAE, smoothing: SmoothingCase, seed: int = 0) -> None:
         self.model, self.smoothing = model, smoothing
-        self.generator = np.random.default_rng(seed)
+        self.upsampler = np.random.default_rng(seed)
 
     def draw(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """z, zeta, the logits of q and log q(z | x, zeta_<)."""
@@ -283,9 +283,9 @@ class Ancestral:
         for level in self.model.encoder.levels:
             logits.append(level(torch.cat([x, *zetas], 1)))
             with torch.no_grad():
-                uniform = torch.from_numpy(self.generator.uniform(size=tuple(logits[-1].shape)))
+                uniform = torch.from_numpy(self.upsampler.uniform(size=tuple(logits[-1].shape)))
                 zs.append((uniform < torch.sigmoid(logits[-1])).double())
-                zetas.append(self.smoothing.component_sample(zs[-1], self.generator))
+                zetas.append(self.smoothing.component_sample(zs[-1], self.upsampler))
         z, zeta, logit = torch.cat(zs, 1), torch.cat(zetas, 1), torch.cat(logits, 1)
         return z, zeta, logit, log_bernoulli(logit, z)
 

@@ -7,13 +7,13 @@ import torch
 
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import SAMPLERS, SMOOTHINGS, DataForm, machine
+from dvaepp.recipes.build import SAMPLERS, SMOOTHINGS, DataSpec, machine
 from dvaepp.recipes.recipe import Recipe, override, read_recipe
 from dvaepp.recipes.settings import SamplerName, SmoothingName
 
 
-def form(shape: tuple[int, ...], mean: torch.Tensor) -> DataForm:
-    return DataForm(shape, mean, torch.ones_like(mean))
+def form(shape: tuple[int, ...], mean: torch.Tensor) -> DataSpec:
+    return DataSpec(shape, mean, torch.ones_like(mean))
 
 
 def test_every_recipe_builds_at_every_size() -> None:
@@ -143,9 +143,9 @@ def test_annealing_beta_sharpens_every_smoothing_that_has_one() -> None:
         made = SMOOTHINGS[smoothing](5.0)
         if smoothing == "straight-through":
             with pytest.raises(InputError, match="no inverse temperature"):
-                made.sharpened(8.0)
+                made.with_beta(8.0)
         else:
-            assert made.sharpened(8.0) == SMOOTHINGS[smoothing](8.0)
+            assert made.with_beta(8.0) == SMOOTHINGS[smoothing](8.0)
 
 
 def test_unknown_recipes_name_the_nearest() -> None:

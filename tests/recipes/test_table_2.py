@@ -12,7 +12,7 @@ import dvaepp
 from dvaepp.data.dataset import Dataset
 from dvaepp.objectives.bounds import BoundTerms, joint_terms, marginal_terms
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.training.trainer import Objective, Trainer
 
@@ -24,8 +24,8 @@ def recipe(network: str, column: str, data: str = "mnist-static", size: Any = "p
     return catalogue.find(f"table-2/{data}/{network}/{column}", size)
 
 
-def form() -> DataForm:
-    return DataForm((28, 28), mean(), torch.ones(PIXELS))
+def form() -> DataSpec:
+    return DataSpec((28, 28), mean(), torch.ones(PIXELS))
 
 
 def mean() -> Tensor:

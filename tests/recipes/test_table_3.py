@@ -24,7 +24,7 @@ from dvaepp.objectives.bounds import joint_terms, marginal_terms
 from dvaepp.objectives.rolfe import rolfe_terms
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.recipes import catalogue, table_3
-from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.training.trainer import Trainer
 
@@ -71,7 +71,7 @@ def dataset(data: str, count: int = 12) -> Dataset:
 def built(data: str, row: str, size: Any = "tiny", *changes: str) -> tuple[ConvolutionalVAE, Any]:
     torch.manual_seed(0)
     examples = dataset(data)
-    made = override(recipe(data, row, size), changes).build(DataForm(shape(data), examples.mean, examples.sd))
+    made = override(recipe(data, row, size), changes).build(DataSpec(shape(data), examples.mean, examples.sd))
     assert isinstance(made[0], ConvolutionalVAE)
     return made  # type: ignore[return-value]
 

@@ -76,7 +76,7 @@ def test_a_row_shares_one_prior_sample_and_its_columns_differ(
     monkeypatch.setattr(pictures, "_PIECE", 5)
     model = deep_model(boltzmann_prior(2, 2), (2, 2), kind, variables=2, conditional=conditional)
     seen = []
-    model.generator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.upsampler.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     state = torch.get_rng_state()
     means, draws = local_samples(model, 3, 4, seed=2)
     assert torch.equal(torch.get_rng_state(), state)

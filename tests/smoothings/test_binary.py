@@ -133,12 +133,12 @@ def test_draws_of_expanded_logits_carry_the_summed_gradient(soft: DeterministicC
 
 
 def test_sharpening_sets_the_temperature_where_there_is_one() -> None:
-    assert StraightThroughGumbel(1.0).sharpened(4.0) == StraightThroughGumbel(0.25)
+    assert StraightThroughGumbel(1.0).with_beta(4.0) == StraightThroughGumbel(0.25)
     for smoothing in (hard, StraightThrough()):
         with pytest.raises(InputError, match="no inverse temperature"):
-            smoothing.sharpened(4.0)
+            smoothing.with_beta(4.0)
     with pytest.raises(InputError, match="beta"):
-        StraightThroughGumbel(1.0).sharpened(0.0)
+        StraightThroughGumbel(1.0).with_beta(0.0)
 
 
 def test_temperatures_that_are_none_are_refused() -> None:

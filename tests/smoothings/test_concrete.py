@@ -177,15 +177,15 @@ def test_shapes_expand_and_validation(smoothing: Concrete, monkeypatch: pytest.M
 
 
 def test_sharpening_sets_the_temperature_and_tends_to_hard() -> None:
-    assert Concrete(1.0).sharpened(4.0) == Concrete(0.25)
-    q, exact = Concrete(1.0).sharpened(1000.0)(LOGITS), hard(LOGITS)
+    assert Concrete(1.0).with_beta(4.0) == Concrete(0.25)
+    q, exact = Concrete(1.0).with_beta(1000.0)(LOGITS), hard(LOGITS)
     for zeta in (0.025, 0.975):
         at = torch.full_like(LOGITS, zeta)
         torch.testing.assert_close(q.cdf(at), exact.cdf(at), rtol=0, atol=2e-3)
     torch.testing.assert_close(q.mean, exact.mean, rtol=0, atol=1e-6)
     torch.testing.assert_close(q.variance, exact.variance, rtol=0, atol=2e-3)
     with pytest.raises(InputError, match="beta"):
-        Concrete(1.0).sharpened(-2.0)
+        Concrete(1.0).with_beta(-2.0)
 
 
 def test_temperatures_that_are_none_are_refused() -> None:

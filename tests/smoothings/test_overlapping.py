@@ -371,22 +371,22 @@ def test_large_beta_tells_the_bit_and_its_inverse_is_that_of_hard(make) -> None:
     torch.testing.assert_close(nu, exact, rtol=0, atol=1e-6)
 
 
-def test_a_sharpened_smoothing_is_the_same_at_another_beta(make) -> None:
-    assert make(5.0).smoothing.sharpened(9.0) == make(9.0).smoothing
+def test_a_smoothing_with_another_beta_is_otherwise_the_same(make) -> None:
+    assert make(5.0).smoothing.with_beta(9.0) == make(9.0).smoothing
     beta = torch.tensor(9.0)
-    assert make(5.0).smoothing.sharpened(beta).beta is beta
+    assert make(5.0).smoothing.with_beta(beta).beta is beta
     with pytest.raises(InputError, match="beta"):
-        make(5.0).smoothing.sharpened(-1.0)
+        make(5.0).smoothing.with_beta(-1.0)
 
 
 def test_sharpening_keeps_what_is_not_beta() -> None:
-    assert UniformExponential(5.0, 0.3).sharpened(7.0) == UniformExponential(7.0, 0.3)
+    assert UniformExponential(5.0, 0.3).with_beta(7.0) == UniformExponential(7.0, 0.3)
 
 
-def test_what_has_no_inverse_temperature_cannot_be_sharpened() -> None:
+def test_what_has_no_inverse_temperature_takes_no_beta() -> None:
     for smoothing in (hard, written_normal().smoothing):
         with pytest.raises(InputError, match="no inverse temperature"):
-            smoothing.sharpened(3.0)
+            smoothing.with_beta(3.0)
 
 
 def test_overlapping_smoothings_say_what_they_are(case: SmoothingCase) -> None:

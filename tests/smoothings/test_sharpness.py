@@ -298,7 +298,7 @@ def test_a_spike_s_draws_and_gradients_are_exact_where_they_fell(name: str, dtyp
 def test_concrete_is_exact_at_any_temperature(dtype: torch.dtype) -> None:
     rho, logits = grid(dtype)
     for beta in forms("concrete", dtype):
-        smoothing = Concrete(1.0).sharpened(beta)
+        smoothing = Concrete(1.0).with_beta(beta)
         temperature = float(smoothing.temperature)
         laws = [ConcreteLaw(temperature, v) for v in LOGITS] * len(RHO)
         q = smoothing(logits)
@@ -406,7 +406,7 @@ def test_the_variance_of_a_bit_does_not_cancel(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", [name for name in SMOOTHINGS if name != "straight-through"])
 def test_a_beta_on_another_device_is_not_read_back(name: str) -> None:
     beta, logits = torch.tensor(8.0, device="meta"), torch.zeros(2, 3, device="meta", requires_grad=True)
-    q = SMOOTHINGS[name](2.0).sharpened(beta)(logits, validate_args=False)
+    q = SMOOTHINGS[name](2.0).with_beta(beta)(logits, validate_args=False)
     zeta = q.rsample()
     results = zeta, q.log_prob(zeta), q.cdf(zeta), q.icdf(torch.zeros_like(logits)), q.mean, q.variance
     assert all(v.device.type == "meta" and v.shape == (2, 3) for v in results)

@@ -264,11 +264,11 @@ def test_betas_and_means_that_are_none_are_refused(make) -> None:
         SpikeGaussian(3.0, math.nan)
 
 
-def test_a_sharpened_spike_keeps_its_mean_and_tends_to_hard() -> None:
-    assert SpikeExponential(3.0).sharpened(7.0) == SpikeExponential(7.0)
-    assert SpikeGaussian(3.0, 0.7).sharpened(7.0) == SpikeGaussian(7.0, 0.7)
+def test_a_spike_with_another_beta_keeps_its_mean_and_tends_to_hard() -> None:
+    assert SpikeExponential(3.0).with_beta(7.0) == SpikeExponential(7.0)
+    assert SpikeGaussian(3.0, 0.7).with_beta(7.0) == SpikeGaussian(7.0, 0.7)
     for smoothing in (SpikeExponential(3.0), SpikeGaussian(3.0)):
-        q, exact = smoothing.sharpened(1000.0)(LOGITS), hard(LOGITS)
+        q, exact = smoothing.with_beta(1000.0)(LOGITS), hard(LOGITS)
         for zeta in (-0.1, 0.0, 0.9):
             at = torch.full_like(LOGITS, zeta)
             torch.testing.assert_close(q.cdf(at), exact.cdf(at), rtol=0, atol=1e-12)

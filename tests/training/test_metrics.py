@@ -36,7 +36,7 @@ from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.priors.base import Prior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import OBJECTIVES, DataForm
+from dvaepp.recipes.build import OBJECTIVES, DataSpec
 from dvaepp.recipes.recipe import override
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import StraightThrough
@@ -181,7 +181,7 @@ def deep_trainer(row: str, folder: Path) -> Trainer:
     torch.manual_seed(0)
     images = bits(784).train
     data = Dataset("bits", (28, 28), images, images[:2], images[2:4], False, "by hand")
-    model, objective = recipe.build(DataForm(data.shape, data.mean, data.sd))
+    model, objective = recipe.build(DataSpec(data.shape, data.mean, data.sd))
     with torch.no_grad():
         for module in model.hierarchy.modules():
             if isinstance(module, torch.nn.Conv2d):

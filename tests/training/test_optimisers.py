@@ -8,7 +8,7 @@ from torch import nn
 
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.build import DataSpec
 from dvaepp.training.optimisers import Muon, optimizers, orthogonal
 
 torch.manual_seed(0)
@@ -133,7 +133,7 @@ def test_biases_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["table-3/mnist-static/rbm-normal", "quick/rbm", "quick/zephyr"])
 def test_layers_go_to_muon_and_all_the_rest_to_adam(name: str) -> None:
-    model, _ = catalogue.find(name, "tiny").build(DataForm((28, 28), torch.full((784,), 0.1), torch.ones(784)))
+    model, _ = catalogue.find(name, "tiny").build(DataSpec((28, 28), torch.full((784,), 0.1), torch.ones(784)))
     made = optimizers(model, True, 0.1)
     taken = {kind: [id(p) for g in o.param_groups for p in g["params"]] for kind, o in made.items()}
     assert sorted(taken["optimizer"] + taken["muon"]) == sorted(id(p) for p in model.parameters())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from dvaepp.boltzmann.annealing import annealed_importance_sampling, reverse_annealed_importance_sampling
-from dvaepp.boltzmann.enumeration import can_be_sampled_exactly, exact_bits, exact_log_partition
+from dvaepp.boltzmann.enumeration import bits_to_sum, can_be_sampled_exactly, exact_log_partition
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import temper
@@ -46,7 +46,7 @@ def exact(machine: BoltzmannMachine) -> LogPartition:
     """log Z by `exact_log_partition`."""
     with torch.no_grad():
         value = float(exact_log_partition(machine))
-    how = "enumeration" if exact_bits(machine) == machine.enumerated_bits else "elimination"
+    how = "enumeration" if bits_to_sum(machine) == machine.enumerated_bits else "elimination"
     return LogPartition(value, 0.0, None, math.isfinite(value), f"exact, by {how}")
 
 

@@ -55,12 +55,20 @@ def effective_sample_size(series: Float[Tensor, "chains steps"]) -> float:
 
 
 @dataclass(frozen=True)
-class ChainHealth:
+class ChainDiagnostics:
     """How block Gibbs chains of a machine move, judged by their energy.
 
     `autocorrelation_time` is in sweeps. `effective_sample_size` is that of the chains and sweeps watched. `r_hat` is
     about 1 where all chains see the same energies, above 1.1 where they stay apart.
     `effective_inverse_temperature` is the inverse temperature at which the states look drawn: 1 for p(z) itself.
+
+    Split R-hat is that of Gelman et al. (2013); the autocorrelation time ends as Geyer's (1992); the temperature is by
+    pseudo-likelihood (Besag 1975).
+
+    >>> machine = BoltzmannMachine(3, 2)
+    >>> found = chain_diagnostics(machine, machine.uniform(50), sweeps=10)
+    >>> found.effective_inverse_temperature  # a machine of zeros is the same at every temperature
+    1.0
     """
 
     autocorrelation_time: float
@@ -69,22 +77,22 @@ class ChainHealth:
     effective_inverse_temperature: float
 
 
-def chain_health(
+def chain_diagnostics(
     machine: BoltzmannMachine, states: Float[Tensor, "chains bits"], sweeps: int = 100, watched: int = 100
-) -> ChainHealth:
+) -> ChainDiagnostics:
     """The health of chains: the temperature of these states, and how the first of them move in the next sweeps.
 
     The states are left as they are.
     """
-    check_counts("chain_health", least=4, sweeps=sweeps)
-    check_counts("chain_health", watched=watched)
+    check_counts("chain_diagnostics", least=4, sweeps=sweeps)
+    check_counts("chain_diagnostics", watched=watched)
     machine.check(states)
     z, energies = states[:watched], []
     for _ in range(sweeps):
         z = machine.gibbs(z, 1)
         energies.append(machine.energy(z).detach())
     series = torch.stack(energies, 1)
-    return ChainHealth(
+    return ChainDiagnostics(
         autocorrelation_time(series),
         effective_sample_size(series),
         r_hat(series),

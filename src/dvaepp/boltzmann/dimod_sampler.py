@@ -37,6 +37,11 @@ class DimodSampler(Sampler):
     least (chains of qubits that broke and were discarded), some are drawn again. A sampler that takes no `num_reads`
     and returns every state once, as dimod.ExactSolver does, is drawn from with weights exp(-E(z)). Nothing is kept from
     step to step.
+
+    >>> import dimod
+    >>> sampler = DimodSampler(dimod.ExactSolver(), num_reads=100)
+    >>> sampler.start(BoltzmannMachine(3, 2)).shape
+    torch.Size([100, 5])
     """
 
     sampler: Any

@@ -32,7 +32,7 @@ def enumerated_log_marginals(machine: BoltzmannMachine) -> Float[Tensor, " state
     return machine.log_marginal(enumerated_states(machine))
 
 
-def exact_bits(machine: BoltzmannMachine) -> int:
+def bits_to_sum(machine: BoltzmannMachine) -> int:
     """How many bits have to be summed over jointly to be exact: those outside the largest block, or the treewidth."""
     width = machine.enumerated_bits if machine.mask is None else elimination_width(machine)
     return min(machine.enumerated_bits, width)
@@ -42,10 +42,10 @@ def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
     """log Z = log sum_r exp(b'r + r'Jr + sum softplus(field(r))), r the bits outside the largest block.
 
     Or, for a masked machine whose graph has a smaller treewidth, summed bit by bit. A 0-d tensor, nats, differentiable
-    in the machine's parameters; the graph holds a row for each setting of `exact_bits(machine)` bits, so gradients are
+    in the machine's parameters; the graph holds a row for each setting of `bits_to_sum(machine)` bits, so gradients are
     for some 16 bits. Raises InputError where that is more than 25.
     """
-    count = exact_bits(machine)
+    count = bits_to_sum(machine)
     if count > MOST_ENUMERATED_BITS:
         raise InputError(
             f"exact_log_partition would sum at least 2^{count} states of a machine of blocks {machine.blocks}; at most "
@@ -61,7 +61,7 @@ def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
 
 def can_be_sampled_exactly(machine: BoltzmannMachine) -> bool:
     """Whether `exact_sample` can serve this machine."""
-    return exact_bits(machine) <= MOST_SAMPLED_BITS
+    return bits_to_sum(machine) <= MOST_SAMPLED_BITS
 
 
 @torch.no_grad()
@@ -74,10 +74,10 @@ def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "
     check_counts("exact_sample", num_samples=num_samples)
     if not can_be_sampled_exactly(machine):
         raise InputError(
-            f"exact_sample would sum at least 2^{exact_bits(machine)} states of a machine of blocks {machine.blocks}; "
+            f"exact_sample would sum at least 2^{bits_to_sum(machine)} states of a machine of blocks {machine.blocks}; "
             f"at most 2^{MOST_SAMPLED_BITS} can be (use PersistentChains or TemperedChains)"
         )
-    if exact_bits(machine) < machine.enumerated_bits:
+    if bits_to_sum(machine) < machine.enumerated_bits:
         return eliminated_sample(machine, num_samples)
     cumulative = torch.softmax(enumerated_log_marginals(machine).double(), 0).cumsum(0)
     rho = torch.rand(num_samples, dtype=cumulative.dtype, device=cumulative.device)

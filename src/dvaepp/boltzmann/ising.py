@@ -29,6 +29,10 @@ class QuadraticModel:
     Each pair occurs once. `labels[i]` names x_i. Arrays are float64 (bits,), int64 (pairs, 2) and float64 (pairs,).
     `blocks`, where they are known, are the sizes of groups of variables side by side without pairs among themselves:
     those of the machine that the model was made from.
+
+    >>> model = QuadraticModel("SPIN", np.array([0.5, 0.0]), np.array([[0, 1]]), np.array([-1.0]), 0.0, ("a", "b"))
+    >>> model.energy([[-1, -1], [1, -1]]).tolist()
+    [-1.5, 1.5]
     """
 
     vartype: Vartype

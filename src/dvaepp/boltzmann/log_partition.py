@@ -12,6 +12,9 @@ class LogPartition:
     `standard_error` is 0 for an exact value. `effective_sample_size` is that of the importance weights, None where
     there are none. `trusted` is False where the estimate's own diagnosis says that its error may be larger than stated;
     `diagnosis` holds what else it was judged by, as numbers by name.
+
+    >>> print(LogPartition(12.5, 0.01, 800.0, True, "annealed importance sampling"))
+    12.500 ± 0.010 nats (annealed importance sampling)
     """
 
     value: float

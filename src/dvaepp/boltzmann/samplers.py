@@ -17,7 +17,14 @@ from dvaepp.numerics import check_counts
 
 
 class Sampler(ABC):
-    """Where samples of p(z) come from: plain settings; what a sampler goes on from is a tensor that the prior holds."""
+    """Where samples of p(z) come from: plain settings; what a sampler goes on from is a tensor that the prior holds.
+
+    >>> machine = BoltzmannMachine(3, 2)
+    >>> sampler = PersistentChains(100, sweeps=5)  # any Sampler
+    >>> state = sampler.advance(machine, sampler.start(machine))
+    >>> sampler.samples(state).shape
+    torch.Size([100, 5])
+    """
 
     @abstractmethod
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "*_ bits"]:
@@ -48,6 +55,13 @@ class PersistentChains(_Settings):
     """Markov chains that go on from step to step of training, `sweeps` Gibbs sweeps a step (Tieleman 2008).
 
     Holds the settings; the states are the prior's visible buffer.
+
+    `num_chains` chains; `sweeps` of block Gibbs sampling a step.
+
+    >>> machine = BoltzmannMachine(3, 2)
+    >>> chains = PersistentChains(num_chains=100, sweeps=5)
+    >>> chains.advance(machine, chains.start(machine)).shape
+    torch.Size([100, 5])
     """
 
     num_chains: int
@@ -68,6 +82,12 @@ class TemperedChains(_Settings):
 
     Samples are the states at 1: `num_chains`, each fed by hotter ones that cross what it cannot. A step costs as much
     as temperatures x num_chains persistent chains (Hukushima & Nemoto 1996).
+
+    >>> machine = BoltzmannMachine(3, 2)
+    >>> chains = TemperedChains(num_chains=20, sweeps=2, temperatures=4)
+    >>> state = chains.advance(machine, chains.start(machine))
+    >>> state.shape, chains.samples(state).shape
+    (torch.Size([4, 20, 5]), torch.Size([20, 5]))
     """
 
     num_chains: int
@@ -102,6 +122,9 @@ class AnnealedPopulation(_Settings):
     """`population` chains annealed anew at each step through `temperatures`, and resampled (population annealing).
 
     Nothing is kept from step to step (Hukushima & Iba 2003).
+
+    >>> AnnealedPopulation(population=50, temperatures=10).start(BoltzmannMachine(3, 2)).shape
+    torch.Size([50, 5])
     """
 
     population: int
@@ -114,7 +137,13 @@ class AnnealedPopulation(_Settings):
 
 @dataclass(frozen=True)
 class ExactSamples(_Settings):
-    """`num_samples` independent exact draws at each step, for machines that can be summed exactly."""
+    """`num_samples` independent exact draws at each step, for machines that can be summed exactly.
+
+    By enumeration, or by elimination in a sparse graph (`exact_sample`): enough for Table 3's RBM of 8 + 8 bits.
+
+    >>> ExactSamples(num_samples=50).start(BoltzmannMachine(3, 2)).shape
+    torch.Size([50, 5])
+    """
 
     num_samples: int
 

@@ -23,6 +23,11 @@ class Likelihood(ABC):
 
     x is laid out site by site, (sites * values), and the decoder's output too, (sites * width): an image is listed
     row by row, pixel by pixel, channel by channel.
+
+    >>> from dvaepp import BernoulliLikelihood
+    >>> p = BernoulliLikelihood()(torch.zeros(5, 784))  # any Likelihood, called with a decoder's output
+    >>> p.log_prob(torch.zeros(5, 784)).shape
+    torch.Size([5])
     """
 
     @property

@@ -18,7 +18,11 @@ from dvaepp.numerics import check_precision
 
 @dataclass(frozen=True)
 class BernoulliLikelihood(Likelihood):
-    """p(x; logit) = sigmoid(logit)^x sigmoid(-logit)^(1-x), x in {0, 1}."""
+    """p(x; logit) = sigmoid(logit)^x sigmoid(-logit)^(1-x), x in {0, 1}.
+
+    >>> BernoulliLikelihood()(torch.zeros(5, 784)).mean[0, 0]
+    tensor(0.5000)
+    """
 
     @property
     def width(self) -> int:
@@ -58,6 +62,9 @@ class NormalLikelihood(Likelihood):
 
     Without the floor the density of data that repeat a value is unbounded. Below it log s has no gradient. The floor is
     in the unit of x: the default is for x whose sd is about 1. Recipes take it relative to the sd of each column.
+
+    >>> NormalLikelihood()(torch.zeros(5, 2 * 3)).mean.shape
+    torch.Size([5, 3])
     """
 
     log_scale_floor: float = -7.0
@@ -95,7 +102,11 @@ class NormalLikelihood(Likelihood):
 
 @dataclass(frozen=True)
 class CategoricalLikelihood(Likelihood):
-    """p(x = k; logits) = exp(logit_k) / sum_j exp(logit_j), x the index of a category: 0, 1, .., categories - 1."""
+    """p(x = k; logits) = exp(logit_k) / sum_j exp(logit_j), x the index of a category: 0, 1, .., categories - 1.
+
+    >>> CategoricalLikelihood(categories=4)(torch.zeros(5, 4 * 3)).sample().shape
+    torch.Size([5, 3])
+    """
 
     categories: int
 
@@ -131,7 +142,11 @@ class CategoricalLikelihood(Likelihood):
 
 @dataclass(frozen=True)
 class PoissonLikelihood(Likelihood):
-    """p(x; log r) = r^x exp(-r) / x!, x = 0, 1, 2, ..; in float32 finite up to log r = 88."""
+    """p(x; log r) = r^x exp(-r) / x!, x = 0, 1, 2, ..; in float32 finite up to log r = 88.
+
+    >>> PoissonLikelihood()(torch.zeros(5, 3)).mean[0]
+    tensor([1., 1., 1.])
+    """
 
     @property
     def width(self) -> int:

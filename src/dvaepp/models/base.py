@@ -24,6 +24,12 @@ class Trace:
     """q(zeta | x) with a draw of zeta, p(x | zeta) for that draw, and the local groups between the two, if any.
 
     `likelihood.log_prob(x)` has shape (batch,).
+
+    >>> import dvaepp
+    >>> encoder, decoder = dvaepp.HierarchicalEncoder(nn.Linear(12, 4)), nn.Linear(4, 12)
+    >>> trace = dvaepp.FeedForwardVAE(encoder, dvaepp.BernoulliPrior(4), decoder, dvaepp.hard)(torch.zeros(5, 12))
+    >>> trace.posterior.logits.shape, trace.likelihood.log_prob(torch.zeros(5, 12)).shape
+    (torch.Size([5, 4]), torch.Size([5]))
     """
 
     posterior: Posterior | NormalPosterior
@@ -65,7 +71,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 class Model(nn.Module, ABC):
-    """A variational autoencoder, as objectives, training and evaluation see it."""
+    """A variational autoencoder, as objectives, training and evaluation see it.
+
+    `FeedForwardVAE` (Fig. 2) and `ConvolutionalVAE` (Fig. 3). `prior` is over the global variables; `smoothing` may be
+    replaced at any time.
+
+    >>> import dvaepp
+    >>> model = dvaepp.FeedForwardVAE(
+    ...     dvaepp.HierarchicalEncoder(dvaepp.dense(12, 4)),
+    ...     dvaepp.BernoulliPrior(4),
+    ...     dvaepp.dense(4, 12),
+    ...     dvaepp.OverlappingExponential(beta=8.0),
+    ... )
+    >>> model.generate(3).shape
+    torch.Size([3, 12])
+    """
 
     prior: Prior
     smoothing: Smoothing

@@ -20,9 +20,9 @@ from dvaepp.models.grid import Grid
 from dvaepp.models.hierarchy import LocalHierarchy
 from dvaepp.models.local import LocalVariables
 from dvaepp.models.pyramid import PixelPyramid
+from dvaepp.networks.backbone import Backbone, Upsampler
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
-from dvaepp.networks.tower import Generator, Tower
 from dvaepp.priors.base import Prior, check_bits
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
@@ -32,20 +32,33 @@ from dvaepp.smoothings.binary import hard
 class ConvolutionalVAE(Model):
     """p(z) r(zeta | z) prod_j p(h_j | zeta, h_<j) p(x | zeta, h), with q of the same form (Sec. 6.1, Fig. 3).
 
-    `grid` makes images of x (batch, pixels); `tower` maps them to features (for local variables, for global ones);
-    `encoder` the latter, flattened, to zeta; `generator` zeta to the state that `hierarchy` goes on from; `decoder` the
+    `grid` makes images of x (batch, pixels); `backbone` maps them to features (for local variables, for global ones);
+    `encoder` the latter, flattened, to zeta; `upsampler` zeta to the state that `hierarchy` goes on from; `decoder` the
     hierarchy's last state to p(x | zeta, h). `smoothing` may be replaced at any time, to anneal beta; local bits follow
     it too. `convolutional_vae` puts all of this together. With `precision`, such as torch.bfloat16, networks compute in
     it where autocast allows; distributions always take float32.
+
+    >>> import dvaepp
+    >>> model = convolutional_vae(
+    ...     (8, 8),
+    ...     torch.full((64,), 0.5),
+    ...     prior=dvaepp.BoltzmannPrior(dvaepp.BoltzmannMachine(4, 4)),
+    ...     global_groups=(4, 4),
+    ...     local=dvaepp.NormalVariables(),
+    ...     smoothing=dvaepp.OverlappingExponential(beta=8.0),
+    ...     sizes=ConvolutionalSizes(local=4, top=2, channels=4, cells=1, groups=2, variables=2, hidden=(8,)),
+    ... )
+    >>> dvaepp.joint_elbo(model, torch.zeros(5, 64)).shape
+    torch.Size([5])
     """
 
     def __init__(
         self,
         grid: Grid,
-        tower: Tower,
+        backbone: Backbone,
         encoder: HierarchicalEncoder | NormalEncoder,
         prior: Prior,
-        generator: Generator,
+        upsampler: Upsampler,
         hierarchy: LocalHierarchy,
         decoder: UpDecoder | ConditionalDecoder,
         smoothing: Smoothing,
@@ -53,8 +66,8 @@ class ConvolutionalVAE(Model):
     ) -> None:
         super().__init__()
         check_kinds(encoder, prior)
-        self.grid, self.tower, self.encoder = grid, tower, encoder
-        self.prior, self.generator, self.hierarchy, self.decoder = prior, generator, hierarchy, decoder
+        self.grid, self.backbone, self.encoder = grid, backbone, encoder
+        self.prior, self.upsampler, self.hierarchy, self.decoder = prior, upsampler, hierarchy, decoder
         self.smoothing = smoothing
         self.precision = precision
 
@@ -70,23 +83,23 @@ class ConvolutionalVAE(Model):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
                 local, top = (features.repeat_interleave(draws, 0) for features in self._features(x))
                 posterior = self.encoder(top, smoothing)
-            state, groups = self.hierarchy(self.generator(posterior.zeta), smoothing, local, frozen)
+            state, groups = self.hierarchy(self.upsampler(posterior.zeta), smoothing, local, frozen)
             return Trace(posterior, self.decoder(state), groups)
 
     @property
     def numbers_per_draw(self) -> int:
         """What q and p of all local groups keep, parameters of pixels, and eight tensors of the finest features."""
         hierarchy, grid = self.hierarchy, self.grid
-        enter, locations = self.tower.enter, self.generator.size**2
+        enter, locations = self.backbone.enter, self.upsampler.size**2
         kept = len(hierarchy.cells) * hierarchy.variables * (6 * hierarchy.kind.width + 1) * locations
         parameters = 6 * grid.size**2 * self.decoder.likelihood.width
-        return kept + parameters + 8 * enter.out_channels * (grid.size // self.tower.stem) ** 2
+        return kept + parameters + 8 * enter.out_channels * (grid.size // self.backbone.stem) ** 2
 
     def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
         """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
-        check_bits("this model", self.generator.enter.in_features, zeta)
+        check_bits("this model", self.upsampler.enter.in_features, zeta)
         with reduced(self.precision, zeta):
-            state, _ = self.hierarchy(self.generator(zeta), hard)
+            state, _ = self.hierarchy(self.upsampler(zeta), hard)
             likelihood: Distribution = self.decoder(state)
             return likelihood
 
@@ -96,7 +109,7 @@ class ConvolutionalVAE(Model):
         return full(self.encoder.code(self._features(x)[1]))
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        local, top = self.tower(self.grid.standardised(self.grid.image(x)))
+        local, top = self.backbone(self.grid.standardised(self.grid.image(x)))
         return local, full(top.flatten(1))
 
     def _check(self, x: Tensor) -> None:
@@ -113,6 +126,11 @@ class ConvolutionalSizes:
     twice as many at half the height. cells: residual cells at every scale. groups, variables: of local variables, at
     every location. hidden: layers of the encoder of global variables. stem: pixels a side that share one location at
     the finest scale.
+
+    The defaults are Table 3's sizes (Sec. 6.2), as far as the paper tells them.
+
+    >>> ConvolutionalSizes(local=8, channels=32).channels_at(32)
+    {1: 256, 2: 128, 4: 64, 8: 32, 16: 16, 32: 8}
     """
 
     local: int = 8
@@ -164,10 +182,10 @@ def convolutional_vae(
     decoder = _decoder(grid, likelihood, mean, conditional, sizes, precision)
     return ConvolutionalVAE(
         grid,
-        Tower(grid.values, grid.size, channels, **steps, stem=sizes.stem, squeeze_excite=sizes.squeeze_excite),
+        Backbone(grid.values, grid.size, channels, **steps, stem=sizes.stem, squeeze_excite=sizes.squeeze_excite),
         _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
         prior,
-        Generator(sum(global_groups), channels, **steps, squeeze_excite=sizes.squeeze_excite),
+        Upsampler(sum(global_groups), channels, **steps, squeeze_excite=sizes.squeeze_excite),
         LocalHierarchy(
             sizes.groups,
             sizes.variables,

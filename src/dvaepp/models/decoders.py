@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.grid import Grid
 from dvaepp.models.pyramid import PixelPyramid
+from dvaepp.networks.backbone import ResidualStages
 from dvaepp.networks.precision import full
 from dvaepp.networks.residual import output
-from dvaepp.networks.tower import Stairs
 
 
 class UpDecoder(nn.Module):
@@ -33,7 +33,7 @@ class UpDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.grid, self.likelihood, self.bias = grid, likelihood, bias
-        self.up = Stairs(channels, local, grid.size // stem, cells, squeeze_excite)
+        self.up = ResidualStages(channels, local, grid.size // stem, cells, squeeze_excite)
         self.parameters_of_pixels = output(
             channels[grid.size // stem], likelihood.width * stem**2, 3, likelihood.start.repeat_interleave(stem**2)
         )
@@ -61,7 +61,7 @@ class ConditionalDecoder(nn.Module):
         self.pyramid, self.local, self.likelihood = pyramid, local, pyramid.likelihood
 
         def stairs(start: int, end: int) -> nn.Module:
-            return Stairs(channels, start, end, cells, squeeze_excite)
+            return ResidualStages(channels, start, end, cells, squeeze_excite)
 
         scales = [*pyramid.scales, pyramid.base]
         higher, lower = sorted({s for s in scales if s > local}), sorted({s for s in scales if s < local}, reverse=True)

@@ -16,7 +16,15 @@ from dvaepp.smoothings.posterior import Posterior
 
 
 class HierarchicalEncoder(nn.Module):
-    """q(z_k | x, zeta_<k): level k is a network from [x, zeta_1, ..., zeta_k-1], side by side, to logits (Fig. 2d)."""
+    """q(z_k | x, zeta_<k): level k is a network from [x, zeta_1, ..., zeta_k-1], side by side, to logits (Fig. 2d).
+
+    `levels` are the networks, one for each group.
+
+    >>> from dvaepp import OverlappingExponential
+    >>> encoder = HierarchicalEncoder(nn.Linear(12, 4), nn.Linear(12 + 4, 3))
+    >>> encoder(torch.zeros(5, 12), OverlappingExponential(beta=8.0)).sizes
+    (4, 3)
+    """
 
     def __init__(self, *levels: nn.Module) -> None:
         super().__init__()
@@ -48,7 +56,14 @@ class HierarchicalEncoder(nn.Module):
 
 
 class NormalEncoder(nn.Module):
-    """q(z_k | x, z_<k) of normal variables: level k maps [x, z_1, ..., z_k-1] to means and log standard deviations."""
+    """q(z_k | x, z_<k) of normal variables: level k maps [x, z_1, ..., z_k-1] to means and log standard deviations.
+
+    `levels` are the networks, one for each group, with two outputs for each of its variables (Table 3, all continuous).
+
+    >>> from dvaepp import hard
+    >>> NormalEncoder(nn.Linear(12, 2 * 4))(torch.zeros(5, 12), hard).sizes
+    (4,)
+    """
 
     def __init__(self, *levels: nn.Module) -> None:
         super().__init__()

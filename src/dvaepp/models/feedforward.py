@@ -23,6 +23,17 @@ class FeedForwardVAE(Model):
     `decoder` maps all groups' zeta, side by side, to the parameters that `likelihood` makes a distribution over x of.
     `smoothing` may be replaced at any time, to anneal beta. x: floats of shape (batch, pixels). While torch validates
     distribution arguments (its default), x outside the likelihood's support, or NaN, raises ValueError.
+
+    >>> import torch
+    >>> import dvaepp
+    >>> model = FeedForwardVAE(
+    ...     encoder=dvaepp.HierarchicalEncoder(dvaepp.dense(12, 4), dvaepp.dense(12 + 4, 4)),
+    ...     prior=dvaepp.BoltzmannPrior(dvaepp.BoltzmannMachine(4, 4)),
+    ...     decoder=dvaepp.dense(8, 12),
+    ...     smoothing=dvaepp.OverlappingExponential(beta=8.0),
+    ... )
+    >>> dvaepp.joint_elbo(model, torch.zeros(5, 12)).shape
+    torch.Size([5])
     """
 
     def __init__(

@@ -58,6 +58,10 @@ class BoundTerms:
         return BoundTerms(*(average(part.mean(0)) for part in parts))
 
 
+Objective = Callable[[Model, Tensor], BoundTerms]
+"""What trains a model: the terms of a bound, from a batch."""
+
+
 def joint_elbo(
     model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
 ) -> Float[Tensor, " batch"]:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.boltzmann.diagnostics import ChainHealth
+from dvaepp.boltzmann.diagnostics import ChainDiagnostics
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
 from dvaepp.smoothings.base import Smoothing
@@ -18,7 +18,15 @@ NORMALISED = LogPartition(0.0, 0.0, None, True, "normalised by construction")
 
 
 class Prior(nn.Module, ABC):
-    """p(z) over all the bits, whose log Z is `log_partition`: None until it has been estimated for the first time."""
+    """p(z) over all the bits, whose log Z is `log_partition`: None until it has been estimated for the first time.
+
+    `BernoulliPrior`, `DirectedPrior` (Sec. 4), `BoltzmannPrior` (Sec. 5), `NormalPrior`; docs/guides/prior.md adds one.
+
+    >>> from dvaepp import BernoulliPrior, hard
+    >>> prior = BernoulliPrior(3)  # any Prior
+    >>> prior.log_prob(prior.sample(2), hard)
+    tensor([-2.0794, -2.0794], grad_fn=<SumBackward1>)
+    """
 
     log_partition: LogPartition | None
     joins_groups = False
@@ -58,7 +66,7 @@ class Prior(nn.Module, ABC):
     def restart(self) -> None:
         """Begin the chains anew from the random state as it is, if there are any."""
 
-    def chain_health(self) -> ChainHealth | None:
+    def chain_diagnostics(self) -> ChainDiagnostics | None:
         """How the chains are that the gradient of log Z comes from; None where there are none. Moves no state."""
         return None
 

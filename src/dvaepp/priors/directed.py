@@ -44,7 +44,13 @@ class _DirectedByLogits(Prior, ABC):
 
 
 class BernoulliPrior(_DirectedByLogits):
-    """p(z) = prod_i Bernoulli(z_i), with learned logits that start at 0."""
+    """p(z) = prod_i Bernoulli(z_i), with learned logits that start at 0.
+
+    `bits` is how many. The prior of Table 1, and of Table 3's row without an RBM.
+
+    >>> BernoulliPrior(3).sample(2).shape
+    torch.Size([2, 3])
+    """
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -70,6 +76,9 @@ class DirectedPrior(_DirectedByLogits):
 
     `bits` learned logits for z_1; then, for each further group, a network from zeta_<k, side by side, to its logits,
     which are taken in the precision of the first.
+
+    >>> DirectedPrior(3, nn.Linear(3, 2)).sample(2).shape
+    torch.Size([2, 5])
     """
 
     def __init__(self, bits: int, *networks: nn.Module) -> None:

@@ -26,7 +26,7 @@ from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.models.local import BernoulliVariables, NormalVariables
 from dvaepp.networks.dense import Affine, OneHot, centring, dense, output_bias
-from dvaepp.objectives.bounds import joint_terms, marginal_terms
+from dvaepp.objectives.bounds import Objective, joint_terms, marginal_terms
 from dvaepp.objectives.rolfe import rolfe_terms
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
@@ -41,7 +41,6 @@ from dvaepp.smoothings.logistic import OverlappingLogistic
 from dvaepp.smoothings.normal import OverlappingNormal
 from dvaepp.smoothings.power import PowerFunction
 from dvaepp.smoothings.spike import SpikeExponential, SpikeGaussian
-from dvaepp.training.trainer import Objective
 
 OBJECTIVES: dict[str, Objective] = {"joint": joint_terms, "marginal": marginal_terms, "rolfe": rolfe_terms}
 SMOOTHINGS: dict[SmoothingName, Callable[[float], Smoothing]] = {
@@ -79,7 +78,7 @@ _LEAST_SD = 0.01
 
 
 @dataclass(frozen=True)
-class DataForm:
+class DataSpec:
     """What of the data a model is built for: an example's shape, mean and sd of each value, categories."""
 
     shape: tuple[int, ...]
@@ -89,72 +88,72 @@ class DataForm:
     categories: int = 2
 
 
-def model(settings: ModelSettings, form: DataForm) -> Model:
-    """The model for data of this form, its weights drawn from torch's generator."""
-    return _dense(settings, form) if settings.convolutional is None else _convolutional(settings, form)
+def model(settings: ModelSettings, spec: DataSpec) -> Model:
+    """The model for data of this spec, its weights drawn from torch's generator."""
+    return _dense(settings, spec) if settings.convolutional is None else _convolutional(settings, spec)
 
 
-def likelihood(settings: ModelSettings, form: DataForm) -> Likelihood:
+def likelihood(settings: ModelSettings, spec: DataSpec) -> Likelihood:
     """p(x | zeta) as the settings say."""
     made: dict[str, Callable[[], Likelihood]] = {
         "bernoulli": BernoulliLikelihood,
-        "logistic-mixture": lambda: DiscretizedLogisticMixture(values=form.shape[2] if len(form.shape) == 3 else 1),
+        "logistic-mixture": lambda: DiscretizedLogisticMixture(values=spec.shape[2] if len(spec.shape) == 3 else 1),
         "normal": lambda: NormalLikelihood(-math.inf) if settings.convolutional is None else NormalLikelihood(),
-        "categorical": lambda: CategoricalLikelihood(form.categories),
+        "categorical": lambda: CategoricalLikelihood(spec.categories),
         "poisson": PoissonLikelihood,
     }
     return made[settings.likelihood]()
 
 
-def _dense(settings: ModelSettings, form: DataForm) -> FeedForwardVAE:
+def _dense(settings: ModelSettings, spec: DataSpec) -> FeedForwardVAE:
     starts = [0, *accumulate(settings.groups)]
     levels = []
     for start, size in zip(starts[:-1], settings.groups, strict=True):
-        entrance, inputs = _entrance(settings, form, start)
+        entrance, inputs = _entrance(settings, spec, start)
         levels.append(nn.Sequential(entrance, _network(settings, inputs, size)))
-    of_x = likelihood(settings, form)
-    network = _network(settings, starts[-1], len(form.mean) // of_x.values * of_x.width)
+    of_x = likelihood(settings, spec)
+    network = _network(settings, starts[-1], len(spec.mean) // of_x.values * of_x.width)
     smoothing = SMOOTHINGS[settings.smoothing](settings.beta)
-    decoder = nn.Sequential(network, *_exit(settings, form))
+    decoder = nn.Sequential(network, *_exit(settings, spec))
     return FeedForwardVAE(HierarchicalEncoder(*levels), _prior(settings), decoder, smoothing, of_x)
 
 
-def _entrance(settings: ModelSettings, form: DataForm, latents: int) -> tuple[nn.Module, int]:
+def _entrance(settings: ModelSettings, spec: DataSpec, latents: int) -> tuple[nn.Module, int]:
     """What stands before a network that sees [x, zeta], and how many numbers leave it: x centred, or in columns."""
     if settings.likelihood == "categorical":
-        return OneHot(len(form.mean), form.categories), len(form.mean) * form.categories + latents
-    inputs = len(form.mean) + latents
+        return OneHot(len(spec.mean), spec.categories), len(spec.mean) * spec.categories + latents
+    inputs = len(spec.mean) + latents
     if settings.likelihood == "bernoulli":
-        return centring(form.mean, latents), inputs
-    zeros, ones = form.mean.new_zeros(latents), form.mean.new_ones(latents)
-    return Affine(torch.cat([-form.mean / form.sd, zeros]), torch.cat([1 / form.sd, ones])), inputs
+        return centring(spec.mean, latents), inputs
+    zeros, ones = spec.mean.new_zeros(latents), spec.mean.new_ones(latents)
+    return Affine(torch.cat([-spec.mean / spec.sd, zeros]), torch.cat([1 / spec.sd, ones])), inputs
 
 
-def _exit(settings: ModelSettings, form: DataForm) -> list[nn.Module]:
+def _exit(settings: ModelSettings, spec: DataSpec) -> list[nn.Module]:
     """What stands behind the decoder's network, so that untrained it gives the distribution of each value alone."""
     if settings.likelihood == "bernoulli":
-        return [output_bias(form.mean)]
+        return [output_bias(spec.mean)]
     if settings.likelihood == "normal":
         # The floor of log s is relative to sd, so that a table in another unit has the same model.
-        ones = torch.ones_like(form.sd)
+        ones = torch.ones_like(spec.sd)
         least = torch.stack([-math.inf * ones, NormalLikelihood.log_scale_floor * ones], 1)
-        mean_and_scale = torch.stack([form.mean, form.sd.log()], 1)
-        return [Affine(mean_and_scale.flatten(), torch.stack([form.sd, ones], 1).flatten(), least.flatten())]
+        mean_and_scale = torch.stack([spec.mean, spec.sd.log()], 1)
+        return [Affine(mean_and_scale.flatten(), torch.stack([spec.sd, ones], 1).flatten(), least.flatten())]
     if settings.likelihood == "poisson":
-        return [Affine(form.mean.clamp(min=1e-3).log())]
-    of_x = likelihood(settings, form)
-    return [Affine(of_x.start.repeat(len(form.mean) // of_x.values))]
+        return [Affine(spec.mean.clamp(min=1e-3).log())]
+    of_x = likelihood(settings, spec)
+    return [Affine(of_x.start.repeat(len(spec.mean) // of_x.values))]
 
 
 def _network(settings: ModelSettings, inputs: int, outputs: int) -> nn.Sequential:
     return dense(inputs, outputs, settings.hidden, settings.batch_norm)
 
 
-def _convolutional(settings: ModelSettings, form: DataForm) -> ConvolutionalVAE:
+def _convolutional(settings: ModelSettings, spec: DataSpec) -> ConvolutionalVAE:
     c = settings.convolutional
     assert c is not None
     if settings.likelihood == "normal":
-        _check_sd(form)
+        _check_sd(spec)
     sizes = ConvolutionalSizes(
         local=c.local,
         top=c.top,
@@ -167,13 +166,13 @@ def _convolutional(settings: ModelSettings, form: DataForm) -> ConvolutionalVAE:
         squeeze_excite=c.squeeze_excite,
     )
     return convolutional_vae(
-        form.shape,
-        form.mean,
+        spec.shape,
+        spec.mean,
         prior=_prior(settings),
         global_groups=settings.groups,
         local=NormalVariables() if c.local_variables == "normal" else BernoulliVariables(),
         smoothing=SMOOTHINGS[settings.smoothing](settings.beta),
-        likelihood=likelihood(settings, form),
+        likelihood=likelihood(settings, spec),
         conditional=c.conditional,
         scale=2 / 255 if settings.likelihood == "logistic-mixture" else 1.0,
         sizes=sizes,
@@ -181,9 +180,9 @@ def _convolutional(settings: ModelSettings, form: DataForm) -> ConvolutionalVAE:
     )
 
 
-def _check_sd(form: DataForm) -> None:
+def _check_sd(spec: DataSpec) -> None:
     """InputError where most pixels that vary do so by less than the floor of the scale leaves room for."""
-    varying = form.sd[form.sd != 1]
+    varying = spec.sd[spec.sd != 1]
     if len(varying) and float(varying.median()) < _LEAST_SD:
         raise InputError(
             "model.likelihood=normal with model.convolutional takes images whose pixels have an sd of at least "

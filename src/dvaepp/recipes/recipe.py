@@ -14,12 +14,12 @@ from torch import Tensor
 from dvaepp.data import NAMES, Binarise, Dataset, Plain, load, read_examples
 from dvaepp.errors import InputError, nearest
 from dvaepp.models.base import Model
-from dvaepp.recipes import build as construction
-from dvaepp.recipes.build import DataForm
+from dvaepp.objectives.bounds import Objective
+from dvaepp.recipes import build
+from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, Settings
 from dvaepp.storage import read_json
 from dvaepp.training.settings import TrainingSettings
-from dvaepp.training.trainer import Objective
 
 
 class Recipe(Settings):
@@ -81,7 +81,7 @@ class Recipe(Settings):
             data = load(of.name, data_dir, of.binarise, of.threshold)
         else:
             data = load(of.name, data_dir, binarise, of.threshold, kind, of.background, of.header)
-        if data.kind != (expected := construction.KINDS[self.model.likelihood]):
+        if data.kind != (expected := build.KINDS[self.model.likelihood]):
             raise InputError(
                 f"model.likelihood={self.model.likelihood} is for {expected}, but {data.name} holds {data.kind}"
             )
@@ -95,12 +95,12 @@ class Recipe(Settings):
     @property
     def _reading(self) -> tuple[Binarise, Plain]:
         """How the user's own data become what the likelihood is for."""
-        kind = construction.KINDS[self.model.likelihood]
+        kind = build.KINDS[self.model.likelihood]
         return (self.data.binarise, "levels") if kind == "bits" else ("none", cast(Plain, kind))
 
-    def build(self, form: DataForm) -> tuple[Model, Objective]:
-        """The model for data of this form, its weights drawn from torch's generator, and the objective."""
-        return construction.model(self.model, form), construction.OBJECTIVES[self.objective]
+    def build(self, spec: DataSpec) -> tuple[Model, Objective]:
+        """The model for data of this spec, its weights drawn from torch's generator, and the objective."""
+        return build.model(self.model, spec), build.OBJECTIVES[self.objective]
 
 
 def recipe_from(values: Any, source: str) -> Recipe:

@@ -24,7 +24,7 @@ from dvaepp.evaluation.likelihood import estimate_log_partition, score
 from dvaepp.evaluation.scores import Scores
 from dvaepp.models.base import Model
 from dvaepp.randomness import stream_seed
-from dvaepp.recipes.build import DataForm
+from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.records import Number, Record, complaint, read_result
@@ -65,7 +65,7 @@ class Run:
             raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
         _device(device)
         distributed.share(recipe.training.batch, "training.batch")
-        recipe.build(form_of(recipe.load_data(data_dir)))
+        recipe.build(spec_of(recipe.load_data(data_dir)))
         if recipe.data.name not in NAMES:
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
             recipe = recipe.model_copy(update={"data": data})
@@ -119,7 +119,7 @@ class Run:
         device, data = self.device, self.data
         torch.set_num_threads(self.record.threads)
         torch.manual_seed(stream_seed("weights", self.seed))
-        model, objective = self.recipe.build(form_of(data))
+        model, objective = self.recipe.build(spec_of(data))
         trainer = Trainer(
             model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin()
         )
@@ -142,7 +142,7 @@ class Run:
         check_origin(path, about, self.origin())
         shape = tuple(about["shape"])
         ones = torch.ones(math.prod(shape))
-        model, _ = self.recipe.build(DataForm(shape, ones, ones, about.get("categories", 2)))
+        model, _ = self.recipe.build(DataSpec(shape, ones, ones, about.get("categories", 2)))
         load_model(model, path, tensors, about, self.recipe.training)
         return TrainedModel(model.to(where).eval(), about["step"], shape, where, about["data"])
 
@@ -174,9 +174,9 @@ class Run:
         return read_result(path).model_dump()
 
 
-def form_of(data: Dataset) -> DataForm:
+def spec_of(data: Dataset) -> DataSpec:
     """What of the data a model is built for."""
-    return DataForm(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
+    return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
 
 
 def _device(name: str) -> torch.device:

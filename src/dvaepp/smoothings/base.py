@@ -56,7 +56,16 @@ class BitDistribution(Distribution, ABC):
 
 
 class Smoothing(ABC):
-    """A map from logits to a distribution over zeta that tends to the bits themselves as it sharpens."""
+    """A map from logits to a distribution over zeta that tends to the bits themselves as it sharpens.
+
+    q(zeta | x) = sum_z q(z | x) r(zeta | z) (Eq. 2), but for those that are no mixture, which say so in
+    `shared_conditional`.
+
+    >>> from dvaepp import OverlappingExponential
+    >>> q = OverlappingExponential(beta=8.0)(torch.zeros(3))  # any Smoothing
+    >>> q.posterior(q.rsample()).logits.shape
+    torch.Size([3])
+    """
 
     binary: ClassVar[bool] = False
     """zeta is z itself, 0 or 1 (hard, straight-through)."""
@@ -74,7 +83,7 @@ class Smoothing(ABC):
     def __call__(self, logits: Float[Tensor, "*shape"]) -> BitDistribution:
         """The distribution q(zeta | x) of bits with these logits."""
 
-    def sharpened(self, beta: float | Tensor) -> Smoothing:
+    def with_beta(self, beta: float | Tensor) -> Smoothing:
         """The same smoothing at inverse temperature beta; InputError where there is none."""
         if "beta" not in getattr(self, "__dataclass_fields__", {}):
             raise InputError(f"{type(self).__name__} has no inverse temperature that could be set to {beta}")

@@ -127,6 +127,10 @@ class StraightThroughGumbel(Smoothing):
     """zeta = z = 1[l + logit(u) > 0], d zeta / d l := s (1 - s) / T, s = sigmoid((l + logit(u)) / T).
 
     s is Concrete's zeta of the same noise (Jang et al. 2017). `temperature` T > 0, a number or a 0-d tensor.
+
+    >>> q = StraightThroughGumbel(temperature=0.5)(torch.tensor([60.0, -60.0]))
+    >>> q.rsample()
+    tensor([1., 0.])
     """
 
     temperature: float | Tensor
@@ -143,7 +147,7 @@ class StraightThroughGumbel(Smoothing):
         """sigmoid((logit - logit(u)) / T): above 1/2 where u < q, and -logit(u) is as good a logistic number."""
         return torch.sigmoid((logits - torch.logit(uniform)) / self.temperature)
 
-    def sharpened(self, beta: float | Tensor) -> StraightThroughGumbel:
+    def with_beta(self, beta: float | Tensor) -> StraightThroughGumbel:
         """Temperature 1 / beta."""
         check_above("beta", beta)
         return StraightThroughGumbel(1 / beta)

@@ -38,7 +38,7 @@ class Concrete(Smoothing):
         """q(zeta | x) with these logits."""
         return ConcreteBernoulli(self.temperature, logits, validate_args)
 
-    def sharpened(self, beta: float | Tensor) -> Concrete:
+    def with_beta(self, beta: float | Tensor) -> Concrete:
         """Temperature 1 / beta."""
         check_above("beta", beta)
         return Concrete(1 / beta)

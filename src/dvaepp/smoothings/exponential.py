@@ -127,6 +127,12 @@ class UniformExponential(Overlapping):
     """r(zeta | z) = (1 - epsilon) e(zeta | z) + epsilon on [0, 1], e the pair of `OverlappingExponential`.
 
     The floor bounds the log-ratio by log(1 + (1 - epsilon) beta / (epsilon (1 - exp(-beta)))) instead of beta.
+
+    `beta` > 0, a number or a 0-d tensor; `epsilon` between 0 and 1 is the floor's share (Vahdat et al. 2018b, DVAE#).
+
+    >>> q = UniformExponential(beta=8.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
     """
 
     beta: float | Tensor

@@ -18,7 +18,14 @@ from dvaepp.smoothings.overlapping import Overlapping
 
 @dataclass(frozen=True)
 class OverlappingLogistic(Overlapping):
-    """r(zeta | z) logistic with mean z and scale 1 / beta, on the real line (Sec. 3, Appendix B)."""
+    """r(zeta | z) logistic with mean z and scale 1 / beta, on the real line (Sec. 3, Appendix B).
+
+    `beta` > 0, a number or a 0-d tensor, is the inverse temperature.
+
+    >>> q = OverlappingLogistic(beta=8.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
+    """
 
     beta: float | Tensor
     support: ClassVar[constraints.Constraint] = constraints.real

@@ -17,7 +17,14 @@ from dvaepp.smoothings.power import _UNIT_INTERVAL
 
 @dataclass(frozen=True)
 class OverlappingNormal(Overlapping):
-    """r(zeta | z) normal with mean z and standard deviation 1 / beta, on the real line."""
+    """r(zeta | z) normal with mean z and standard deviation 1 / beta, on the real line.
+
+    `beta` > 0, a number or a 0-d tensor. One of the pairs that Sec. 3 leaves open.
+
+    >>> q = OverlappingNormal(beta=8.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
+    """
 
     beta: float | Tensor
     support: ClassVar[constraints.Constraint] = constraints.real

@@ -25,6 +25,11 @@ class Overlapping(Smoothing):
 
     Only r(zeta | 0) need be given; r(zeta | 1) is its mirror image about zeta = 1/2 unless the methods ending in 1 are
     overridden too. All methods act elementwise on tensors.
+
+    >>> from dvaepp import OverlappingExponential
+    >>> r = OverlappingExponential(beta=8.0)  # any Overlapping
+    >>> torch.equal(r.log_ratio(torch.tensor(0.25)), r.log_prob1(torch.tensor(0.25)) - r.log_prob0(torch.tensor(0.25)))
+    True
     """
 
     @property

@@ -41,6 +41,14 @@ class Posterior:
     """q(zeta_k | zeta_<k, x) for every group k, and the zeta drawn from it.
 
     The properties lay the groups side by side: their last axis runs over all bits.
+
+    `groups` are the distributions q(zeta_k | zeta_<k, x), `zetas` the draws (Sec. 2, Fig. 2d).
+
+    >>> from dvaepp import OverlappingExponential
+    >>> q = OverlappingExponential(beta=8.0)(torch.zeros(10, 3))
+    >>> posterior = Posterior((q,), (q.rsample(),))
+    >>> posterior.nu.shape, posterior.entropy()[0]
+    (torch.Size([10, 3]), tensor(2.0794))
     """
 
     groups: tuple[BitDistribution, ...]

@@ -25,6 +25,12 @@ class PowerFunction(Overlapping):
     and 1 - eps / 2 of its dtype, in draws and inside the formulas: everything is finite, but the float nearest to 1
     stands for all that lies beyond. In float32 the log-ratio thus ends at 16.6 (1 - 1 / beta) above and at
     -87 (1 - 1 / beta) below; at beta 8 (30) a share of .13 (.57) of r(zeta | 1) is moved to the upper end.
+
+    `beta` is a number or a 0-d tensor; about 30 is typical (Vahdat et al. 2018b, DVAE#).
+
+    >>> q = PowerFunction(beta=30.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
     """
 
     beta: float | Tensor

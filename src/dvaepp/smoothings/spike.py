@@ -23,7 +23,12 @@ from dvaepp.smoothings.normal import OverlappingNormal
 
 
 class Spike(Smoothing):
-    """r(zeta | 0) = delta(zeta) and a density r(zeta | 1). All methods act elementwise on tensors."""
+    """r(zeta | 0) = delta(zeta) and a density r(zeta | 1). All methods act elementwise on tensors.
+
+    >>> q = SpikeExponential(beta=5.0)(torch.tensor([-60.0]))  # any Spike
+    >>> q.rsample()
+    tensor([0.])
+    """
 
     has_atom: ClassVar[bool] = True
     support: ClassVar[constraints.Constraint]
@@ -211,7 +216,14 @@ class SpikeExponential(Spike):
 
 @dataclass(frozen=True)
 class SpikeGaussian(Spike):
-    """r(zeta | 1) normal with the given mean and standard deviation 1 / beta, on the real line (Rolfe 2016)."""
+    """r(zeta | 1) normal with the given mean and standard deviation 1 / beta, on the real line (Rolfe 2016).
+
+    `beta` > 0, a number or a 0-d tensor; `mean` a number.
+
+    >>> q = SpikeGaussian(beta=5.0)(torch.tensor([2.0, -1.0]))
+    >>> q.rsample().shape
+    torch.Size([2])
+    """
 
     beta: float | Tensor
     mean: float = 1.0

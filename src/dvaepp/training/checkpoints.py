@@ -17,6 +17,8 @@ from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.storage import EXTRA_STATE
 from dvaepp.training.settings import TrainingSettings
 
+_RENAMED = {"tower": "backbone", "generator": "upsampler"}
+
 
 def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
     """InputError unless a checkpoint is of this recipe, seed and data."""
@@ -34,7 +36,7 @@ def anneal(model: Model, training: TrainingSettings, fraction: float) -> None:
     """Give the model the smoothing of this fraction of training, if that is annealed."""
     beta = training.beta_at(fraction)
     if beta is not None:
-        model.smoothing = model.smoothing.sharpened(beta)
+        model.smoothing = model.smoothing.with_beta(beta)
 
 
 def load_model(
@@ -47,7 +49,7 @@ def load_model(
     the last one before the checkpoint: beta at (step - 1) / steps; at step 0 that of the first. InputError if weights
     or chains do not fit.
     """
-    weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    weights = {_name_now(name): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     expected, edges = model.state_dict(), _edges(model.prior)
     try:
         if isinstance(model.prior, BoltzmannPrior):
@@ -72,3 +74,10 @@ def _edges(prior: Prior) -> set[frozenset[Hashable]]:
     if machine is None or machine.mask is None:
         return set()
     return {frozenset((machine.labels[i], machine.labels[j])) for i, j in machine.mask.nonzero().tolist()}
+
+
+def _name_now(name: str) -> str:
+    """A tensor's name in the model, of checkpoints from before parts of ConvolutionalVAE were renamed too."""
+    name = name.removeprefix("model.")
+    part, _, rest = name.partition(".")
+    return f"{_RENAMED[part]}.{rest}" if part in _RENAMED else name

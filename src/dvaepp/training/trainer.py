@@ -22,7 +22,7 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import estimate_log_partition, score
 from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
-from dvaepp.objectives.bounds import BoundTerms
+from dvaepp.objectives.bounds import BoundTerms, Objective
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
@@ -30,7 +30,6 @@ from dvaepp.training.checkpoints import anneal, check_origin, load_model
 from dvaepp.training.optimisers import optimizers
 from dvaepp.training.settings import TrainingSettings
 
-Objective = Callable[[Model, Tensor], BoundTerms]
 Metrics = dict[str, int | float]
 
 
@@ -165,7 +164,7 @@ class Trainer:
         with measuring(self.model, distributed.own_seed(stream_seed("loss", self.seed, self.step))):
             terms = self._terms(x)
             weights, means = self._weights(terms, kl_weight), terms.mean(distributed.mean)
-            health = self.model.prior.chain_health()
+            health = self.model.prior.chain_diagnostics()
         distortion = -float(means.log_likelihood)
         return {
             "step": self.step,

@@ -12,7 +12,7 @@ from dvaepp.errors import InputError
 from dvaepp.networks.residual import ResidualCell, normalised
 
 
-class Stairs(nn.Sequential):
+class ResidualStages(nn.Sequential):
     """Residual cells from one scale to another, halving or doubling height and width, `cells` cells at each new one."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Stairs(nn.Sequential):
         super().__init__(*layers)
 
 
-class Tower(nn.Module):
+class Backbone(nn.Module):
     """Images to features at `local` and at `top`: a convolution, then cells on the way down.
 
     `stem` > 1 makes channels of each square of stem x stem pixels first, so that no cell works at the image's scale.
@@ -51,12 +51,14 @@ class Tower(nn.Module):
         super().__init__()
         start = size // stem
         if not start >= local >= top >= 1:
-            raise InputError(f"a tower goes from scale {start} down to {local} and {top}, which must not rise")
+            raise InputError(f"a backbone goes from scale {start} down to {local} and {top}, which must not rise")
         self.stem = stem
         self.enter = nn.Conv2d(values * stem**2, channels[start], 3, padding=1, bias=False)
         same = (ResidualCell(channels[start], channels[start], squeeze_excite=squeeze_excite) for _ in range(cells))
-        self.down = nn.Sequential(*same, *Stairs(channels, start, local, cells, squeeze_excite))
-        self.summit = nn.Sequential(Stairs(channels, local, top, cells, squeeze_excite), *normalised(channels[top]))
+        self.down = nn.Sequential(*same, *ResidualStages(channels, start, local, cells, squeeze_excite))
+        self.summit = nn.Sequential(
+            ResidualStages(channels, local, top, cells, squeeze_excite), *normalised(channels[top])
+        )
 
     def forward(
         self, image: Float[Tensor, "batch values size size"]
@@ -66,7 +68,7 @@ class Tower(nn.Module):
         return local, self.summit(local)
 
 
-class Generator(nn.Module):
+class Upsampler(nn.Module):
     """zeta to features at `top`, by a linear map, and up to `local` by cells."""
 
     def __init__(
@@ -82,7 +84,7 @@ class Generator(nn.Module):
         super().__init__()
         self.shape, self.size = (channels[top], top, top), local
         self.enter = nn.Linear(bits, channels[top] * top**2)
-        self.up = Stairs(channels, top, local, cells, squeeze_excite)
+        self.up = ResidualStages(channels, top, local, cells, squeeze_excite)
 
     def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
         """Features at the local scale."""
