@@ -48,11 +48,15 @@ from .models.local import BernoulliVariables as BernoulliVariables
 from .models.local import NormalVariables as NormalVariables
 from .networks.compiled import compile_cells as compile_cells
 from .networks.dense import dense as dense
+from .objectives.bounds import BoundTerms as BoundTerms
 from .objectives.bounds import joint_elbo as joint_elbo
+from .objectives.bounds import joint_terms as joint_terms
 from .objectives.bounds import marginal_elbo as marginal_elbo
+from .objectives.bounds import marginal_terms as marginal_terms
 from .objectives.importance import importance_weighted as importance_weighted
 from .objectives.importance import log_weight as log_weight
 from .objectives.rolfe import rolfe_elbo as rolfe_elbo
+from .objectives.rolfe import rolfe_terms as rolfe_terms
 from .priors.base import Prior as Prior
 from .priors.boltzmann import BoltzmannPrior as BoltzmannPrior
 from .priors.directed import BernoulliPrior as BernoulliPrior
@@ -75,6 +79,7 @@ from .smoothings.power import PowerFunction as PowerFunction
 from .smoothings.spike import Spike as Spike
 from .smoothings.spike import SpikeExponential as SpikeExponential
 from .smoothings.spike import SpikeGaussian as SpikeGaussian
+from .training.settings import TrainingSettings as TrainingSettings
 from .training.trainer import Trainer as Trainer
 
 __version__: str

@@ -150,7 +150,7 @@ def _anneal(
     machine: BoltzmannMachine,
     z: Float[Tensor, "chains bits"],
     repeats: int,
-    ladder: Float[Tensor, " levels"],
+    ladder: Float[Tensor, " temperatures"],
     sweeps: int,
     resample: bool,
 ) -> _Annealed:
@@ -158,10 +158,10 @@ def _anneal(
     log_weights = z.new_zeros(repeats, len(z) // repeats, dtype=torch.float64)
     log_means = log_weights.new_zeros(repeats)
     families = torch.arange(len(z), device=z.device).view_as(log_weights)
-    levels = ladder.tolist()
-    for step, (here, there) in enumerate(pairwise(levels)):
+    betas = ladder.tolist()
+    for step, (here, there) in enumerate(pairwise(betas)):
         log_weights = log_weights + log_marginal_growth(*machine.marginal_terms(z), here, there).view_as(log_weights)
-        if step + 2 == len(levels):
+        if step + 2 == len(betas):  # the last weights are taken; where the states go from here counts no more
             break
         if resample:
             rows, log_weights, log_means = _resampled(log_weights, log_means)
@@ -197,5 +197,5 @@ def _systematic(weights: Float[Tensor, "repeats chains"]) -> Int[Tensor, "repeat
     return torch.searchsorted(weights.cumsum(1), points).clamp(max=chains - 1)
 
 
-def _ladder(temperatures: int) -> Float[Tensor, " levels"]:
+def _ladder(temperatures: int) -> Float[Tensor, " temperatures"]:
     return torch.linspace(0, 1, temperatures + 1, dtype=torch.float64)

@@ -39,6 +39,7 @@ def eliminated_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tens
     """Independent draws from p(z): the bits in reverse order of elimination, each given those it was summed with."""
     order, _ = _order(machine)
     z = machine.bias.new_zeros(num_samples, machine.bits)
+    # A bit's table, before it is summed out, is its log odds given the bits that come later: those are drawn first.
     for (place, *later), table in reversed(list(_eliminate(machine))):
         row = z.new_zeros(num_samples, dtype=torch.long)
         for other in later:
@@ -63,6 +64,8 @@ def _eliminate(machine: BoltzmannMachine) -> Iterator[Factor]:
     for i, j in _pairs(machine):
         first, second = sorted((place[i], place[j]))
         factors[first].append(((first, second), torch.stack([zero, zero, zero, couplings[i, j]]).view(2, 2)))
+    # Bucket k holds the factors whose first bit, in the order of elimination, is bit k: when its turn comes every
+    # factor that knows it is there, and what is left after it is summed out belongs to the next bit that it knows.
     for bucket in factors:
         places, table = _product(bucket)
         bucket.clear()

@@ -14,7 +14,7 @@ from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.numerics import check_counts
 
-Levels = Float[Tensor, "levels chains bits"]
+States = Float[Tensor, "temperatures chains bits"]
 Work = Float[Tensor, "rungs chains"]
 
 LEAST_SWAP_RATE = 0.1
@@ -48,12 +48,13 @@ def temper(
     check_counts("parallel_tempering", least=8, sweeps=sweeps)
     ladder = torch.linspace(0, 1, temperatures, dtype=torch.float64)
     states = machine.uniform(temperatures, chains)
-    for share in (32, 16, 8, 4):
+    for share in (32, 16, 8, 4):  # each run is twice as long: rejections measured on poor spacing need not be exact
         states, up, down, _ = _run(machine, states, ladder, max(1, sweeps // share))
         ladder = respaced(ladder, 1 - _acceptance(up, down).mean((0, 2)).cpu())
     states, *_ = _run(machine, states, ladder, max(1, sweeps // 16))  # they were drawn at other temperatures
     _, up, down, cold = _run(machine, states, ladder, max(4, sweeps // 2))
     value, error = _bennett(up, down)
+    # States that still drift from where they began give another value early than late, which no error bar shows.
     early, late = (_bennett(*part) for part in zip(up.tensor_split(2), down.tensor_split(2), strict=True))
     apart = abs(early[0] - late[0]) / (math.hypot(early[1], late[1]) + 1e-12)
     swaps = _acceptance(up, down).mean((0, 2))
@@ -76,28 +77,31 @@ def temper(
 
 
 def tempered_sweep(
-    machine: BoltzmannMachine, states: Levels, ladder: Float[Tensor, " levels"], parity: int
-) -> tuple[Levels, Work, Work]:
-    """Swaps of every other pair of neighbours, then one Gibbs sweep at every level; up and down as they were before.
+    machine: BoltzmannMachine, states: States, ladder: Float[Tensor, " temperatures"], parity: int
+) -> tuple[States, Work, Work]:
+    """Swaps of every other pair of neighbours, then one Gibbs sweep at every temperature; up and down as they were before.
 
-    Swaps are of the marginal distribution and leave a state with another level's summed-out block: the sweep comes
+    Swaps are of the marginal distribution and leave a state with another temperature's summed-out block: the sweep comes
     after them because it redraws that block first.
     """
-    levels, chains, _ = states.shape
+    temperatures, chains, _ = states.shape
     betas = ladder.to(states)[:, None]
     rest_energy, field = machine.marginal_terms(states)
     up = log_marginal_growth(rest_energy[:-1], field[:-1], betas[:-1], betas[1:])
     down = log_marginal_growth(rest_energy[1:], field[1:], betas[1:], betas[:-1])
+    # min(1, p*_k+1(r) p*_k(r') / p*_k(r) p*_k+1(r')), the ratio of the pair with its states exchanged
     accept = torch.rand_like(up).log() < up + down
     accept[1 - parity :: 2] = False
-    source = torch.arange(levels, device=states.device)[:, None].repeat(1, chains)
+    source = torch.arange(temperatures, device=states.device)[:, None].repeat(1, chains)
     source[:-1] += accept.long()
     source[1:] -= accept.long()
     swapped = states[source, torch.arange(chains, device=states.device)]
-    return machine.gibbs(swapped, 1, inverse_temperature=betas.expand(levels, chains)), up, down
+    return machine.gibbs(swapped, 1, inverse_temperature=betas.expand(temperatures, chains)), up, down
 
 
-def respaced(ladder: Float[Tensor, " levels"], rejections: Float[Tensor, " rungs"]) -> Float[Tensor, " levels"]:
+def respaced(
+    ladder: Float[Tensor, " temperatures"], rejections: Float[Tensor, " rungs"]
+) -> Float[Tensor, " temperatures"]:
     """Inverse temperatures between which equally many swaps would be rejected, by linear interpolation."""
     barrier = F.pad((rejections.double() + 1e-6).cumsum(0), (1, 0))
     wanted = torch.linspace(0, 1, len(ladder), dtype=torch.float64) * barrier[-1]
@@ -109,9 +113,9 @@ def respaced(ladder: Float[Tensor, " levels"], rejections: Float[Tensor, " rungs
 
 
 def _run(
-    machine: BoltzmannMachine, states: Levels, ladder: Float[Tensor, " levels"], sweeps: int
+    machine: BoltzmannMachine, states: States, ladder: Float[Tensor, " temperatures"], sweeps: int
 ) -> tuple[
-    Levels,
+    States,
     Float[Tensor, "sweeps rungs chains"],
     Float[Tensor, "sweeps rungs chains"],
     Float[Tensor, "sweeps chains bits"],
@@ -135,8 +139,10 @@ def _bennett(
 ) -> tuple[float, float]:
     """sum_k D_k by bisection, and its standard error from the chains' shares in the equations (the delta method).
 
-    Infinite where no state of one level has any weight at the next.
+    Infinite where no state of one temperature has any weight at the next.
     """
+    # The left side of the equation falls and the right one rises in D, so that bisection finds the only root; it lies
+    # between the smallest and the largest log ratio, where one of the two sides holds every term above 1/2.
     low = torch.minimum(up, -down).amin((0, 2), keepdim=True)
     high = torch.maximum(up, -down).amax((0, 2), keepdim=True)
     for _ in range(50):
@@ -145,6 +151,8 @@ def _bennett(
         low, high = torch.where(rising, d, low), torch.where(rising, high, d)
     forward, backward = torch.sigmoid(up - d), torch.sigmoid(down + d)
     slope = (forward * (1 - forward) + backward * (1 - backward)).sum((0, 2))
+    # One ensemble's sweeps are correlated, ensembles are not: each one's part of the excess, over the slope, is an
+    # independent draw of the error in D, summed over neighbours since the same states serve both.
     shares = ((forward - backward).sum(0) / slope[:, None]).sum(0)
     chains = len(shares)
     error = math.sqrt(float((shares**2).sum()) * chains / (chains - 1))

@@ -56,12 +56,12 @@ class PixelPyramid(nn.Module):
             return full(self.first(features[self.base]))
 
     def finer(
-        self, level: int, features: dict[int, Tensor], known: Float[Tensor, "batch values scale scale"]
+        self, step: int, features: dict[int, Tensor], known: Float[Tensor, "batch values scale scale"]
     ) -> Float[Tensor, "batch three scale scale"]:
         """Parameters of the three pixels beside each known one (standardised), one after the other in channels."""
         with reduced(self.precision, known):
-            seen = features[self.scales[level]] + self.see[level](known)
-            return full(self.others[level](self.cells[level](seen)))
+            seen = features[self.scales[step]] + self.see[step](known)
+            return full(self.others[step](self.cells[step](seen)))
 
 
 def split_squares(image: Float[Tensor, "batch values size size"]) -> Float[Tensor, "batch values 4 half half"]:
@@ -100,8 +100,8 @@ class PyramidLikelihood(Distribution):
             grid.at(pyramid.base, image)[:, :, None],
             grid.at(pyramid.base, inside)[:, :, None],
         )
-        for level, scale in enumerate(pyramid.scales):
-            parameters = pyramid.finer(level, self.features, grid.at(scale, known))
+        for step, scale in enumerate(pyramid.scales):
+            parameters = pyramid.finer(step, self.features, grid.at(scale, known))
             x, counted = (split_squares(grid.at(2 * scale, each))[:, :, 1:] for each in (image, inside))
             total = total + self._sites(torch.unflatten(parameters, 1, (3, -1)), x, counted)
         return total
@@ -135,8 +135,8 @@ class PyramidLikelihood(Distribution):
         pyramid, grid = self.pyramid, self.pyramid.grid
         features = {s: f.repeat(repeats, 1, 1, 1) for s, f in self.features.items()}
         drawn, mean = (each[:, :, 0] for each in self._draw(pyramid.coarsest(features)[:, None]))
-        for level in range(len(pyramid.scales)):
-            parameters = pyramid.finer(level, features, grid.standardised(drawn))
+        for step in range(len(pyramid.scales)):
+            parameters = pyramid.finer(step, features, grid.standardised(drawn))
             new = self._draw(torch.unflatten(parameters, 1, (3, -1)))
             drawn, mean = (
                 join_squares(torch.cat([old[:, :, None], three], 2))

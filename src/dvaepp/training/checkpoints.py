@@ -1,4 +1,4 @@
-"""What a checkpoint must agree with before it is believed."""
+"""Models and optimisers to tensors by name and back, and what a checkpoint must agree with before it is believed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import check_state
@@ -81,3 +83,22 @@ def _name_now(name: str) -> str:
     name = name.removeprefix("model.")
     part, _, rest = name.partition(".")
     return f"{_RENAMED[part]}.{rest}" if part in _RENAMED else name
+
+
+def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
+    """What an optimiser keeps for each parameter, under the parameter's number."""
+    states = optimizer.state_dict()["state"].items()
+    return {f"{prefix}{index}.{name}": tensor for index, state in states for name, tensor in state.items()}
+
+
+def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Put back what `optimizer_tensors` gave, found among other tensors."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            index, key = name.removeprefix(prefix).split(".")
+            states.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    for parameter, state in optimizer.state.items():
+        like = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.shape == parameter.shape}
+        state.update(like)  # in the parameter's memory format, as the fused optimiser takes them to be

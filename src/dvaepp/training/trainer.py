@@ -26,7 +26,7 @@ from dvaepp.objectives.bounds import BoundTerms, Objective
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
-from dvaepp.training.checkpoints import anneal, check_origin, load_model
+from dvaepp.training.checkpoints import anneal, check_origin, load_model, load_optimizer, optimizer_tensors
 from dvaepp.training.optimisers import optimizers
 from dvaepp.training.settings import TrainingSettings
 
@@ -46,6 +46,18 @@ class Trainer:
 
     Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
     the first alone writes. InputError where the batch does not divide among them.
+
+    >>> import tempfile
+    >>> import dvaepp
+    >>> bits = torch.randint(0, 2, (20, 12), dtype=torch.uint8)
+    >>> data = Dataset("coins", (12,), bits, bits, bits, dynamic=False, protocol="fair coins")
+    >>> encoder, decoder = dvaepp.HierarchicalEncoder(dvaepp.dense(12, 4)), dvaepp.dense(4, 12)
+    >>> model = dvaepp.FeedForwardVAE(encoder, dvaepp.BernoulliPrior(4), decoder, dvaepp.OverlappingExponential(8.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer = Trainer(model, dvaepp.joint_terms, data, TrainingSettings(steps=2, batch=10), Path(folder))
+    ...     trainer.fit()
+    >>> trainer.step
+    2
     """
 
     def __init__(
@@ -241,8 +253,7 @@ class Trainer:
         """Write the checkpoint; the one before it survives if that fails."""
         tensors = self._model_tensors()
         for kind, optimizer in self.optimizers.items():
-            for index, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"{kind}.{index}.{name}": tensor for name, tensor in state.items()}
+            tensors |= optimizer_tensors(optimizer, f"{kind}.")
         tensors |= distributed.everyones_tensors(self._own_tensors())
         state = {"step": self.step, "best": self.best, "metrics_lines": self._metrics_lines}
         distributed.on_first(lambda: save_tensors(self.checkpoint, tensors, {**self.about, **state}))
@@ -256,10 +267,7 @@ class Trainer:
         tensors = distributed.own_tensors(tensors, self.checkpoint)
         load_model(self.model, self.checkpoint, tensors, about, self.settings)
         for kind, optimizer in self.optimizers.items():
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": _unflatten(tensors, f"{kind}.")})
-            for parameter, state in optimizer.state.items():
-                like = {k: torch.empty_like(parameter).copy_(v) for k, v in state.items() if v.shape == parameter.shape}
-                state.update(like)  # in the parameter's memory format, as the fused optimiser takes them to be
+            load_optimizer(optimizer, tensors, f"{kind}.")
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
@@ -269,15 +277,6 @@ class Trainer:
     def _cut_metrics(self) -> None:
         kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
         write_text(self.metrics, "".join(line + "\n" for line in kept))
-
-
-def _unflatten(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(prefix):
-            index, key = name.removeprefix(prefix).split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    return state
 
 
 @contextmanager
