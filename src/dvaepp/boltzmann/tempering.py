@@ -79,10 +79,10 @@ def temper(
 def tempered_sweep(
     machine: BoltzmannMachine, states: States, ladder: Float[Tensor, " temperatures"], parity: int
 ) -> tuple[States, Work, Work]:
-    """Swaps of every other pair of neighbours, then one Gibbs sweep at every temperature; up and down as they were before.
+    """Swaps of every other pair of neighbours, then a Gibbs sweep at every temperature; up and down as they were before.
 
-    Swaps are of the marginal distribution and leave a state with another temperature's summed-out block: the sweep comes
-    after them because it redraws that block first.
+    Swaps are of the marginal distribution and leave a state with another temperature's summed-out block: the sweep
+    comes after them because it redraws that block first.
     """
     temperatures, chains, _ = states.shape
     betas = ladder.to(states)[:, None]
@@ -141,8 +141,8 @@ def _bennett(
 
     Infinite where no state of one temperature has any weight at the next.
     """
-    # The left side of the equation falls and the right one rises in D, so that bisection finds the only root; it lies
-    # between the smallest and the largest log ratio, where one of the two sides holds every term above 1/2.
+    # The left side of the equation falls in D and the right one rises. At the smallest log ratio every term on the left
+    # is at least 1/2 and none on the right is more, at the largest it is the other way round: the root lies between.
     low = torch.minimum(up, -down).amin((0, 2), keepdim=True)
     high = torch.maximum(up, -down).amax((0, 2), keepdim=True)
     for _ in range(50):
