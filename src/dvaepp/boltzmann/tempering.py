@@ -79,10 +79,10 @@ def temper(
 def tempered_sweep(
     machine: BoltzmannMachine, states: States, ladder: Float[Tensor, " temperatures"], parity: int
 ) -> tuple[States, Work, Work]:
-    """Swaps of every other pair of neighbours, then a Gibbs sweep at every temperature; up and down as they were before.
+    """Swaps of every other pair of neighbours, then a sweep at every temperature; up and down as they were before.
 
-    Swaps are of the marginal distribution and leave a state with another temperature's summed-out block: the sweep
-    comes after them because it redraws that block first.
+    Swaps are of the marginal distribution and leave a state with the summed-out block of another temperature: the
+    Gibbs sweep comes after them because it redraws that block first.
     """
     temperatures, chains, _ = states.shape
     betas = ladder.to(states)[:, None]
