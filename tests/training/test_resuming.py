@@ -345,7 +345,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     met: list[int] = []
     manual_seed = torch.manual_seed
 
-    class Upsampler(torch.Generator):
+    class Generator(torch.Generator):
         def manual_seed(self, seed: int) -> torch.Generator:
             met.append(seed % 2**32)
             return super().manual_seed(seed)
@@ -355,7 +355,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return manual_seed(seed)
 
     monkeypatch.setattr(torch, "manual_seed", seeded)
-    monkeypatch.setattr(torch, "Upsampler", Upsampler)
+    monkeypatch.setattr(torch, "Generator", Generator)
     return met
 
 

@@ -123,4 +123,5 @@ def downloads() -> Iterator[None]:
         with watched(show):
             yield
     finally:
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()

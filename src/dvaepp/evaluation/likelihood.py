@@ -54,7 +54,7 @@ def score(
     log_partition = model.prior.known_log_partition()
     rows = max(1, int(megabytes * 2**20 / (4 * max(8 * x.shape[1], model.numbers_per_draw))))
     part, found = distributed.own(x), kept.load() if kept else _Found()
-    with measuring(model, seed):
+    with measuring(model, stream_seed("scores", seed, distributed.rank())):
         for piece in torch.split(part[found.count :], max(1, rows // num_samples)) if len(part) > found.count else ():
             torch.manual_seed(_stream(seed, found.count))
             found.add(*_score_piece(model, piece, num_samples, max(1, rows // len(piece))))
