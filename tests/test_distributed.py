@@ -25,7 +25,7 @@ from dvaepp import distributed
 from dvaepp.cli import main
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.evaluation.likelihood import estimate_log_partition, score
+from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.objectives.bounds import BoundTerms, joint_terms
 from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors
@@ -177,7 +177,7 @@ def work(folder: Path) -> None:
         found: dict[str, Any] = {"step": one_step(mine), "diverged": diverges(mine), "refused": refused()}
         found["balanced"] = balanced(mine)
         vae = model(CHAINS).float()
-        estimate_log_partition(vae.prior, temperatures=5, chains=5)
+        shared_log_partition(vae.prior, temperatures=5, chains=5)
         found["one"] = score(vae, data().valid[:1].float(), 2).examples.elbo
         found["log_z"] = vae.prior.log_partition.value
         distributed.synchronise_batch_norm = lambda model: None

@@ -1,4 +1,4 @@
-"""Numbers: parameters of smoothings, inverses of cumulative distribution functions, counts."""
+"""Numbers: scalar parameters, functions that do not cancel, inverses of CDFs; what is refused of counts and dtypes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dvaepp.errors import InputError
@@ -51,6 +52,18 @@ def expm1(x: float | Tensor) -> float | Tensor:
 def log(x: float | Tensor) -> float | Tensor:
     """The natural logarithm."""
     return torch.log(x) if isinstance(x, Tensor) else math.log(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x), to the last digits of float64 too: torch's own takes x for it from 20 on, 2e-9 too little."""
+    return F.softplus(x, threshold=50.0)
+
+
+def log_root(b: Tensor, log_t: Tensor) -> Tensor:
+    """log of the root m > 0 of m^2 + 2 b m = t^2; where t^2 underflows minus infinity for b > 0, right for b <= 0."""
+    t = torch.exp(log_t)
+    larger = b.abs() + torch.hypot(b, t)
+    return torch.where(b == 0, log_t, torch.log(torch.where(b > 0, t * t / larger, larger)))
 
 
 def check_counts(owner: str, least: int = 1, **counts: int) -> None:

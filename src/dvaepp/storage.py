@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from dvaepp.errors import InputError
 
-EXTRA_STATE = "_extra_state"
-"""What torch calls a module's extra state in a state dict."""
 _KEY = "dvaepp"  # the header's only key: with more, safetensors writes them in random order
 
 
@@ -154,58 +149,6 @@ def load_tensors(
         raise InputError(f"{path} does not exist; expected a dvaepp checkpoint") from None
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a whole dvaepp checkpoint: {error}") from None
-
-
-def json_tensor(value: Any) -> UInt8[Tensor, " bytes"]:
-    """A value as JSON in bytes, for state dicts, which hold tensors alone; TypeError where JSON cannot hold it."""
-    return torch.frombuffer(bytearray(json.dumps(value, default=_plain).encode()), dtype=torch.uint8)
-
-
-def _plain(value: Any) -> int | float:
-    """A number of numpy's, or a whole one of any kind, as Python's."""
-    return value.item() if isinstance(value, np.generic) else operator.index(value)
-
-
-def from_json_tensor(tensor: Tensor, what: str) -> Any:
-    """The value that `json_tensor` was given; InputError, naming `what` was expected, where there is none."""
-    try:
-        if tensor.dtype == torch.uint8:
-            return json.loads(bytes(tensor.cpu().numpy()))
-    except (ValueError, RecursionError):
-        pass
-    raise InputError(f"a state dict is damaged: it does not hold {what}")
-
-
-def labels_tensor(labels: Sequence[Hashable]) -> UInt8[Tensor, " bytes"]:
-    """Names of bits as `json_tensor`: whole numbers, texts and tuples stay apart; null where JSON cannot hold them."""
-    try:
-        return json_tensor(labels)
-    except TypeError:
-        return json_tensor(None)
-
-
-def in_stored_order(labels: Sequence[Hashable], stored: Tensor) -> tuple[Hashable, ...]:
-    """Labels in the order that `labels_tensor` was given, or as they are where it holds none.
-
-    Raises InputError where it was given others.
-    """
-    there, here = (from_json_tensor(tensor, "labels of bits") for tensor in (stored, labels_tensor(labels)))
-    if there is None:
-        return tuple(labels)
-    label = dict(zip(map(json.dumps, here or ()), labels, strict=False))
-    names = [json.dumps(name) for name in there] if isinstance(there, list) else []
-    if sorted(names) != sorted(label):
-        differing = ", ".join(sorted(label.keys() ^ set(names))[:2]) or "some of them twice"
-        raise InputError(
-            "labels of bits in a state dict must be those of the machine that it is loaded into, in any order: only "
-            f"one of the two has {differing}"
-        )
-    return tuple(label[name] for name in names)
-
-
-def keep_extra_state(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A load_state_dict pre-hook: a state dict from before the module had extra state leaves that as it is."""
-    state_dict.setdefault(prefix + EXTRA_STATE, module.get_extra_state())
 
 
 def _umask() -> int:

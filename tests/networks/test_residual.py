@@ -123,10 +123,10 @@ def test_an_output_starts_at_zero_and_keeps_the_size(kernel: int) -> None:
 @pytest.mark.parametrize("cells", [1, 3])
 @pytest.mark.parametrize(("start", "end"), [(1, 8), (4, 4), (16, 2), (8, 4)])
 def test_stairs_lead_from_one_scale_to_another(start: int, end: int, cells: int) -> None:
-    stairs = ResidualStages(CHANNELS, start, end, cells)
-    out = stairs(torch.randn(2, CHANNELS[start], start, start))
+    stages = ResidualStages(CHANNELS, start, end, cells)
+    out = stages(torch.randn(2, CHANNELS[start], start, start))
     assert out.shape == (2, CHANNELS[end], end, end)
-    assert len(stairs) == cells * abs(int(math.log2(start / end)))
+    assert len(stages) == cells * abs(int(math.log2(start / end)))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from registry import (
     logistic,
     machine,
     network,
+    pair_by_pair_energy,
     prior_bits,
     randomise,
 )
@@ -29,6 +30,8 @@ from dvaepp.errors import InputError
 from dvaepp.priors.boltzmann import BoltzmannPrior, expected_energy
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
 from dvaepp.smoothings.binary import hard
+from dvaepp.smoothings.exponential import OverlappingExponential
+from dvaepp.smoothings.numerical import DensityPair
 from dvaepp.smoothings.posterior import Posterior
 
 
@@ -424,3 +427,28 @@ def test_a_log_z_of_other_parameters_is_known_to_be_stale() -> None:
         prior.log_z().backward()
         optimizer.step()
         assert not prior.log_partition_is_current
+
+
+def test_p_of_zeta_at_an_end_where_one_density_is_nothing_is_that_of_the_states_that_can_be() -> None:
+    pair = DensityPair(lambda t: 4 * torch.log1p(-t), lambda t: 3 * t.log() + torch.log1p(-t) / 2)
+    prior = BoltzmannPrior(machine(2, 2))
+    zeta = torch.tensor([0.0, 0.5, 1.0, 0.25], dtype=torch.float64)
+    densities = torch.stack([pair.log_prob0(zeta), pair.log_prob1(zeta)])
+    states = all_states(4)
+    log_p = torch.stack([-pair_by_pair_energy(prior.machine, z) for z in states]).detach()
+    joint = log_p + torch.stack([densities[z.long(), torch.arange(4)].sum() for z in states])
+    exact = joint.logsumexp(0) - log_p.logsumexp(0)
+    assert float(exact) == -math.inf  # both densities are nothing at 1
+    inside = torch.tensor([0.0, 0.5, 0.75, 0.25], dtype=torch.float64)
+    densities = torch.stack([pair.log_prob0(inside), pair.log_prob1(inside)])
+    joint = log_p + torch.stack([densities[z.long(), torch.arange(4)].sum() for z in states])
+    found = prior.log_prob(inside, pair).detach()
+    torch.testing.assert_close(found, joint.logsumexp(0) - log_p.logsumexp(0), rtol=1e-10, atol=1e-10)
+    assert float(prior.log_prob(zeta, pair).detach()) < -1e30
+
+
+def test_zeta_of_another_precision_is_refused_by_a_smoothed_prior_too() -> None:
+    prior = BoltzmannPrior(machine(2, 2)).float()
+    for smoothing in (hard, OverlappingExponential(8.0)):
+        with pytest.raises(InputError, match="float32 states"):
+            prior.log_prob(torch.ones(3, 4, dtype=torch.float64), smoothing)

@@ -389,8 +389,8 @@ def test_concrete_s_moments_do_not_cancel(dtype: torch.dtype) -> None:
         exact = [concrete_moments(1 / beta, -abs(v)) for v in MORE_LOGITS]
         means = [1 - mpf(mean) if v > 0 else mpf(mean) for v, (mean, _) in zip(MORE_LOGITS, exact, strict=True)]
         assert_relative("mean", q.mean, means)
-        # the sigmoid is rounded to eps of 1/2
-        assert_relative("variance", q.variance, [mpf(v) for _, v in exact], [mpf(1 / beta)] * len(exact))
+        room = mpf(1 / beta if dtype == torch.float64 else 0)  # the sigmoid is rounded to float64's eps of 1/2
+        assert_relative("variance", q.variance, [mpf(v) for _, v in exact], [room] * len(exact))
         assert bool(q.stddev.isfinite().all())
 
 

@@ -129,8 +129,6 @@ def test_what_is_logged_is_the_bound_that_trains_in_warm_up_and_after(
     for metrics, (own, without_kl) in logged(trainer, values):
         assert metrics["loss"] == pytest.approx(-float(own), rel=1e-5, abs=1e-5)
         assert metrics["distortion"] == pytest.approx(-float(without_kl), rel=1e-5, abs=1e-5)
-        parts = metrics["distortion"] + metrics["kl_weight"] * metrics["kl"]
-        assert metrics["loss"] == pytest.approx(parts, rel=1e-12)
 
 
 # --- terms ------------------------------------------------------------------------------------------------------------
@@ -151,7 +149,6 @@ def test_terms_make_the_bound_to_the_bit_and_their_gradients_its_gradient(
     likelihood, kl = (flat_gradient(part.sum(), parameters) for part in (terms.log_likelihood, terms.global_kl))
     for kl_weight in (0.0, 0.3, 1.0):
         bound = at_one_draw(lambda w=kl_weight: BOUNDS[objective](model, x, w))
-        assert torch.equal(terms.bound(kl_weight), bound)
         assert torch.equal(terms.log_likelihood - kl_weight * terms.global_kl, bound)
         torch.testing.assert_close(flat_gradient(bound.sum(), parameters), likelihood - kl_weight * kl)
     assert terms.local_kl_terms.shape == (2, 0)

@@ -80,7 +80,7 @@ class ChainDiagnostics:
 def chain_diagnostics(
     machine: BoltzmannMachine, states: Float[Tensor, "chains bits"], sweeps: int = 100, watched: int = 100
 ) -> ChainDiagnostics:
-    """The health of chains: the temperature of these states, and how the first of them move in the next sweeps.
+    """How chains are: the temperature of these states, and how the first of them move in the next sweeps.
 
     The states are left as they are.
     """

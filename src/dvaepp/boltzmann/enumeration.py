@@ -94,8 +94,10 @@ def exact_log_partition_weighted(
 ) -> Float[Tensor, "*batch"]:
     """log sum_z exp(-E(z)) prod_i w_i(z_i), given log w_i(0) and log w_i(1); enumerates, so for small machines only.
 
-    However far the two weights of a bit lie apart, nothing cancels: each state adds up its own.
+    However far the two weights of a bit lie apart, nothing cancels: each state adds up its own. A weight may be 0.
     """
+    least = torch.finfo(log_zero.dtype).min / machine.bits  # in place of minus infinity, which times 0 would be NaN
+    log_zero, log_one = log_zero.clamp(min=least), log_one.clamp(min=least)
     states, s = enumerated_states(machine), machine.slices[machine.summed]
     zeros = 1 - states
     zeros[:, s] = 0

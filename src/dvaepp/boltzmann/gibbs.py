@@ -40,8 +40,8 @@ def uniform_filler(like: Tensor) -> Callable[[Tensor], object]:
 
     On the CPU they are u = (i + v) / 2^16: i of 16 random bits each, v in {0, 1/256, ..., 255/256} drawn once a call.
     So each number is uniform to 24 bits, as torch's are; two of a call share what lies below 2^-16, which changes the
-    probability of any pair of outcomes by at most 2^-32. They take a fifth of the time. The bits come from numpy's
-    SFC64 seeded by torch's generator, whose state therefore decides them all.
+    probability of any pair of outcomes by at most 2^-32. They take about a quarter of the time. The bits come from
+    numpy's SFC64 seeded by torch's generator, whose state therefore decides them all.
     """
     if like.device.type != "cpu" or torch.finfo(like.dtype).bits < 32:
         return lambda tensor: tensor.uniform_()
@@ -97,7 +97,7 @@ def redrawing(
     return redraw
 
 
-def check_settings(
+def check_sweeps(
     z: Float[Tensor, "*batch bits"], sweeps: int, inverse_temperature: float | Tensor, clamped: Tensor | None
 ) -> None:
     """InputError unless states can be swept so."""

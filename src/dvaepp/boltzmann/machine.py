@@ -1,4 +1,4 @@
-"""Boltzmann machines over bits: energy, block Gibbs sampling, and the cross-entropy of Sec. 5."""
+"""Boltzmann machines over bits: energy, fields, marginals, and block Gibbs sampling made of gibbs.py (Sec. 5)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from dvaepp.boltzmann.gibbs import check_settings, redrawing, uniform_filler
+from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, uniform_filler
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_precision
-from dvaepp.storage import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
+from dvaepp.numerics import check_precision, softplus
+from dvaepp.states import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -172,7 +172,7 @@ class BoltzmannMachine(nn.Module):
         inverse temperature of its own.
         """
         self.check(z)
-        check_settings(z, sweeps, inverse_temperature, clamped)
+        check_sweeps(z, sweeps, inverse_temperature, clamped)
         states = z.reshape(-1, self.bits).clone()
         held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
@@ -236,7 +236,7 @@ def log_marginal_at(
     """log p*_beta(r) = sum softplus(beta field) - beta E_rest, from `BoltzmannMachine.marginal_terms`."""
     beta = inverse_temperature
     scaled = beta[..., None] * field if isinstance(beta, Tensor) else beta * field
-    return F.softplus(scaled).sum(-1) - beta * rest_energy
+    return softplus(scaled).sum(-1) - beta * rest_energy
 
 
 def log_marginal_growth(
@@ -251,7 +251,7 @@ def log_marginal_growth(
     """
 
     def summands(beta: float | Tensor) -> Tensor:
-        return F.softplus(beta[..., None] * field if isinstance(beta, Tensor) else beta * field)
+        return softplus(beta[..., None] * field if isinstance(beta, Tensor) else beta * field)
 
     growth = (summands(there) - summands(here)).sum(-1, dtype=torch.float64)
     return growth - (there - here) * rest_energy

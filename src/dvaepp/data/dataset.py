@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.data.kinds import _DTYPES, MOST, Kind
+from dvaepp.data.kinds import DTYPES, MOST, Kind
 from dvaepp.errors import InputError
 
 
@@ -33,8 +33,8 @@ class Dataset:
     """bits, levels 0..255 (uint8), real (float32), counts or categories (int32), in all splits alike."""
 
     def __post_init__(self) -> None:
-        if self.kind not in _DTYPES:
-            raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected one of {', '.join(_DTYPES)}")
+        if self.kind not in DTYPES:
+            raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected one of {', '.join(DTYPES)}")
         if self.dynamic and self.kind != "bits":
             raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected bits of dynamic data")
         for split in ("train", "valid", "test"):
@@ -42,8 +42,8 @@ class Dataset:
 
     def _validate(self, split: str, examples: Tensor) -> None:
         where = f"data set {self.name!r}: {split}"
-        if examples.dtype != _DTYPES[self.kind]:
-            raise InputError(f"{where} has dtype {examples.dtype}, expected {_DTYPES[self.kind]}")
+        if examples.dtype != DTYPES[self.kind]:
+            raise InputError(f"{where} has dtype {examples.dtype}, expected {DTYPES[self.kind]}")
         if examples.ndim != 2 or examples.shape[1] != self.pixels:
             expected = f"(n, {self.pixels}) for examples of shape {self.shape}"
             raise InputError(f"{where} has shape {tuple(examples.shape)}, expected {expected}")

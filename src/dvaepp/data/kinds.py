@@ -13,7 +13,7 @@ Plain = Literal["levels", "real", "counts", "categories"]
 Kind = Literal["bits", Plain]
 MOST = 2**24
 """Counts and categories reach the likelihood as float32, in which whole numbers are exact up to here."""
-_DTYPES: dict[str, torch.dtype] = {
+DTYPES: dict[str, torch.dtype] = {
     "bits": torch.uint8,
     "levels": torch.uint8,
     "real": torch.float32,

@@ -18,7 +18,7 @@ from dvaepp.evaluation.scores import ExampleScores
 from dvaepp.storage import load_tensors, save_tensors
 
 
-class _Found:
+class Found:
     """Scores of the first examples of a part, and sums of what is not kept for each example."""
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class KeptScores:
             self.path = self.path.with_stem(f"{self.path.stem}.{distributed.rank()}of{distributed.world()}")
         self._saved = time.monotonic()
 
-    def load(self) -> _Found:
+    def load(self) -> Found:
         """What the file holds, or nothing."""
-        found = _Found()
+        found = Found()
         with suppress(InputError, KeyError):  # a damaged file, or an older version's, is begun anew as well
             tensors, about = load_tensors(self.path)
             if about == self.about:
@@ -64,7 +64,7 @@ class KeptScores:
                 found.examples, found.moments = examples, tensors["moments"]
         return found
 
-    def save(self, found: _Found) -> None:
+    def save(self, found: Found) -> None:
         """Replace the file, unless that was done just now."""
         if time.monotonic() - self._saved >= self.seconds:
             names = [f.name for f in fields(ExampleScores)]

@@ -13,20 +13,19 @@ from torch import Tensor
 from dvaepp import distributed
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
-from dvaepp.evaluation.kept import KeptScores, _Found
-from dvaepp.evaluation.scores import ExampleScores, Scores, _covariance, _moments
+from dvaepp.evaluation.kept import Found, KeptScores
+from dvaepp.evaluation.scores import ExampleScores, Scores, covariance, moments_of
 from dvaepp.models.base import Model, measuring
 from dvaepp.objectives.importance import log_weight
 from dvaepp.priors.base import Prior
-from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.smoothings.binary import hard
 
 
-def estimate_log_partition(prior: Prior, **settings: Any) -> LogPartition:
+def shared_log_partition(prior: Prior, **settings: Any) -> LogPartition:
     """`prior.estimate_log_partition(**settings)`, which the first of several processes does for all."""
     log_partition = distributed.on_first(lambda: prior.estimate_log_partition(**settings))
-    if isinstance(prior, BoltzmannPrior):
+    if distributed.world() > 1:
         prior.log_partition = log_partition
     return log_partition
 
@@ -53,7 +52,7 @@ def score(
         raise InputError("score needs at least one example")
     log_partition = model.prior.known_log_partition()
     rows = max(1, int(megabytes * 2**20 / (4 * max(8 * x.shape[1], model.numbers_per_draw))))
-    part, found = distributed.own(x), kept.load() if kept else _Found()
+    part, found = distributed.own(x), kept.load() if kept else Found()
     with measuring(model, stream_seed("scores", seed, distributed.rank())):
         for piece in torch.split(part[found.count :], max(1, rows // num_samples)) if len(part) > found.count else ():
             torch.manual_seed(_stream(seed, found.count))
@@ -71,7 +70,7 @@ def score(
         num_samples,
         log_partition,
         shown.posterior.sizes,
-        torch.split(_covariance(moments, len(x)), list(sizes)),
+        torch.split(covariance(moments, len(x)), list(sizes)),
         x.shape[1],
     )
 
@@ -103,4 +102,4 @@ def _score_piece(
         mu=torch.stack([trace.posterior.mu, again.posterior.mu], 1),
     )
     shifts = [[x.new_zeros(len(x), 0), *(group.mean_shift() for group in each.local)] for each in (trace, again)]
-    return scores, _moments(*(torch.cat(shift, 1).double() for shift in shifts))
+    return scores, moments_of(*(torch.cat(shift, 1).double() for shift in shifts))

@@ -86,15 +86,15 @@ def unit_variances(mu: Float[Tensor, "n 2 bits"]) -> Float[Tensor, " bits"]:
     The covariance over x of two independent draws is an unbiased estimate of that variance; one draw's own variance
     would count the draws' noise too.
     """
-    return _covariance(_moments(*mu.double().unbind(1)), len(mu))
+    return covariance(moments_of(*mu.double().unbind(1)), len(mu))
 
 
-def _moments(first: Float[Tensor, "n dimensions"], second: Float[Tensor, "n dimensions"]) -> Float[Tensor, "3 _"]:
-    """The sums of two variables and of their products, all that `_covariance` needs of n examples."""
+def moments_of(first: Float[Tensor, "n dimensions"], second: Float[Tensor, "n dimensions"]) -> Float[Tensor, "3 _"]:
+    """The sums of two variables and of their products, all that `covariance` needs of n examples."""
     return torch.stack([first.sum(0), second.sum(0), (first * second).sum(0)])
 
 
-def _covariance(moments: Float[Tensor, "3 dimensions"], n: int) -> Float[Tensor, " dimensions"]:
+def covariance(moments: Float[Tensor, "3 dimensions"], n: int) -> Float[Tensor, " dimensions"]:
     """The covariance over n examples."""
     first, second, product = moments
     return torch.div(product - first * second / n, max(n - 1, 1))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood, refuse_unless
+from dvaepp.numerics import softplus
 
 _TOP = 255
 _HALF = _TOP / 2
@@ -111,7 +112,7 @@ class DiscretizedLogisticMixture(Likelihood):
         for channel in range(self.values):
             scale = log_scales[..., channel, :].exp()
             location = _coupled(means, coefficients, known)
-            gap = F.softplus((_TOP - location) / scale) - F.softplus(-location / scale)
+            gap = softplus((_TOP - location) / scale) - softplus(-location / scale)
             known = torch.cat([known, (_TOP - scale * gap).clamp(0, _TOP).unsqueeze(-2)], -2)
         return (known * logits.softmax(-1).unsqueeze(-2)).sum(-1)
 

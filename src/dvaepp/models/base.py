@@ -45,17 +45,15 @@ class Trace:
     def local_kl_terms(self) -> Float[Tensor, "batch groups"]:
         """KL(q(h_j | x, zeta, h_<j) || p(h_j | zeta, h_<j)) for every local group j, nats, at the draw."""
         terms = [group.kl() for group in self.local]
-        return torch.stack(terms, -1) if terms else self._batch().new_zeros(*self._batch().shape[:1], 0)
+        zeta = self.posterior.zeta
+        return torch.stack(terms, -1) if terms else zeta.new_zeros(len(zeta), 0)
 
     def local_log_ratio(self) -> Float[Tensor, " batch"]:
         """sum_j log p(h_j | zeta, h_<j) - log q(h_j | x, zeta, h_<j), nats, at the draw."""
-        total = self._batch().new_zeros(len(self._batch()))
+        total = self.posterior.zeta.new_zeros(len(self.posterior.zeta))
         for group in self.local:
             total = total + group.log_ratio()
         return total
-
-    def _batch(self) -> Tensor:
-        return self.posterior.zeta
 
 
 @contextmanager

@@ -60,20 +60,20 @@ class ConditionalDecoder(nn.Module):
         super().__init__()
         self.pyramid, self.local, self.likelihood = pyramid, local, pyramid.likelihood
 
-        def stairs(start: int, end: int) -> nn.Module:
+        def stages(start: int, end: int) -> nn.Module:
             return ResidualStages(channels, start, end, cells, squeeze_excite)
 
         scales = [*pyramid.scales, pyramid.base]
         higher, lower = sorted({s for s in scales if s > local}), sorted({s for s in scales if s < local}, reverse=True)
-        self.up = nn.ModuleDict({str(s): stairs(s // 2, s) for s in higher})
-        self.down = nn.ModuleDict({str(s): stairs(2 * s, s) for s in lower})
+        self.up = nn.ModuleDict({str(s): stages(s // 2, s) for s in higher})
+        self.down = nn.ModuleDict({str(s): stages(2 * s, s) for s in lower})
 
     def forward(self, state: Float[Tensor, "batch channels local local"]) -> Distribution:
         """p(x | zeta, h)."""
         features = {self.local: state}
-        for scale, stairs in self.up.items():
-            features[int(scale)] = stairs(features[int(scale) // 2])
-        for scale, stairs in self.down.items():
-            features[int(scale)] = stairs(features[2 * int(scale)])
+        for scale, stages in self.up.items():
+            features[int(scale)] = stages(features[int(scale) // 2])
+        for scale, stages in self.down.items():
+            features[int(scale)] = stages(features[2 * int(scale)])
         likelihood: Distribution = self.pyramid(features)
         return likelihood

@@ -1,1 +1,1 @@
-"""Objectives: functions of a model and a batch, one number per example."""
+"""Objectives: functions of a model and a batch to the terms of a bound, and to the bound, one number per example."""

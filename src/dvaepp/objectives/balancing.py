@@ -6,13 +6,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def local_kl(
-    kl_terms: Float[Tensor, "*batch groups"], weights: Float[Tensor, " groups"] | None = None
-) -> Float[Tensor, "*batch"]:
-    """sum_j KL_j of the local groups, nats, or with weights sum_j alpha_j KL_j: then it is no bound's."""
-    return (kl_terms if weights is None else weights * kl_terms).sum(-1)
-
-
 def balancing_weights(mean_kl: Float[Tensor, " groups"]) -> Float[Tensor, " groups"]:
     """alpha_j = N a_j / sum_k a_k, a_j = KL_j, its mean over the whole batch, + .1 nats; no gradient (Appendix H).
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, Trace
-from dvaepp.objectives.balancing import balancing_weights, local_kl
+from dvaepp.objectives.balancing import balancing_weights
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.smoothings.base import Smoothing
@@ -40,8 +40,12 @@ class BoundTerms:
         return self.log_likelihood - kl_weight * self.kl(weights)
 
     def kl(self, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
-        """global_kl + sum_j weights_j local_kl_terms_j; without weights each is 1."""
-        return self.global_kl + local_kl(self.local_kl_terms, weights)
+        """global_kl + sum_j weights_j local_kl_terms_j; without weights each is 1, and with them it is no bound's."""
+        return self.global_kl + (self.local_kl_terms if weights is None else weights * self.local_kl_terms).sum(-1)
+
+    def of_batch(self, kl_weight: float, balanced: bool) -> Float[Tensor, "*batch"]:
+        """The bound with this KL weight, its local groups balanced by this batch alone if they are to be."""
+        return self.bound(kl_weight, self.balancing(kl_weight) if balanced else None)
 
     def balancing(
         self, kl_weight: float, average: Callable[[Tensor], Tensor] = lambda mean: mean
@@ -70,8 +74,7 @@ def joint_elbo(
     Nats, shape (batch,). Local variables h join zeta, and their KL the KL; `balanced` weighs their groups by
     `balancing_weights` of this batch while kl_weight < 1. Raises InputError as `joint_terms` does.
     """
-    terms = joint_terms(model, x)
-    return terms.bound(kl_weight, terms.balancing(kl_weight) if balanced else None)
+    return joint_terms(model, x).of_batch(kl_weight, balanced)
 
 
 def joint_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
@@ -105,8 +108,7 @@ def marginal_elbo(
 
     Nats, shape (batch,). Tighter than `joint_elbo`; `balanced` as there. Raises InputError as `marginal_terms` does.
     """
-    terms = marginal_terms(model, x)
-    return terms.bound(kl_weight, terms.balancing(kl_weight) if balanced else None)
+    return marginal_terms(model, x).of_batch(kl_weight, balanced)
 
 
 def marginal_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:

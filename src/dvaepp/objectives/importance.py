@@ -27,29 +27,28 @@ def log_weight(
     `unnormalised` adds log Z to each, which then need not be known; gradients stay. Raises InputError for Concrete with
     a Boltzmann prior, which has neither, and where log Z is missing or that of other parameters.
     """
-    given = {"unnormalised": True} if unnormalised else {}  # a prior that is normalised need not know the word
     joint = smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing))
     if joint and not isinstance(model.prior, NormalPrior):
-        return _joint_log_weight(model, x, smoothing, draws, given)
+        return _joint_log_weight(model, x, smoothing, draws, unnormalised)
     trace = model(x, smoothing, draws)
     log_q = trace.posterior.log_prob()
     if not trace.posterior.reparameterised:
         log_q = log_q.detach()
-    log_p = model.prior.log_prob(trace.posterior.zeta, smoothing, **given)
+    log_p = model.prior.log_prob(trace.posterior.zeta, smoothing, unnormalised=unnormalised)
     log_likelihood = trace.likelihood.log_prob(x.repeat_interleave(draws, 0))
     return log_likelihood + log_p - log_q + trace.local_log_ratio()
 
 
 @torch.no_grad()
 def _joint_log_weight(
-    model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing, draws: int, given: dict[str, bool]
+    model: Model, x: Float[Tensor, "batch pixels"], smoothing: Smoothing, draws: int, unnormalised: bool
 ) -> Float[Tensor, " weights"]:
     """log p(x | zeta) + log p(z) - log q(z | x, zeta_<), (z, zeta) ~ q(z, zeta | x): r(zeta | z) cancels."""
     trace = model(x, smoothing, draws)
     q = trace.posterior
     assert isinstance(q, Posterior)
     z = torch.bernoulli(q.nu)
-    log_p = model.prior.log_prob_bits(z, q.zeta, **given)
+    log_p = model.prior.log_prob_bits(z, q.zeta, unnormalised=unnormalised)
     log_q = hard(q.logits).log_prob(z).sum(-1)
     log_likelihood = trace.likelihood.log_prob(x.repeat_interleave(draws, 0))
     return log_likelihood + log_p - log_q + trace.local_log_ratio()

@@ -21,8 +21,7 @@ def rolfe_elbo(
     Nats, shape (batch,). The value is the bound's, as `joint_elbo`'s is, and so is `balanced`. Raises InputError as
     `rolfe_terms` does.
     """
-    terms = rolfe_terms(model, x)
-    return terms.bound(kl_weight, terms.balancing(kl_weight) if balanced else None)
+    return rolfe_terms(model, x).of_batch(kl_weight, balanced)
 
 
 def rolfe_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:

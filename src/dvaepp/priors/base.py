@@ -47,10 +47,10 @@ class Prior(nn.Module, ABC):
         """log p(zeta), nats, with z summed out; with `hard`, log p(z). `unnormalised`: plus log Z, as a constant."""
 
     def log_prob_bits(
-        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"], **unnormalised: bool
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"], *, unnormalised: bool = False
     ) -> Float[Tensor, "*batch"]:
         """log p(z | zeta) = sum_k log p(z_k | zeta_<k), nats, for bits z; here zeta takes no part."""
-        return self.log_prob(z, hard, **unnormalised)
+        return self.log_prob(z, hard, unnormalised=unnormalised)
 
     def has_density(self, smoothing: Smoothing) -> bool:
         """Whether log_prob can be had for this smoothing."""

@@ -18,11 +18,11 @@ from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
-from dvaepp.priors.base import Prior, check_bits
+from dvaepp.priors.base import Prior
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.overlapping import Overlapping
 from dvaepp.smoothings.posterior import Posterior
-from dvaepp.storage import from_json_tensor, json_tensor, keep_extra_state
+from dvaepp.states import from_json_tensor, json_tensor, keep_extra_state
 
 _SWEEPS_APART = 40
 MOST_BITS_PER_EXAMPLE = 10
@@ -105,7 +105,7 @@ class BoltzmannPrior(Prior):
                 f"p(zeta) under {smoothing} has no tractable density for a Boltzmann machine of blocks "
                 f"{self.machine.blocks}, which is too large to enumerate: use joint_elbo, or smoothing=hard"
             )
-        check_bits("this BoltzmannPrior", self.machine.bits, zeta)
+        self.machine.check(zeta)
         log_densities = smoothing.log_prob0(zeta), smoothing.log_prob1(zeta)
         return exact_log_partition_weighted(self.machine, *log_densities) - self._normaliser(unnormalised)
 
@@ -216,9 +216,6 @@ def fingerprint(machine: BoltzmannMachine) -> str:
 
     Couplings of pairs that do not interact take no part.
     """
-    parts = [machine.bias.flatten()]
-    for c in machine.couplings:
-        end = len(c) + c.shape[1]
-        parts.append((c if machine.mask is None else c * machine.mask[: len(c), len(c) : end]).flatten())
-    numbers = torch.cat(parts).cpu().double() + 0.0  # -0 is 0
+    parameters = [machine.bias, *(coupling.flatten() for _, coupling in machine.interactions())]
+    numbers = torch.cat(parameters).cpu().double() + 0.0  # -0 is 0
     return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()

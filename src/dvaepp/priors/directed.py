@@ -31,7 +31,7 @@ class _DirectedByLogits(Prior, ABC):
         return torch.stack([kl.sum(-1) for kl in groups], -1)
 
     def log_prob_bits(
-        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"], **unnormalised: bool
+        self, z: Float[Tensor, "*batch bits"], zeta: Float[Tensor, "*batch bits"], *, unnormalised: bool = False
     ) -> Float[Tensor, "*batch"]:
         """sum_k log p(z_k | zeta_<k)."""
         return hard(self.logits(zeta)).log_prob(z).sum(-1)

@@ -40,7 +40,7 @@ class DataSettings(Settings):
 
     name: str = "digits"
     binarise: Literal["auto", "threshold", "dynamic"] = "auto"
-    threshold: float = Field(0.5, ge=0, le=1)
+    threshold: float = Field(0.5, ge=0, lt=1)
     background: Background = "white"
     """What stands behind transparent pictures."""
     header: Header = "auto"

@@ -20,7 +20,7 @@ from dvaepp import distributed
 from dvaepp.data import NAMES, Dataset
 from dvaepp.errors import InputError
 from dvaepp.evaluation.kept import KeptScores
-from dvaepp.evaluation.likelihood import estimate_log_partition, score
+from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.evaluation.scores import Scores
 from dvaepp.models.base import Model
 from dvaepp.randomness import stream_seed
@@ -210,7 +210,7 @@ def evaluate(
         generator = torch.Generator().manual_seed(seed)  # the subset that results so far were measured on
         examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
     torch.manual_seed(stream_seed("log Z of the evaluation", seed))
-    log_z = estimate_log_partition(
+    log_z = shared_log_partition(
         trained.model.prior,
         temperatures=settings.temperatures,
         chains=settings.chains,

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, constraints
 
 from dvaepp.errors import InputError
+from dvaepp.gradients import replace_gradient
 from dvaepp.numerics import check_precision
 
 
@@ -53,6 +54,62 @@ class BitDistribution(Distribution, ABC):
     def relaxed_sample(self) -> Float[Tensor, "*shape"]:
         """One draw of zeta, reparameterised where that can be."""
         return self.rsample() if self.has_rsample else self.sample()
+
+
+class ImplicitBernoulli(BitDistribution):
+    """q(zeta | x) of a smoothing, whose draws carry the implicit gradient -(dF / d logit) / (dF / d zeta).
+
+    F is the CDF of the mixture, dF / d logit = -q (1 - q) (R(zeta | 0) - R(zeta | 1)): the gradient of the inverse CDF
+    at the draw, however the draw was made (Figurnov et al. 2018). No gradient flows to the smoothing's parameters.
+    """
+
+    has_rsample = True
+    smoothing: Any
+
+    def __init__(self, smoothing: Any, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> None:
+        self.smoothing = smoothing
+        super().__init__(logits, validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where zeta lies: the smoothing's support."""
+        support: constraints.Constraint = self.smoothing.support
+        return support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ImplicitBernoulli:
+        """The same distribution with a larger batch shape."""
+        return type(self)(self.smoothing, self.logits.expand(torch.Size(batch_shape)), self._validate_args)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The least zeta with F(zeta) >= rho (Eq. 3), differentiable in the logits and in rho."""
+        self._validate_probability(value)
+        with torch.no_grad():
+            zeta = self._quantile(value)
+        draw = self._reparameterise(zeta)
+        if value.requires_grad:
+            with torch.no_grad():
+                slope = self._slope_in_rho(zeta)
+            draw = replace_gradient(draw, draw + slope * (value - value.detach()))
+        return draw
+
+    @abstractmethod
+    def _quantile(self, rho: Tensor) -> Tensor:
+        """The least zeta with F(zeta) >= rho."""
+
+    @abstractmethod
+    def _slope(self, zeta: Tensor) -> Tensor:
+        """d zeta / d logit at a draw."""
+
+    @abstractmethod
+    def _slope_in_rho(self, zeta: Tensor) -> Tensor:
+        """d zeta / d rho."""
+
+    def _reparameterise(self, zeta: Tensor) -> Tensor:
+        if not self.logits.requires_grad:
+            return zeta
+        with torch.no_grad():
+            slope = self._slope(zeta)
+        return replace_gradient(zeta, slope * (self.logits - self.logits.detach()))
 
 
 class Smoothing(ABC):

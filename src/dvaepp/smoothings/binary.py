@@ -76,10 +76,10 @@ class HardBernoulli(BitDistribution):
         return replace_gradient(z, self.surrogate(self.logits, uniform)) if self.logits.requires_grad else z
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log q(z | x) = z logit - log(1 + exp(logit)), nats, elementwise."""
+        """log q(z | x) = z log q + (1 - z) log(1 - q), nats, elementwise."""
         if self._validate_args:
             self._validate_sample(value)
-        return value * self.logits - F.softplus(self.logits)
+        return value * F.logsigmoid(self.logits) + (1 - value) * F.logsigmoid(-self.logits)
 
     def cdf(self, value: Tensor) -> Tensor:
         """0 below 0, 1 - q in [0, 1), 1 from 1 on."""

@@ -65,7 +65,7 @@ class ConcreteBernoulli(BitDistribution):
     def mean(self) -> Tensor:
         """E[zeta], by quadrature; differentiable in the logits."""
         s, weight, _ = self._quadrature(self.logits)
-        return (weight * s).sum(-1)
+        return (weight * s).sum(-1).to(self.logits.dtype)
 
     @property
     def variance(self) -> Tensor:
@@ -75,7 +75,7 @@ class ConcreteBernoulli(BitDistribution):
         """
         s, weight, slope = self._quadrature(-self.logits.abs())  # symmetric in l; 1 - s does not cancel here
         mean = (weight * s).sum(-1, keepdim=True)
-        return (weight * ((s - mean) ** 2 + (1 - slope) * s * (1 - s))).sum(-1)
+        return (weight * ((s - mean) ** 2 + (1 - slope) * s * (1 - s))).sum(-1).to(self.logits.dtype)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> ConcreteBernoulli:
         """The same distribution with a larger batch shape."""
@@ -116,14 +116,14 @@ class ConcreteBernoulli(BitDistribution):
     def _quadrature(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """s = sigmoid((l - a x) / m) on a new last axis, weights, a; E[zeta] = E[s], a = min(T, 1), m = max(T, 1).
 
-        E[zeta] = P(T x + y < l) for two logistic numbers x and y; the one that stays sharp is integrated over. The
-        trapezoidal rule of step 3/8 is exact to 1e-16, as the integrand is analytic to pi off the real line.
+        In float64. E[zeta] = P(T x + y < l) for two logistic numbers x and y; the one that stays sharp is integrated
+        over. The trapezoidal rule of step 3/8 is exact to 1e-16, as the integrand is analytic to pi off the real line.
         """
-        x = torch.arange(-294, 295, dtype=logits.dtype, device=logits.device) * 0.375
+        x = torch.arange(-294, 295, dtype=torch.float64, device=logits.device) * 0.375
         weight = 0.375 * torch.sigmoid(x) * torch.sigmoid(-x)
-        temperature = torch.as_tensor(self.temperature, dtype=logits.dtype, device=logits.device)
+        temperature = torch.as_tensor(self.temperature, dtype=torch.float64, device=logits.device)
         slope, width = temperature.clamp(max=1), temperature.clamp(min=1)
-        return torch.sigmoid((logits[..., None] - slope * x) / width), weight, slope
+        return torch.sigmoid((logits.double()[..., None] - slope * x) / width), weight, slope
 
 
 def _inside(zeta: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_above, double, exp, expm1, log, quantile, rounded, where
+from dvaepp.numerics import check_above, double, exp, expm1, log, log_root, quantile, rounded, where
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -38,7 +38,7 @@ class OverlappingExponential(Overlapping):
 
     def log_ratio(self, zeta: Tensor) -> Tensor:
         """beta (2 zeta - 1)."""
-        return 2 * self.beta * zeta - self.beta
+        return self.beta * (2 * zeta - 1)
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """(1 - exp(-beta zeta)) / (1 - exp(-beta)); constant outside [0, 1]."""
@@ -91,8 +91,8 @@ class OverlappingExponential(Overlapping):
     def icdf(self, logits: Tensor, rho: Tensor) -> Tensor:
         """-log(m) / beta, where (1 - q) m^2 + B m - q e = 0, e = exp(-beta), B = rho - (1 - q) + e (q - rho) (Eq. 3).
 
-        Eq. 3 divides by 1 - q and cancels. Here m comes from B <= 0, else exp(-beta (1 - zeta)) from the mirrored
-        equation, and near 0, where m rounds to 1, 1 - m from its own.
+        Eq. 3 divides by 1 - q and cancels. Here m comes from B <= 0, or where it puts zeta below 1/2, else
+        exp(-beta (1 - zeta)) from the mirrored equation; near 0, where m rounds to 1, 1 - m from its own.
         """
         dtype = torch.result_type(logits, rho)
         beta, logits, rho = double(self.beta), logits.double(), rho.double()
@@ -100,8 +100,8 @@ class OverlappingExponential(Overlapping):
         b = torch.where(rho < 0.5, rho - p + e * (q - rho), q - (1 - rho) + e * (1 - rho - p))
         root = torch.hypot(b, 2 * torch.sqrt(p * q) * exp(-beta / 2))
         fall = 2 * rise / (p + q * e + rise + root)  # 1 - m
-        low = -_log_root(b / (2 * p), (logits - beta) / 2) / beta
-        high = 1 + _log_root(-b / (2 * q), (-logits - beta) / 2) / beta
+        low = -log_root(b / (2 * p), (logits - beta) / 2) / beta
+        high = 1 + log_root(-b / (2 * q), (-logits - beta) / 2) / beta
         zeta = torch.where(fall < 0.5, -torch.log1p(-fall) / beta, torch.where((b <= 0) | (low < 0.5), low, high))
         return zeta.clamp(0, 1).to(dtype)
 
@@ -113,13 +113,6 @@ def _langevin(beta: float | Tensor) -> float | Tensor:
     for odd in range(17, 1, -2):
         fraction = odd + square / fraction
     return 1 / fraction
-
-
-def _log_root(b: Tensor, log_t: Tensor) -> Tensor:
-    """log of the root m > 0 of m^2 + 2 b m = t^2; where t^2 underflows minus infinity for b > 0, right for b <= 0."""
-    t = torch.exp(log_t)
-    larger = b.abs() + torch.hypot(b, t)
-    return torch.where(b == 0, log_t, torch.log(torch.where(b > 0, t * t / larger, larger)))
 
 
 @dataclass(frozen=True)

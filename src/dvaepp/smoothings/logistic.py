@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
-from dvaepp.numerics import check_above, double, exp, expm1, log, off_ends
-from dvaepp.smoothings.exponential import _log_root
+from dvaepp.numerics import check_above, double, exp, expm1, log, log_root, off_ends, softplus
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -36,7 +34,7 @@ class OverlappingLogistic(Overlapping):
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """log(beta) - |beta zeta| - 2 log(1 + exp(-|beta zeta|))."""
         distance = (self.beta * zeta).abs()
-        return log(self.beta) - distance - 2 * F.softplus(-distance)
+        return log(self.beta) - distance - 2 * softplus(-distance)
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """sigmoid(beta zeta)."""
@@ -78,6 +76,6 @@ class OverlappingLogistic(Overlapping):
         q, p, a = torch.sigmoid(logits), torch.sigmoid(-logits), exp(-beta)
         b = torch.where(rho < 0.5, rho - p + a * (rho - q), q - (1 - rho) + a * (p - (1 - rho)))
         odds = torch.logit(rho)
-        low = -_log_root(b / (2 * rho), (-odds - beta) / 2) / beta
-        high = 1 + _log_root(-b / (2 * (1 - rho)), (odds - beta) / 2) / beta
+        low = -log_root(b / (2 * rho), (-odds - beta) / 2) / beta
+        high = 1 + log_root(-b / (2 * (1 - rho)), (odds - beta) / 2) / beta
         return torch.where((b <= 0) | (low < 0.5), low, high).to(dtype)

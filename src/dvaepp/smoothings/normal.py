@@ -6,13 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
 from dvaepp.numerics import check_above, log, off_ends
 from dvaepp.smoothings.overlapping import Overlapping
-from dvaepp.smoothings.power import _UNIT_INTERVAL
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
+_UNIT_INTERVAL = [((1 + node) / 2, weight / 2) for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class OverlappingNormal(Overlapping):
         return _phi(self.beta * (zeta - 1))
 
     def cdf_gap(self, zeta: Tensor) -> Tensor:
-        """Phi(beta min(zeta, 1 - zeta)) - Phi(-beta max(zeta, 1 - zeta)): both are lower tails.
+        """Phi(beta min(zeta, 1 - zeta)) - Phi(-beta max(zeta, 1 - zeta)): outside [0, 1] both are lower tails.
 
         Below beta .1, where the two cancel, the integral of r(. | 0) over the unit interval that ends at zeta.
         """

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, constraints
 from torch.distributions.utils import clamp_probs
 
-from dvaepp.gradients import finite_exp, replace_gradient
+from dvaepp.gradients import finite_exp
 from dvaepp.numerics import quantile
-from dvaepp.smoothings.base import BitDistribution, Smoothing
+from dvaepp.smoothings.base import ImplicitBernoulli, Smoothing
 
 
 class Overlapping(Smoothing):
@@ -112,7 +112,7 @@ class Overlapping(Smoothing):
         return SmoothedBernoulli(self, logits, validate_args)
 
 
-class SmoothedBernoulli(BitDistribution):
+class SmoothedBernoulli(ImplicitBernoulli):
     """q(zeta | x) = sum_z q(z | x) r(zeta | z), elementwise (Eq. 2).
 
     Draws are ancestral (z, then zeta given z) and carry the implicit gradient
@@ -120,18 +120,7 @@ class SmoothedBernoulli(BitDistribution):
     which is that of the inverse CDF of Eq. 3, and finite where its formula is not. No gradient flows to beta.
     """
 
-    has_rsample = True
-
-    def __init__(
-        self, smoothing: Overlapping, logits: Float[Tensor, "*shape"], validate_args: bool | None = None
-    ) -> None:
-        self.smoothing = smoothing
-        super().__init__(logits, validate_args)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Where zeta lies: the support that both densities share."""
-        return self.smoothing.support
+    smoothing: Overlapping
 
     @property
     def mean(self) -> Tensor:
@@ -144,10 +133,6 @@ class SmoothedBernoulli(BitDistribution):
         """Var[zeta] = q v_1 + (1 - q) v_0 + q (1 - q) (m_1 - m_0)^2."""
         r, q, p = self.smoothing, self.probs, torch.sigmoid(-self.logits)
         return p * r.variance0 + q * r.variance1 + q * p * (r.mean1 - r.mean0) ** 2
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> SmoothedBernoulli:
-        """The same distribution with a larger batch shape."""
-        return SmoothedBernoulli(self.smoothing, self.logits.expand(torch.Size(batch_shape)), self._validate_args)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits."""
@@ -168,31 +153,24 @@ class SmoothedBernoulli(BitDistribution):
         """F(zeta) = (1 - q) R(zeta | 0) + q R(zeta | 1)."""
         return torch.sigmoid(-self.logits) * self.smoothing.cdf0(value) + self.probs * self.smoothing.cdf1(value)
 
-    def icdf(self, value: Tensor) -> Tensor:
-        """zeta with F(zeta) = rho (Eq. 3), differentiable in the logits and in rho."""
-        self._validate_probability(value)
-        with torch.no_grad():
-            zeta = self.smoothing.icdf(self.logits, value)
-        draw = self._reparameterise(zeta)
-        if value.requires_grad:
-            with torch.no_grad():
-                slope = finite_exp(-self._log_density(zeta))
-            draw = replace_gradient(draw, draw + slope * (value - value.detach()))
-        return draw
-
     def posterior(self, zeta: Tensor) -> Bernoulli:
         """q(z | x, zeta): logit + log r(zeta | 1) - log r(zeta | 0) (Sec. 5, nu)."""
         return Bernoulli(logits=self.logits + self.smoothing.log_ratio(zeta))
 
-    def _reparameterise(self, zeta: Tensor) -> Tensor:
-        if not self.logits.requires_grad:
-            return zeta
-        with torch.no_grad():
-            # q (1 - q) / density = 1 / (r0 / q + r1 / (1 - q)), in logarithms: both underflow at large logits
-            zero = self.smoothing.log_prob0(zeta) - F.logsigmoid(self.logits)
-            one = self.smoothing.log_prob1(zeta) - F.logsigmoid(-self.logits)
-            slope = self.smoothing.cdf_gap(zeta) * finite_exp(-torch.logaddexp(zero, one))
-        return replace_gradient(zeta, slope * (self.logits - self.logits.detach()))
+    def _quantile(self, rho: Tensor) -> Tensor:
+        return self.smoothing.icdf(self.logits, rho)
+
+    def _slope(self, zeta: Tensor) -> Tensor:
+        """(R(zeta | 0) - R(zeta | 1)) q (1 - q) / density, q (1 - q) / density = 1 / (r0 / q + r1 / (1 - q)).
+
+        In logarithms: both underflow at large logits.
+        """
+        zero = self.smoothing.log_prob0(zeta) - F.logsigmoid(self.logits)
+        one = self.smoothing.log_prob1(zeta) - F.logsigmoid(-self.logits)
+        return self.smoothing.cdf_gap(zeta) * finite_exp(-torch.logaddexp(zero, one))
+
+    def _slope_in_rho(self, zeta: Tensor) -> Tensor:
+        return finite_exp(-self._log_density(zeta))
 
     def _log_density(self, zeta: Tensor) -> Tensor:
         zero = F.logsigmoid(-self.logits) + self.smoothing.log_prob0(zeta)

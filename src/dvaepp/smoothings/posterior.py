@@ -7,17 +7,17 @@ from functools import cached_property
 from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp.numerics import softplus
 from dvaepp.smoothings.base import BitDistribution
 
 
 def bernoulli_entropy(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """H = softplus(-|l|) + |l| sigmoid(-|l|), nats, elementwise, without cancellation."""
     distance = logits.abs()
-    return F.softplus(-distance) + distance * torch.sigmoid(-distance)
+    return softplus(-distance) + distance * torch.sigmoid(-distance)
 
 
 def bernoulli_divergence(
@@ -26,14 +26,14 @@ def bernoulli_divergence(
     """KL = softplus(b) - softplus(a) - sigmoid(a) (b - a), nats, elementwise, of bits with logits a in q and b in p.
 
     Both are mirrored so that a <= 0: then no term is much larger than KL but where d = b - a is small, and there it is
-    log(1 + sigmoid(a) (exp(d) - 1)) - sigmoid(a) d. So rounding moves it by some eps sigmoid(-|a|) |d|, and by nothing
-    where the logits are equal.
+    log(1 + sigmoid(a) (exp(d) - 1)) - sigmoid(a) d. Rounding moves it by some eps (KL + sigmoid(-|a|) |d|), and by
+    nothing where the logits are equal.
     """
     sign = torch.where(q_logits > 0, -1.0, 1.0)
     a, b = sign * q_logits, sign * p_logits
     q, d = torch.sigmoid(a), b - a
     near = torch.log1p(q * torch.expm1(d.clamp(-1, 1)))
-    return torch.where(d.abs() < 1, near, F.softplus(b) - F.softplus(a)) - q * d
+    return torch.where(d.abs() < 1, near, softplus(b) - softplus(a)) - q * d
 
 
 @dataclass(frozen=True)

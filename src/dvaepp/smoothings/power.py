@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from dvaepp.numerics import check_above, log
+from dvaepp.numerics import check_above, log, off_ends
 from dvaepp.smoothings.overlapping import Overlapping
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
-_UNIT_INTERVAL = [((1 + node) / 2, weight / 2) for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -41,15 +37,15 @@ class PowerFunction(Overlapping):
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
         """(1 / beta - 1) log zeta - log beta."""
-        return self._power * torch.log(_inside(zeta)) - log(self.beta)
+        return self._power * torch.log(off_ends(zeta)) - log(self.beta)
 
     def log_prob1(self, zeta: Tensor) -> Tensor:
         """(1 / beta - 1) log(1 - zeta) - log beta."""
-        return self._power * torch.log1p(-_inside(zeta)) - log(self.beta)
+        return self._power * torch.log1p(-off_ends(zeta)) - log(self.beta)
 
     def log_ratio(self, zeta: Tensor) -> Tensor:
         """(1 - 1 / beta) logit(zeta)."""
-        return -self._power * torch.logit(_inside(zeta))
+        return -self._power * torch.logit(off_ends(zeta))
 
     def cdf0(self, zeta: Tensor) -> Tensor:
         """zeta^(1 / beta); constant outside [0, 1]."""
@@ -61,7 +57,7 @@ class PowerFunction(Overlapping):
 
     def cdf_gap(self, zeta: Tensor) -> Tensor:
         """zeta^(1 / beta) (1 - zeta^(1 - 1 / beta)), and the same of 1 - zeta: two positive terms."""
-        zeta = _inside(zeta)
+        zeta = off_ends(zeta)
         lower, upper = (
             -torch.exp(log_zeta / self.beta) * torch.expm1(-self._power * log_zeta)
             for log_zeta in (torch.log(zeta), torch.log1p(-zeta))
@@ -70,11 +66,11 @@ class PowerFunction(Overlapping):
 
     def icdf0(self, rho: Tensor) -> Tensor:
         """rho^beta."""
-        return _inside(rho**self.beta)
+        return off_ends(rho**self.beta)
 
     def icdf1(self, rho: Tensor) -> Tensor:
         """1 - (1 - rho)^beta."""
-        return _inside(-torch.expm1(self.beta * torch.log1p(-rho)))
+        return off_ends(-torch.expm1(self.beta * torch.log1p(-rho)))
 
     @property
     def mean0(self) -> float | Tensor:
@@ -90,8 +86,3 @@ class PowerFunction(Overlapping):
     def _power(self) -> float | Tensor:
         """1 / beta - 1, which cancels near beta 1."""
         return (1 - self.beta) / self.beta
-
-
-def _inside(zeta: Tensor) -> Tensor:
-    info = torch.finfo(zeta.dtype)
-    return zeta.clamp(info.tiny, 1 - info.eps / 2)

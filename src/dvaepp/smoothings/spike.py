@@ -15,9 +15,9 @@ from torch.distributions import Bernoulli, constraints
 from torch.distributions.utils import clamp_probs
 
 from dvaepp.errors import InputError
-from dvaepp.gradients import finite_exp, replace_gradient
+from dvaepp.gradients import finite_exp
 from dvaepp.numerics import check_above
-from dvaepp.smoothings.base import BitDistribution, Smoothing
+from dvaepp.smoothings.base import ImplicitBernoulli, Smoothing
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.smoothings.normal import OverlappingNormal
 
@@ -68,7 +68,7 @@ class Spike(Smoothing):
         return SpikedBernoulli(self, logits, validate_args)
 
 
-class SpikedBernoulli(BitDistribution):
+class SpikedBernoulli(ImplicitBernoulli):
     """q(zeta | x) = (1 - q) delta(zeta) + q r(zeta | 1), elementwise.
 
     Draws are ancestral and carry the implicit gradient
@@ -77,16 +77,7 @@ class SpikedBernoulli(BitDistribution):
     function of z = 1[zeta != 0], which jumps at the atom, it is not.
     """
 
-    has_rsample = True
-
-    def __init__(self, smoothing: Spike, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> None:
-        self.smoothing = smoothing
-        super().__init__(logits, validate_args)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Where zeta lies: the support of r(zeta | 1), which holds 0."""
-        return self.smoothing.support
+    smoothing: Spike
 
     @property
     def mean(self) -> Tensor:
@@ -98,10 +89,6 @@ class SpikedBernoulli(BitDistribution):
         """Var[zeta] = q v_1 + q (1 - q) m_1^2."""
         r, q = self.smoothing, self.probs
         return q * r.variance1 + q * torch.sigmoid(-self.logits) * r.mean1**2
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> SpikedBernoulli:
-        """The same distribution with a larger batch shape."""
-        return SpikedBernoulli(self.smoothing, self.logits.expand(torch.Size(batch_shape)), self._validate_args)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits; 0 exactly where z = 0."""
@@ -125,27 +112,6 @@ class SpikedBernoulli(BitDistribution):
         """F(zeta) = (1 - q) 1[zeta >= 0] + q R(zeta | 1)."""
         return torch.sigmoid(-self.logits) * (value >= 0) + self.probs * self.smoothing.cdf1(value)
 
-    def icdf(self, value: Tensor) -> Tensor:
-        """The least zeta with F(zeta) >= rho, differentiable in the logits and in rho.
-
-        0 for rho from q R(0 | 1) to q R(0 | 1) + 1 - q, R^-1(rho / q | 1) below, R^-1((rho - 1 + q) / q | 1) above.
-        """
-        self._validate_probability(value)
-        with torch.no_grad():
-            dtype, rho, logits = torch.result_type(value, self.logits), value.double(), self.logits.double()
-            q, p = torch.sigmoid(logits), torch.sigmoid(-logits)
-            start = q * self.smoothing.cdf1(torch.zeros_like(q))
-            excess = torch.where(rho < 0.5, rho - p, q - (1 - rho))
-            below, above = rho < start, excess > start
-            share = (torch.where(below, rho, excess) / q).clamp(0, 1)
-            zeta = self._place(below | above, self.smoothing.icdf1(share).to(dtype))
-        draw = self._reparameterise(zeta)
-        if value.requires_grad:
-            with torch.no_grad():
-                slope = torch.where(zeta == 0, 0.0, finite_exp(-self.log_prob(zeta)))
-            draw = replace_gradient(draw, draw + slope * (value - value.detach()))
-        return draw
-
     def posterior(self, zeta: Tensor) -> Bernoulli:
         """q(z | x, zeta) = 1[z = 1[zeta != 0]]: one-sided Bayes, as only z = 1 leaves 0; no gradient.
 
@@ -157,13 +123,22 @@ class SpikedBernoulli(BitDistribution):
         """0 for z = 0; zeta for z = 1, moved off the atom should it have been rounded to 0."""
         return torch.where(z, torch.where(zeta == 0, torch.finfo(zeta.dtype).tiny, zeta), 0.0)
 
-    def _reparameterise(self, zeta: Tensor) -> Tensor:
-        if not self.logits.requires_grad:
-            return zeta
-        with torch.no_grad():
-            log_weight = F.logsigmoid(-self.logits) - self.smoothing.log_prob1(zeta)
-            slope = torch.where(zeta == 0, 0.0, self.smoothing.cdf_gap(zeta) * finite_exp(log_weight))
-        return replace_gradient(zeta, slope * (self.logits - self.logits.detach()))
+    def _quantile(self, rho: Tensor) -> Tensor:
+        """0 from rho = q R(0 | 1) to 1 - q more, R^-1(rho / q | 1) below, R^-1((rho - 1 + q) / q | 1) above."""
+        dtype, rho, logits = torch.result_type(rho, self.logits), rho.double(), self.logits.double()
+        q, p = torch.sigmoid(logits), torch.sigmoid(-logits)
+        start = q * self.smoothing.cdf1(torch.zeros_like(q))
+        excess = torch.where(rho < 0.5, rho - p, q - (1 - rho))
+        below, above = rho < start, excess > start
+        share = (torch.where(below, rho, excess) / q).clamp(0, 1)
+        return self._place(below | above, self.smoothing.icdf1(share).to(dtype))
+
+    def _slope(self, zeta: Tensor) -> Tensor:
+        log_weight = F.logsigmoid(-self.logits) - self.smoothing.log_prob1(zeta)
+        return torch.where(zeta == 0, 0.0, self.smoothing.cdf_gap(zeta) * finite_exp(log_weight))
+
+    def _slope_in_rho(self, zeta: Tensor) -> Tensor:
+        return torch.where(zeta == 0, 0.0, finite_exp(-self.log_prob(zeta)))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dvaepp.errors import InputError
 from dvaepp.models.base import Model
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
-from dvaepp.storage import EXTRA_STATE
+from dvaepp.states import EXTRA_STATE
 from dvaepp.training.settings import TrainingSettings
 
 _RENAMED = {"tower": "backbone", "generator": "upsampler"}

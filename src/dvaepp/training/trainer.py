@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from dvaepp import distributed
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.evaluation.likelihood import estimate_log_partition, score
+from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.bounds import BoundTerms, Objective
@@ -176,7 +176,7 @@ class Trainer:
         with measuring(self.model, distributed.own_seed(stream_seed("loss", self.seed, self.step))):
             terms = self._terms(x)
             weights, means = self._weights(terms, kl_weight), terms.mean(distributed.mean)
-            health = self.model.prior.chain_diagnostics()
+            diagnostics = self.model.prior.chain_diagnostics()
         distortion = -float(means.log_likelihood)
         return {
             "step": self.step,
@@ -186,7 +186,7 @@ class Trainer:
             **{f"kl_local_{j}": float(term) for j, term in enumerate(means.local_kl_terms, 1)},
             "kl_weight": kl_weight,
             "learning_rate": self.settings.learning_rate_at(fraction),
-            **{f"chains_{k}": v for k, v in (asdict(health) if health else {}).items() if math.isfinite(v)},
+            **{f"chains_{k}": v for k, v in (asdict(diagnostics) if diagnostics else {}).items() if math.isfinite(v)},
         }
 
     def _stop_unless_finite(self, losses: Float[Tensor, " steps"]) -> None:
@@ -220,7 +220,7 @@ class Trainer:
     def _estimate_log_partition(self, purpose: Purpose, *, temperatures: int, chains: int, repeats: int = 3) -> None:
         """Find log Z of the prior as it is now: what the loss's value rests on until the next estimate."""
         with measuring(self.model, stream_seed(purpose, self.seed, self.step)):
-            estimate_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
+            shared_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(
