@@ -19,13 +19,20 @@ EXTRA_STATE = "_extra_state"
 
 
 def json_tensor(value: Any) -> UInt8[Tensor, " bytes"]:
-    """A value as JSON in bytes, for state dicts, which hold tensors alone; TypeError where JSON cannot hold it."""
+    """A value as JSON in bytes, for state dicts, which hold tensors alone; what JSON has not as it prints itself."""
     return torch.frombuffer(bytearray(json.dumps(value, default=_plain).encode()), dtype=torch.uint8)
 
 
-def _plain(value: Any) -> int | float:
-    """A number of numpy's, or a whole one of any kind, as Python's."""
-    return value.item() if isinstance(value, np.generic) else operator.index(value)
+def _plain(value: Any) -> Any:
+    """A number of numpy's, or a whole one of any kind, as Python's; else its text, that of a set's members sorted."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, frozenset):
+        return {"frozenset": sorted(json.dumps(member, default=_plain) for member in value)}
+    try:
+        return operator.index(value)
+    except TypeError:
+        return {type(value).__name__: repr(value)}
 
 
 def from_json_tensor(tensor: Tensor, what: str) -> Any:
@@ -39,22 +46,14 @@ def from_json_tensor(tensor: Tensor, what: str) -> Any:
 
 
 def labels_tensor(labels: Sequence[Hashable]) -> UInt8[Tensor, " bytes"]:
-    """Names of bits as `json_tensor`: whole numbers, texts and tuples stay apart; null where JSON cannot hold them."""
-    try:
-        return json_tensor(labels)
-    except TypeError:
-        return json_tensor(None)
+    """Names of bits as `json_tensor`: whole numbers, texts and tuples stay apart."""
+    return json_tensor(labels)
 
 
 def in_stored_order(labels: Sequence[Hashable], stored: Tensor) -> tuple[Hashable, ...]:
-    """Labels in the order that `labels_tensor` was given, or as they are where it holds none.
-
-    Raises InputError where it was given others.
-    """
+    """Labels in the order that `labels_tensor` was given; InputError where it was given others."""
     there, here = (from_json_tensor(tensor, "labels of bits") for tensor in (stored, labels_tensor(labels)))
-    if there is None:
-        return tuple(labels)
-    label = dict(zip(map(json.dumps, here or ()), labels, strict=False))
+    label = dict(zip(map(json.dumps, here), labels, strict=True))
     names = [json.dumps(name) for name in there] if isinstance(there, list) else []
     if sorted(names) != sorted(label):
         differing = ", ".join(sorted(label.keys() ^ set(names))[:2]) or "some of them twice"

@@ -395,6 +395,19 @@ def test_every_cut_of_a_model_is_refused(tmp_path: Path) -> None:
             read_model(path)
 
 
+@pytest.mark.parametrize("labels", [("z", "a", "q", "b"), (3, 1, 2, 0), (10, 9, 2, 1)])
+@pytest.mark.parametrize("vartype", ["SPIN", "BINARY"])
+def test_a_bqm_comes_in_by_its_labels_in_whatever_order_they_are(labels: tuple[Any, ...], vartype: Any) -> None:
+    m = BoltzmannMachine(2, 2, labels=labels).double()
+    for parameter in m.parameters():
+        parameter.data.normal_()
+    back = machine_from_bqm(to_bqm(m, vartype), torch.float64)
+    place = [labels.index(label) for label in back.labels]
+    z = all_states(4)
+    difference = back.energy(z[:, place]) - m.energy(z)
+    torch.testing.assert_close(difference, difference[:1].expand(16), rtol=1e-9, atol=1e-9)
+
+
 def test_what_is_no_bqm_is_refused() -> None:
     with pytest.raises(InputError, match="expected a dimod.BinaryQuadraticModel, not a dict"):
         model_from_bqm({})

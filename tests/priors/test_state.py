@@ -7,6 +7,9 @@ import math
 import pickle
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
+from datetime import date
+from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -532,14 +535,63 @@ def test_weights_of_other_blocks_are_refused_in_a_sentence(blocks: tuple[int, ..
     torch.testing.assert_close(energies(other, range(5)), energies(before, range(5)))
 
 
-def test_labels_that_json_cannot_hold_are_neither_saved_nor_compared(tmp_path: Path) -> None:
-    one, other = (
-        randomise(BoltzmannMachine(2, 1, labels=[frozenset(name) for name in names]), 0.8, seed)
-        for seed, names in enumerate((("ab", "c", "d"), ("d", "ab", "c")))
-    )
+class Colour(Enum):
+    RED = 1
+    BLUE = 2
+    GREEN = 3
+    GREY = 4
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [frozenset(name) for name in ("ab", "c", "de", "f")],
+        [date(2020, 1, day) for day in (1, 2, 3, 4)],
+        [Fraction(1, n) for n in (2, 3, 4, 5)],
+        [b"a", b"b", b"c", b"d"],
+        list(Colour),
+        [1j, 2j, 3j, 4j],
+        [(frozenset("a"), n) for n in range(4)],
+    ],
+    ids=lambda names: type(names[0]).__name__,
+)
+def test_labels_that_json_has_not_are_compared_by_their_text(names: list[Hashable], tmp_path: Path) -> None:
+    edges = [(names[0], names[1]), (names[1], names[2]), (names[2], names[3])]
+    one = randomise(machine_on_graph(edges), 0.8, 0)
+    other = machine_on_graph([(b, a) for a, b in reversed(edges)])
     other.load_state_dict(by_file(one.state_dict(), tmp_path))
-    assert other.labels == (frozenset("d"), frozenset("ab"), frozenset("c"))
-    torch.testing.assert_close(other.bias, one.bias)
+    assert other.labels == one.labels
+    z = all_states(4)
+    torch.testing.assert_close(other.double().energy(z), one.double().energy(z))
+    with pytest.raises(InputError, match="labels of bits"):
+        machine_on_graph([("a", "b"), ("b", "c"), ("c", "d")]).load_state_dict(one.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ([(0, 1), (1, 2), (2, 3), (3, 0)], [(0, 1), (1, 2), (2, 3)]),
+        ([("a", "b"), ("b", "c"), ("c", "d")], [("a", "b"), ("b", "d"), ("c", "d")]),
+    ],
+)
+def test_weights_of_a_machine_whose_other_bits_interact_are_refused(theirs: Any, ours: Any) -> None:
+    here = machine_on_graph(ours)
+    mask = here.mask
+    with pytest.raises(InputError, match="other bits interact"):
+        here.load_state_dict(machine_on_graph(theirs).state_dict())
+    assert here.mask is mask
+
+
+def test_a_log_z_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # a user has no type checks
+    prior = BoltzmannPrior(BoltzmannMachine(3, 2), PersistentChains(5, 1), exact_bits=0)
+    with pytest.raises(InputError, match="must be a LogPartition, not 12.0"):
+        prior.log_partition = 12.0  # type: ignore[assignment]
+    with torch.no_grad():
+        prior.machine.bias.fill_(math.nan)
+    prior.estimate_log_partition(temperatures=3, chains=3)
+    with pytest.raises(InputError, match="log Z is nan"):
+        prior.log_prob(torch.ones(2, 5), hard)
 
 
 @every_structure

@@ -192,7 +192,7 @@ def model_from_bqm(bqm: Any) -> QuadraticModel:
     """A dimod.BinaryQuadraticModel as arrays, in its own variables; InputError for anything else."""
     if not isinstance(bqm, _dimod().BinaryQuadraticModel):
         raise InputError(f"expected a dimod.BinaryQuadraticModel, not a {type(bqm).__name__}")
-    linear, (rows, columns, quadratic), offset = bqm.to_numpy_vectors()
+    linear, (rows, columns, quadratic), offset = bqm.to_numpy_vectors(list(bqm.variables))
     pairs = np.stack([rows, columns], 1).astype(np.int64)
     return QuadraticModel(
         check_vartype(bqm.vartype.name),

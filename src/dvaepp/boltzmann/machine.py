@@ -215,17 +215,24 @@ class BoltzmannMachine(nn.Module):
 
 
 def check_state(machine: BoltzmannMachine, state_dict: Mapping[str, Any], prefix: str = "", *_: Any) -> None:
-    """InputError unless a state dict is of the machine's blocks and labels; a pre-hook, so that nothing is loaded."""
+    """InputError unless a state dict is of the machine's blocks, labels and edges; a pre-hook, before it is loaded."""
     names = [name for k in range(len(state_dict)) if (name := f"{prefix}couplings.{k}") in state_dict]
     widths = [state_dict[name].shape[-1:].numel() for name in names]
     bits = state_dict[f"{prefix}bias"].numel() if f"{prefix}bias" in state_dict else None
     if bits is not None and (blocks := (bits - sum(widths), *widths)) != machine.blocks:
         why = "" if machine.mask is None else "; if the graph is the same, its edges came in another order"
         raise InputError(
-            f"a state dict of a Boltzmann machine of blocks {blocks} does not fit one of blocks {machine.blocks}{why}"
+            f"a state dict whose bias and couplings are those of a Boltzmann machine of blocks {blocks} does not fit one "
+            f"of blocks {machine.blocks}{why}"
         )
-    if prefix + EXTRA_STATE in state_dict:
-        in_stored_order(machine.labels, state_dict[prefix + EXTRA_STATE])
+    stored, mask = state_dict.get(prefix + EXTRA_STATE), state_dict.get(f"{prefix}mask")
+    labels = machine.labels if stored is None else in_stored_order(machine.labels, stored)
+    if mask is not None and machine.mask is not None and _edges(mask, labels) != _edges(machine.mask, machine.labels):
+        raise InputError("in a state dict of a Boltzmann machine other bits interact than in the machine")
+
+
+def _edges(mask: Bool[Tensor, "bits bits"], labels: Sequence[Hashable]) -> set[frozenset[Hashable]]:
+    return {frozenset((labels[i], labels[j])) for i, j in mask.nonzero().tolist()}
 
 
 def log_marginal_at(

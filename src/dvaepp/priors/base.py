@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -86,12 +87,14 @@ class Prior(nn.Module, ABC):
         return True
 
     def known_log_partition(self) -> LogPartition:
-        """log Z as a likelihood needs it; InputError unless it was found, and for the parameters as they are."""
+        """log Z as a likelihood needs it; InputError unless it is finite and that of the parameters as they are."""
         if self.log_partition is None or not self.log_partition_is_current:
             raise InputError(
                 "a likelihood needs log Z as it is now: call model.prior.estimate_log_partition() first (log_prob, "
                 "log_weight and importance_weighted do without where they are asked for unnormalised=True)"
             )
+        if not math.isfinite(self.log_partition.value):
+            raise InputError(f"log Z is {self.log_partition}: the parameters are not finite, or far too large")
         return self.log_partition
 
 

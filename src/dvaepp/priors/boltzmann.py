@@ -163,6 +163,8 @@ class BoltzmannPrior(Prior):
 
     @log_partition.setter
     def log_partition(self, found: LogPartition | None) -> None:
+        if not (found is None or isinstance(found, LogPartition)):
+            raise InputError(f"log_partition of a BoltzmannPrior must be a LogPartition, not {found!r}")
         self._log_partition, self._found_for = found, fingerprint(self.machine)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import check_state
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model
-from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.states import EXTRA_STATE
 from dvaepp.training.settings import TrainingSettings
@@ -52,7 +50,7 @@ def load_model(
     or chains do not fit.
     """
     weights = {_name_now(name): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    expected, edges = model.state_dict(), _edges(model.prior)
+    expected = model.state_dict()
     try:
         if isinstance(model.prior, BoltzmannPrior):
             check_state(model.prior.machine, weights, "prior.machine.")
@@ -61,21 +59,11 @@ def load_model(
             if here != there:
                 raise InputError(f"{name} has shape {there} there and {here} in the model")
         model.load_state_dict(weights)
-        if _edges(model.prior) != edges:
-            raise InputError("its Boltzmann machine's mask says that other bits interact than in the model")
     except InputError as error:
         raise InputError(f"{path} does not fit the recipe: {error}") from None
     if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:  # as it was kept before
         model.prior.log_partition = LogPartition(**about["log_partition"])
     anneal(model, training, training.fraction_before(about["step"]))
-
-
-def _edges(prior: Prior) -> set[frozenset[Hashable]]:
-    """The pairs of labels whose bits interact, where the prior is a Boltzmann machine with a mask."""
-    machine = prior.machine if isinstance(prior, BoltzmannPrior) else None
-    if machine is None or machine.mask is None:
-        return set()
-    return {frozenset((machine.labels[i], machine.labels[j])) for i, j in machine.mask.nonzero().tolist()}
 
 
 def _name_now(name: str) -> str:
