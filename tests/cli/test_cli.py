@@ -411,6 +411,15 @@ def test_outputs_of_unknown_kind_are_refused(fails: Callable[..., str], trained:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_makes_a_run_is_not_written_over(fails: Callable[..., str], copied: Path) -> None:
+    before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+    for name in ("run.json", "scores.json"):
+        assert "belongs to the run" in fails("prior", copied, "-o", copied / name)
+    for name in ("metrics.jsonl", "checkpoint.safetensors", "best.safetensors"):
+        assert "must end in .html" in fails("report", copied, "-o", copied / name)
+    assert before == {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+
+
 def test_examples_of_another_shape_are_refused(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((12, 5, 5), np.uint8))
     assert "holds examples of shape (5, 5), the run's model (28, 28)" in fails(

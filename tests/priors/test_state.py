@@ -582,6 +582,13 @@ def test_weights_of_a_machine_whose_other_bits_interact_are_refused(theirs: Any,
     assert here.mask is mask
 
 
+def test_other_chains_are_refused_in_a_sentence() -> None:
+    five, six = (BoltzmannPrior(BoltzmannMachine(3, 2), PersistentChains(n, 1), exact_bits=0) for n in (5, 6))
+    for prior, other in ((five, six), (five, BoltzmannPrior(BoltzmannMachine(3, 2)))):
+        with pytest.raises(InputError, match=r"chains \(5,\) does not fit one with chains \([60],\)"):
+            other.load_state_dict(prior.state_dict())
+
+
 def test_a_log_z_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # a user has no type checks
     prior = BoltzmannPrior(BoltzmannMachine(3, 2), PersistentChains(5, 1), exact_bits=0)

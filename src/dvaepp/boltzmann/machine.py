@@ -222,8 +222,8 @@ def check_state(machine: BoltzmannMachine, state_dict: Mapping[str, Any], prefix
     if bits is not None and (blocks := (bits - sum(widths), *widths)) != machine.blocks:
         why = "" if machine.mask is None else "; if the graph is the same, its edges came in another order"
         raise InputError(
-            f"a state dict whose bias and couplings are those of a Boltzmann machine of blocks {blocks} does not fit one "
-            f"of blocks {machine.blocks}{why}"
+            f"a state dict with the bias and couplings of a Boltzmann machine of blocks {blocks} does not fit one of "
+            f"blocks {machine.blocks}{why}"
         )
     stored, mask = state_dict.get(prefix + EXTRA_STATE), state_dict.get(f"{prefix}mask")
     labels = machine.labels if stored is None else in_stored_order(machine.labels, stored)

@@ -122,6 +122,8 @@ def report(arguments: Namespace) -> None:
     """The HTML page."""
     run = Run(Path(arguments.run))
     path = Path(arguments.output) if arguments.output else run.folder / "report.html"
+    if path.suffix not in (".html", ".htm"):
+        raise InputError(f"{path} must end in .html")
     write_report(run, path)
     console.print(f"wrote {path}")
 
@@ -130,6 +132,7 @@ def table(arguments: Namespace) -> None:
     """The table of results."""
     text = results.table(Path(arguments.results), arguments.number)
     if arguments.output:
+        runs.check_not_a_runs(Path(arguments.output))
         write_text(Path(arguments.output), text)
     else:
         print(text, end="")
@@ -142,6 +145,7 @@ def prior(arguments: Namespace) -> None:
         raise InputError(f"the prior of {arguments.run} is a {type(boltzmann).__name__}, not a Boltzmann machine")
     if not arguments.output.endswith(".json"):
         raise InputError(f"{arguments.output} must end in .json")
+    runs.check_not_a_runs(Path(arguments.output))
     form = to_ising if arguments.form == "ising" else to_qubo
     write_model(Path(arguments.output), form(boltzmann.machine))
     console.print(f"wrote {arguments.output}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -48,7 +50,8 @@ class BoltzmannPrior(Prior):
 
     def __init__(self, machine: BoltzmannMachine, chains: Sampler | None = None, *, exact_bits: int = 16) -> None:
         super().__init__()
-        self.register_load_state_dict_pre_hook(keep_extra_state)  # type: ignore[no-untyped-call]
+        for hook in (keep_extra_state, _check_chains):
+            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
         self._log_partition: LogPartition | None = None
         self._found_for = ""
         self.machine = machine
@@ -186,6 +189,14 @@ class BoltzmannPrior(Prior):
             self._log_partition = None if found is None else LogPartition(**found)
         except (TypeError, KeyError):
             raise InputError(f"a state dict is damaged: it does not hold {what}") from None
+
+
+def _check_chains(prior: BoltzmannPrior, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """InputError where a state dict holds other chains than the prior has; a load_state_dict pre-hook."""
+    states = state_dict.get(prefix + "states")
+    if states is not None and states.shape[:-1] != prior.states.shape[:-1]:
+        there, here = (tuple(each.shape[:-1]) for each in (states, prior.states))
+        raise InputError(f"a state dict of a BoltzmannPrior with chains {there} does not fit one with chains {here}")
 
 
 @in_own_precision

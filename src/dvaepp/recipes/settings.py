@@ -40,7 +40,7 @@ class DataSettings(Settings):
 
     name: str = "digits"
     binarise: Literal["auto", "threshold", "dynamic"] = "auto"
-    threshold: float = Field(0.5, ge=0, lt=1)
+    threshold: float = Field(default=0.5, ge=0, lt=1)
     background: Background = "white"
     """What stands behind transparent pictures."""
     header: Header = "auto"
@@ -74,7 +74,7 @@ class ConvolutionalSettings(Settings):
 class ModelSettings(Settings):
     """The variational autoencoder of Fig. 2, or with `convolutional` that of Fig. 3."""
 
-    groups: tuple[_Size, ...] = Field((200, 200), min_length=1)
+    groups: tuple[_Size, ...] = Field(default=(200, 200), min_length=1)
     """Bits of each group of the hierarchical posterior."""
     hidden: tuple[_Size, ...] = (200, 200)
     """Hidden tanh layers of every network; none makes it linear."""
@@ -94,7 +94,7 @@ class ModelSettings(Settings):
     temperatures: Annotated[int, Field(ge=2, le=100_000)] = 10
     """Of the samplers `tempering` and `population`."""
     smoothing: SmoothingName = "exponential"
-    beta: float = Field(10.0, ge=1e-3, le=1e4)
+    beta: float = Field(default=10.0, ge=1e-3, le=1e4)
     """The smoothing's inverse temperature, unless training.beta anneals it; one over the temperature of `concrete` and
     `straight-through-gumbel`; `straight-through` has none."""
     likelihood: Literal["bernoulli", "logistic-mixture", "normal", "categorical", "poisson"] = "bernoulli"

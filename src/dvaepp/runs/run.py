@@ -33,6 +33,7 @@ from dvaepp.training.checkpoints import check_origin, load_model
 from dvaepp.training.trainer import Metrics, Trainer
 
 _RECORD = "run.json"
+_OWN = (_RECORD, "metrics.jsonl", "checkpoint.safetensors", "best.safetensors", "scores.json")
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
@@ -172,6 +173,12 @@ class Run:
         if not path.exists():
             return None
         return read_result(path).model_dump()
+
+
+def check_not_a_runs(path: Path) -> None:
+    """InputError where a file to be written is one of those that make a run."""
+    if path.name in _OWN and (path.parent / _RECORD).exists():
+        raise InputError(f"{path} belongs to the run in {path.parent}, which would be lost: name another file")
 
 
 def spec_of(data: Dataset) -> DataSpec:

@@ -19,16 +19,16 @@ class TrainingSettings(BaseModel):
     batch: _Count = 100
     learning_rate: tuple[tuple[float, float], ...] = ((1.0, 1e-3),)
     """(until this fraction of training, rate), the last fraction being 1."""
-    cosine_to: float | None = Field(None, ge=0)
+    cosine_to: float | None = Field(default=None, ge=0)
     """The rate falls along half a cosine from its one stage's value to this; None leaves it as the stages say."""
-    epsilon: float = Field(1e-3, gt=0)
+    epsilon: float = Field(default=1e-3, gt=0)
     """Adam's epsilon as TensorFlow defines it, inside the bias correction."""
-    muon: float | None = Field(None, gt=0)
+    muon: float | None = Field(default=None, gt=0)
     """Weights of linear and convolutional layers take Muon's steps, at this many times the learning rate, and Adam the
     other parameters; None leaves all of them to Adam."""
-    l2: float = Field(0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0)
     """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
-    kl_warmup: float = Field(0.3, ge=0, le=1)
+    kl_warmup: float = Field(default=0.3, ge=0, le=1)
     """The KL weight rises linearly from 0 to 1 over this fraction of training."""
     balance_kl: bool = False
     """Weigh the KL of local groups while the KL weight is below 1, so that all of them come to be used (Appendix H)."""
@@ -36,8 +36,8 @@ class TrainingSettings(BaseModel):
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
     compile: bool = False
     """Compile the residual cells: faster once the first step has taken its minute or two."""
-    log_every: int = Field(100, ge=1, le=10**12)
-    validate_every: int = Field(1000, ge=1, le=10**12)
+    log_every: int = Field(default=100, ge=1, le=10**12)
+    validate_every: int = Field(default=1000, ge=1, le=10**12)
     """Steps between validations and between checkpoints."""
     validation_samples: _Count = 10
     validation_examples: _Count = 1000
