@@ -122,7 +122,7 @@ def report(arguments: Namespace) -> None:
     """The HTML page."""
     run = Run(Path(arguments.run))
     path = Path(arguments.output) if arguments.output else run.folder / "report.html"
-    if path.suffix not in (".html", ".htm"):
+    if not path.is_dir() and path.suffix not in (".html", ".htm"):
         raise InputError(f"{path} must end in .html")
     write_report(run, path)
     console.print(f"wrote {path}")
