@@ -147,6 +147,32 @@ def test_columns_that_single_precision_resolves_are_taken(tmp_path: Path) -> Non
         assert sorted(together.flatten().tolist()) == sorted(array.astype(np.float32).flatten().tolist())
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e-38, 1e-39, 1e-44])
+@pytest.mark.parametrize("column", [0, 4])
+def test_columns_that_vary_too_little_for_single_precision_are_refused_in_training(
+    tmp_path: Path, dtype: Any, scale: float, column: int
+) -> None:
+    table = TABLES["real"].astype(np.float64)
+    table[:, column] *= scale
+    path = npy(tmp_path, table.astype(dtype))
+    with pytest.raises(InputError, match=rf"x\.npy.* column {column + 1} has an sd of .*, expected at least 1e-37"):
+        data.load(path, binarise="none", kind="real")
+    assert len(data.read_examples(Path(path), "none", kind="real")[0]) == 30
+
+
+def test_columns_that_vanish_in_double_precision_are_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"column 1 has an sd of "):
+        data.load(npy(tmp_path, TABLES["real"].astype(np.float64) * 1e-200), binarise="none", kind="real")
+
+
+def test_small_columns_and_constants_of_any_size_are_taken(tmp_path: Path) -> None:
+    table = TABLES["real"].astype(np.float64) * 1e-36
+    table[:, 1], table[:, 2] = 1e-39, 0
+    for array in (table, table.astype(np.float32), BITS > 0, BITS.astype(np.float16)):
+        assert len(data.load(npy(tmp_path, array), binarise="none", kind="real").train) == 24
+
+
 def test_a_few_rows_close_together_can_be_encoded_and_tested(tmp_path: Path) -> None:
     few = timestamps(10.0, rows=20)
     assert data.read_examples(Path(npy(tmp_path, few)), "none", kind="real")[0].shape == (20, 3)

@@ -1,5 +1,7 @@
 """Splits by the names that are in use: none is merged, dropped or guessed."""
 
+import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +133,77 @@ def test_hidden_folders_may_stand_beside_train(tmp_path: Path, hidden: str) -> N
 
 
 def test_folders_of_classes_are_one_pool(tmp_path: Path) -> None:
-    for name in ("cat", "dog", "training camp", "Tests"):
+    for name in ("cat", "dog", "trainers", "Tests"):
         images(tmp_path / name, slice(12))
     assert len(data.load(str(tmp_path)).train) == 48 - 2 * 4
     for name in ("cat", "dog"):
         images(tmp_path / "own" / "train" / name, slice(12))
     assert len(data.load(str(tmp_path / "own")).train) == 24 - 2 * 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("data/train", "data/test"),
+        ("mnist/train", "mnist/val", "mnist/test"),
+        ("cat/train", "cat/test", "dog/train", "dog/test"),
+        ("train_set", "test_set"),
+        ("training_data/cat", "testing_data/cat"),
+        ("train-images", "other"),
+        ("a/b/c/Dev set", "a/b/d"),
+        ("x_train_1", "x_train_2"),
+        ("cat", "val 2"),
+        ("cat/validation",),
+    ],
+)
+def test_splits_deeper_down_or_by_longer_names_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        images(tmp_path / name, slice(12))
+    said = (
+        rf"{tmp_path.name}: holds images in (.*), which may be a split, expected the folders train, valid and test, or"
+    )
+    for read in (data.load, data.read_examples):
+        with pytest.raises(InputError, match=said) as caught:
+            inspect.unwrap(read)(tmp_path if read is data.read_examples else str(tmp_path))  # type: ignore[operator]
+        found = re.search(said, str(caught.value))
+        assert found is not None
+        assert any(f"{name}/".startswith(f"{found[1]}/") for name in names)
+    (tmp_path / "train").mkdir()
+    for name in names:
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    assert len(data.read_examples(tmp_path)[0]) == 12 * len(names)
+
+
+def test_names_of_splits_are_no_matter_inside_one_above_or_without_images(tmp_path: Path) -> None:
+    top = tmp_path / "train" / "test_data"
+    for name in ("train/test_tube", "train/val", "test/train"):
+        images(top / name, slice(12))
+    assert len(data.read_examples(top)[0]) == 36
+    other = tmp_path / "val" / "pool"
+    for name in ("cat", ".test/a", "@eaDir/train", "devices", "valley"):
+        images(other / name, slice(12))
+    (other / "train_labels").mkdir()
+    (other / "train_labels" / "a.txt").write_text("0\n")
+    assert len(data.read_examples(other)[0]) == 36
+
+
+@pytest.mark.parametrize("train", [(36,), (6, 6), (6, 6, 1), (1, 6, 6), (4, 9), (12, 3), (3, 2, 2, 3)])
+@pytest.mark.parametrize("other", [(36,), (6, 6), (6, 6, 1), (1, 6, 6), (9, 4), (3, 12), (2, 2, 3, 3)])
+def test_an_array_beside_train_in_another_layout_is_refused(
+    tmp_path: Path, train: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    np.savez(tmp_path / "x.npz", train=np.zeros((40, *train)), test=np.zeros((9, *train)), extra=np.zeros((6, *other)))
+    with pytest.raises(InputError, match="x.npz: holds examples in extra beside train, expected"):
+        data.read_examples(tmp_path / "x.npz")
+
+
+def test_arrays_of_other_numbers_of_values_may_stand_beside_train(tmp_path: Path) -> None:
+    others = {"ids": np.zeros(40), "boxes": np.zeros((40, 4)), "mean": np.zeros((6, 6)), "masks": np.zeros((40, 6, 7))}
+    np.savez(tmp_path / "x.npz", train=np.zeros((40, 6, 6)), test=np.zeros((9, 6, 6)), **others)  # type: ignore[arg-type]
+    assert len(data.read_examples(tmp_path / "x.npz")[0]) == 49
+    np.savez(tmp_path / "x.npz", train=np.zeros((40, 1)), test=np.zeros((9, 1)), ids=np.zeros(40))
+    assert len(data.read_examples(tmp_path / "x.npz")[0]) == 49
 
 
 @pytest.mark.parametrize("other", ["extra", "holdout", "test2", "x_unlabelled"])

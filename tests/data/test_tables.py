@@ -1,6 +1,8 @@
 """The first line of a table: names of its columns, or the first row."""
 
 import inspect
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +65,34 @@ def test_a_first_row_that_lacks_a_value_is_refused_as_any_row(tmp_path: Path, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_header_may_hold_such_marks_beside_names(tmp_path: Path, kind: Any) -> None:
-    for header in ("NA,b,c,d,e,f", ",a,b,c,d,e", "1,2,3,NA,?,f", "2019,2020,2021,2022,2023,total"):
+    for header in ("NA,b,c,d,e,f", ",a,b,c,d,e", "a,b,c,NA,?,f"):
         assert read(written(tmp_path, TABLES[kind], header), kind) == TABLES[kind].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [0, 3, 5])
+@pytest.mark.parametrize(
+    "other", [r"\N", "missing", "$1", "1%", "0x10", "1_000", "id", "total", "n.d.", "1 2", "1;2", "<1", "1.2.3"]
+)
+def test_a_first_line_of_numbers_and_other_cells_is_refused_until_a_setting_says_what_it_is(
+    tmp_path: Path, kind: Any, other: str, place: int
+) -> None:
+    rows = TABLES[kind].astype(object)
+    rows[0, place] = other
+    file = written(tmp_path, rows)
+    said = rf"line 1 mixes numbers with {re.escape(repr(other))}, .*header=present .*header=absent .*data\.header"
+    with pytest.raises(InputError, match=said):
+        read(file, kind)
+    assert read(file, kind, header="present") == TABLES[kind][1:].tolist()
+    with pytest.raises(InputError, match="line 1 holds '.*', expected"):
+        read(file, kind, header="absent")
+
+
+@pytest.mark.parametrize("header", ["id,2019,2020", "2019,total,NA", "1e3,b,c", "nan,x,-1", "a,inf,b", "true,b,c"])
+def test_one_number_in_a_first_line_is_enough_to_ask(tmp_path: Path, header: str) -> None:
+    for kind in KINDS:
+        with pytest.raises(InputError, match="line 1 mixes numbers with '"):
+            read(written(tmp_path, TABLES[kind][:, :3], header), kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,6 +139,18 @@ EVIDENT = [
     "400,402,404,406,408",
     " 0, 1, 2, 3",
     '"1","2","3","4"',
+    "400.0,500.0,600.0",
+    "1e3,2e3,3e3",
+    "1E+3, 2E+3 ,3E+3",
+    "2022,2021,2020",
+    "2022,2021",
+    "2020,2010,2000,1990",
+    "2019.0,2020.0,2021.0",
+    "7,6,5,4,3,2,1,0",
+    "0.0,1.0,2.0,3.0",
+    "1000.1,1000.2,1000.3,1000.4",
+    "-600.5,-500.5,-400.5",
+    "-1e300,-2e300,-3e300",
 ]
 
 
@@ -125,9 +165,7 @@ def test_numbers_that_evidently_name_the_columns_are_refused(tmp_path: Path, kin
         "fractions": RANDOM.random_sample((30, columns)).round(2),
     }
     file = written(tmp_path, rows[kind], header)
-    said = (
-        r"x.csv: line 1 holds \d.*\.\. \d+, which may be names of columns.*header=present.*header=absent.*data\.header"
-    )
+    said = r"x.csv: line 1 holds .*\d \.\. .*\d, which may be names of columns.*header=present.*header=absent.*data\."
     with pytest.raises(InputError, match=said):
         read(file, "real" if kind == "fractions" else kind)
 
@@ -187,7 +225,11 @@ def ordinary() -> dict[str, np.ndarray]:
         "sorted": sorted_down,
         "years": 1990 + random.randint(0, 30, (20, 1)) + np.arange(3),
         "years of events": np.sort(random.randint(1900, 2024, (30, 4))),
-        "falling": np.array([[5, 4, 3, 2], *random.poisson(300, (20, 4))]),
+        "falling": np.array([[5, 4, 3, 2], *random.randint(0, 9, (40, 4))]),
+        "arange down": np.arange(60, 0, -1).reshape(20, 3),
+        "multiples": np.outer(np.arange(1, 20) ** 2, [1, 2, 3]),
+        "growth": np.array([[1, 3, 5], *np.sort(random.randint(6, 99, (20, 3)), 0)]),
+        "likert down": np.array([[3, 2, 1], *random.randint(1, 6, (60, 3))]),
         "unequal steps": np.array([[0, 2, 5], *random.poisson(300, (20, 3))]),
         "equal steps": np.array([[2, 4, 6], *random.randint(0, 30, (20, 3))]),
         "arange by ten": np.arange(0, 600, 10).reshape(20, 3),
@@ -201,11 +243,31 @@ def test_rows_of_ordinary_tables_are_rows(tmp_path: Path, kind: Any, name: str) 
     assert read(written(tmp_path, ordinary()[name]), kind) == ordinary()[name].tolist()
 
 
+@pytest.mark.parametrize("scale", [0.1, 0.5, 12.34, -1.0])
+@pytest.mark.parametrize("name", ordinary())
+def test_rows_of_ordinary_tables_are_rows_in_other_units(tmp_path: Path, name: str, scale: float) -> None:
+    rows = (ordinary()[name] * scale).round(4)
+    assert read(written(tmp_path, rows), "real") == rows.astype(np.float32).astype(float).round(4).tolist()
+
+
+@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1))
+def test_every_table_of_finite_numbers_is_read_or_refused_in_a_sentence(rows: list[list[float]]) -> None:
+    text = "\n".join(",".join(map(str, row)) for row in [[-1e308, 0.0, 1e308], *rows]).encode()
+    with suppress(InputError):
+        assert formats.number_table(text, Path("x.csv")).tolist()[1:] == rows
+
+
 def test_random_tables_have_no_header() -> None:
     random = np.random.RandomState(11)
     for _ in range(60):
         shape = random.randint(30, 60), random.randint(1, 8)
-        for rows in (random.randint(0, random.randint(2, 8), shape), random.poisson(random.choice([1, 30]), shape)):
+        whole = random.randint(0, random.randint(2, 8), shape)
+        for rows in (
+            whole,
+            random.poisson(random.choice([1, 30]), shape),
+            whole / 2,
+            random.normal(size=shape).round(1),
+        ):
             text = "\n".join(",".join(map(str, row)) for row in rows.tolist()).encode()
             assert np.array_equal(formats.number_table(text, Path("x.csv")), rows)
 

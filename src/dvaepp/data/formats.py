@@ -24,6 +24,7 @@ _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _MISSING = ("", "-", "--", ".", "?", "*", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none")
 _LOOK = 1000
 """Lines that show whether the first one of numbers is like them."""
+_EXTREMES = np.errstate(over="ignore", invalid="ignore")
 _LABELS = re.compile("(^y_|(^|_)(label|target)s?(_|$))", re.IGNORECASE)
 
 
@@ -88,11 +89,12 @@ def _first_bad_line(raw: bytes, width: int, path: Path) -> str:
 def table(raw: bytes, path: Path, header: Header = "auto", numbers: bool = False) -> Array:
     """A comma-separated table of bits (uint8), or `numbers` (float64), (rows, columns).
 
-    By `header` "auto" a first line is one if a cell is neither a number nor a mark of a missing value, and InputError
-    where it is of numbers that may be names of columns: 0, 1, 2, .., 1, 2, 3, .., years, or equal steps off all else.
+    By `header` "auto" a first line is one if a cell is neither a number nor a mark of a missing value. InputError
+    where others are numbers, and where all are and may be names of columns: 0, 1, 2, .., 1, 2, 3, .., years, or equal
+    steps off all else.
     """
     lines = _lines(raw, path)
-    if lines and (header == "present" or (header == "auto" and not all(map(_is_number, lines[0][1])))):
+    if lines and (header == "present" or (header == "auto" and _is_header(lines[0], path))):
         lines = lines[1:]
     if not lines:
         kind = "numbers" if numbers else "0 and 1"
@@ -100,10 +102,8 @@ def table(raw: bytes, path: Path, header: Header = "auto", numbers: bool = False
     columns = len(lines[0][1])
     first = _counting(lines[0][1]) if header == "auto" and len(lines) > 1 else None
     if first is not None and _are_names(first, _values(lines[1:_LOOK], columns, path, numbers)):
-        raise InputError(
-            f"{path}: line {lines[0][0]} holds {first[0]} .. {first[-1]}, which may be names of columns: "
-            "expected header=present if they are, header=absent if they are a row (in a recipe data.header)"
-        )
+        held = f"{lines[0][1][0].strip()} .. {lines[0][1][-1].strip()}"
+        raise _unclear(f"{path}: line {lines[0][0]} holds {held}, which may be names of columns")
     return _values(lines, columns, path, numbers)
 
 
@@ -121,9 +121,22 @@ def _lines(raw: bytes, path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}: expected a comma-separated table in UTF-8, but {error}") from error
 
 
+def _is_header(line: tuple[int, list[str]], path: Path) -> bool:
+    """Whether a cell is neither a number nor stands for one that is missing; InputError where others are numbers."""
+    number, cells = line
+    names = [cell for cell in cells if not _is_number(cell) and cell.strip().lower() not in _MISSING]
+    if names and any(map(_is_number, cells)):
+        raise _unclear(f"{path}: line {number} mixes numbers with {names[0]!r}, so it may be names of columns or a row")
+    return bool(names)
+
+
+def _unclear(what: str) -> InputError:
+    meant = "header=present if they are names, header=absent if they are a row (in a recipe data.header)"
+    return InputError(f"{what}: expected {meant}")
+
+
 def _is_number(cell: str) -> bool:
-    """Whether a cell is a number, or stands for one that is missing."""
-    return not math.isnan(_float(cell)) or cell.strip().lower() in ("true", "false", *_MISSING)
+    return not math.isnan(_float(cell)) or cell.strip().lower() in ("true", "false")
 
 
 def _float(cell: str) -> float:
@@ -134,41 +147,54 @@ def _float(cell: str) -> float:
         return math.nan
 
 
-def _counting(row: list[str]) -> NDArray[np.int64] | None:
-    """The whole numbers of a row that rises in equal steps over three columns or more, or by years over two."""
-    cells = [cell.strip() for cell in row]
-    if len(cells) < 2 or not all(cell.isascii() and cell.isdecimal() and len(cell) < 10 for cell in cells):
+@_EXTREMES
+def _counting(row: list[str]) -> NDArray[np.float64] | None:
+    """The numbers of a row that rises or falls in equal steps over three columns or more, or by years over two."""
+    numbers = np.array([_float(cell) for cell in row])
+    if len(numbers) < 2 or not np.isfinite(numbers).all():
         return None
-    numbers = np.array(cells, np.int64)
-    steps = np.diff(numbers)
-    equal = len(numbers) > 2 and (steps == steps[0]).all()
-    return numbers if (steps > 0).all() and (equal or _are_years(numbers)) else None
+    steps = np.sign(np.diff(numbers))
+    by_years = _are_years(numbers) and steps[0] != 0 and (steps == steps[0]).all()
+    return numbers if by_years or _in_equal_steps(numbers[None])[0] else None
 
 
-def _are_years(rising: NDArray[np.int64]) -> bool:
-    return bool(rising[0] >= 1900 and rising[-1] <= 2100)
+def _in_equal_steps(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each row of three columns or more rises or falls in equal steps, up to rounding."""
+    steps = np.diff(rows, axis=1)
+    rounding = 1e-13 * np.abs(rows).max(1, keepdims=True)
+    alike = (np.abs(steps - steps[:, :1]) <= rounding) & (np.abs(steps) > rounding)
+    return np.asarray(alike.all(1) & (rows.shape[1] > 2))
 
 
-def _are_names(first: NDArray[np.int64], body: Array) -> bool:
-    """Whether numbers that count up are evidently names of columns, by the rows below them.
+def _are_years(numbers: NDArray[np.float64]) -> bool:
+    return bool((numbers % 1 == 0).all() and numbers.min() >= 1900 and numbers.max() <= 2100)
 
-    Over bits they are. They are not where most rows rise in the same steps or hold the same numbers in another order.
-    Else they are where they lie off all numbers below; and 0, 1, 2, .., 1, 2, 3, .. and years one after the other are
-    where they are long, of whole numbers as no row is, or of numbers that their columns do not hold.
+
+@_EXTREMES
+def _are_names(first: NDArray[np.float64], body: Array) -> bool:
+    """Whether numbers that count up or down are evidently names of columns, by the rows below them.
+
+    Over bits they are. They are not where most rows count too, or hold the same numbers in another order. Else they
+    are where they lie off all numbers below, unless these are few columns that rise or fall down the rows; and
+    0, 1, 2, .., 1, 2, 3, .. and years one after the other are where they are long, of whole numbers as no row is, or
+    of numbers that their columns do not hold.
     """
     if body.dtype == np.uint8:
         return True
-    columns, steps = len(first), np.diff(body, axis=1)
-    alike = (steps == np.diff(first)).all(1) | (np.sort(body, axis=1) == first).all(1)
+    columns, names, steps = len(first), np.sort(first), np.diff(body, axis=1)
+    alike = _in_equal_steps(body) | (steps == np.diff(first)).all(1) | (np.sort(body, axis=1) == names).all(1)
     if alike.mean() > 0.5:
         return False
-    if body.max() < first[0] or body.min() > first[-1]:
-        return True
-    one_by_one = columns > 2 and first[-1] - first[0] == columns - 1
-    long = columns > 5 and (steps > 0).all(1).mean() < 0.5
+    if body.max() < names[0] or body.min() > names[-1]:
+        down = np.sign(np.diff(body, axis=0))
+        in_order = len(body) > 4 and abs(down.sum()) > 0.8 * np.abs(down).sum()
+        return columns > 5 or _are_years(names) or not in_order
+    one_by_one = columns > 2 and names[-1] - names[0] == columns - 1
+    long = columns > 5 and (np.sign(steps) == np.sign(np.diff(first))).all(1).mean() < 0.5
     alone = (body % 1 == 0).all(1).mean() < 0.01
     new = (body != first).all(0).sum() >= (3 if columns == 3 else 2)
-    return bool(one_by_one and (first[0] <= 1 or _are_years(first)) and (long or alone or new))
+    small = names[0] in (0, 1) and (columns > 3 or first[0] < first[-1])
+    return bool(one_by_one and (small or _are_years(names)) and (long or alone or new))
 
 
 def _values(lines: list[tuple[int, list[str]]], columns: int, path: Path, numbers: bool) -> Array:
@@ -223,22 +249,21 @@ def _splits(archive: Any, path: Path) -> dict[str, str]:
     if not splits.is_complete(found):
         held = ", ".join(names) or "none"
         raise InputError(f"{path}: holds the arrays {held}, expected {splits.COMPLETE}, or only one")
-    example = _example_shape(archive, found["train"])
+    values = _values_each(archive, found["train"])
     others = [name for name in names if name not in found.values() and not _LABELS.search(name)]
     for name in others:
-        if example and _example_shape(archive, name) == example:
+        if values and _values_each(archive, name) == values:
             raise splits.beside(path, f"examples in {name}", found["train"])
     return found
 
 
-def _example_shape(archive: Any, name: str) -> tuple[int, ...]:
-    """The shape of one example by the header of an array; () where it holds no numbers or one for each example."""
-    shape: tuple[int, ...] = ()
+def _values_each(archive: Any, name: str) -> int:
+    """Values of one example by the header of an array; 0 where it holds no numbers or one for each example."""
     with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), archive.zip.open(f"{name}.npy") as file:
         if np.lib.format.read_magic(file) == (1, 0):
-            found, _, dtype = np.lib.format.read_array_header_1_0(file)
-            shape = found if dtype.kind in "buif" else ()
-    return shape[1:-1] if len(shape) == 4 and shape[3] == 1 else shape[1:]
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            return math.prod(shape[1:]) if len(shape) > 1 and dtype.kind in "buif" else 0
+    return 0
 
 
 def mat(raw: bytes, path: Path, names: tuple[str, ...]) -> list[Array]:

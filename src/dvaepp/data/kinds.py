@@ -11,6 +11,8 @@ from dvaepp.errors import InputError
 Plain = Literal["levels", "real", "counts", "categories"]
 """Numbers as they are: 8-bit levels of images; real numbers, counts or indices of categories in tables."""
 Kind = Literal["bits", Plain]
+_LEAST_SD = 1e-37
+"""Single precision has its full digits down to 1.2e-38."""
 MOST = 2**24
 """Counts and categories reach the likelihood as float32, in which whole numbers are exact up to here."""
 DTYPES: dict[str, torch.dtype] = {
@@ -42,12 +44,23 @@ def plain(array: Array, kind: Plain, where: str) -> Array:
 
 
 def check_resolved(array: Array, where: str) -> None:
-    """InputError beginning with `where` if single precision rounds a column by more than a twentieth of its sd."""
+    """InputError beginning with `where` if single precision rounds a column by more than a twentieth of its sd.
+
+    Also if a column varies with an sd below 1e-37.
+    """
+    columns = array.reshape(len(array), -1)
+    sd = columns.std(0, dtype=np.float64)
+    small = np.flatnonzero((sd < _LEAST_SD) & (columns != columns[0]).any(0))
+    if len(small):
+        raise InputError(
+            f"{where} column {small[0] + 1} has an sd of {sd[small[0]]:.3g}, which single precision does not resolve, "
+            f"expected at least {_LEAST_SD:.0e}: multiply it by a constant"
+        )
     if np.can_cast(array.dtype, np.float32):
         return
-    exact = array.reshape(len(array), -1).astype(np.float64, copy=False)
+    exact = columns.astype(np.float64, copy=False)
     lost = exact - exact.astype(np.float32)
-    coarse = np.flatnonzero(np.ptp(lost, 0) > exact.std(0) / 20)
+    coarse = np.flatnonzero(np.ptp(lost, 0) > sd / 20)
     if len(coarse):
         column = exact[:, coarse[0]]
         raise InputError(

@@ -13,7 +13,10 @@ from dvaepp.errors import InputError
 
 Array = NDArray[Any]
 Background = Literal["white", "black"]
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".ppm")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".ppm", ".jfif", ".jpe")
+_UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl")
+_OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin")
+"""Folders that macOS adds to archives, Synology to shares and Windows to drives."""
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,9 +37,12 @@ def image_folder(folder: Path, colour: bool = False, background: Background = "w
     """Images below a folder in the order of their paths, uint8 (n, height, width) grey, or (n, height, width, 3).
 
     Upright by their EXIF data, a pixel of opacity a as a * pixel + (1 - a) * background, of an animation one frame.
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over. InputError where sizes differ or an image cannot be read.
     """
     paths = images_below(folder)
+    for path in paths:
+        if path.suffix.lower() in _UNREAD:
+            raise InputError(f"{path}: {path.suffix} is not read, expected the picture saved as PNG or JPEG")
     if not paths:
         raise InputError(f"{folder}: no images found, expected a folder of {', '.join(IMAGES[:6])} files")
     first = _image(paths[0], colour, background)
@@ -58,14 +64,14 @@ def has_colour(folder: Path) -> bool:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The images below a folder, or the one that stands there, but for hidden ones and what macOS adds to archives."""
+    """The visible images below a folder, or the one that stands there; also those that `image_folder` refuses."""
     found = folder.rglob("*") if folder.is_dir() else [folder]
-    return sorted(p for p in found if p.suffix.lower() in IMAGES and is_visible(p.relative_to(folder)))
+    return sorted(p for p in found if p.suffix.lower() in IMAGES + _UNREAD and is_visible(p.relative_to(folder)))
 
 
 def is_visible(path: Path) -> bool:
-    """Whether no part of a relative path is hidden."""
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Whether no part of a relative path is hidden, or of the folders that systems add."""
+    return not any(part.startswith(".") or part.lower() in _OF_SYSTEMS for part in path.parts)
 
 
 def _mode(path: Path) -> str:

@@ -38,7 +38,7 @@ def load(
     1[grey > threshold]. "none" leaves numbers as they are, and `kind` says what they are: 8-bit "levels" of images,
     grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent images are laid
     over the `background`. `header` says whether the first line of a .csv is "present" names of columns or they are
-    "absent"; "auto" takes a line for names if some cell is no number, and refuses numbers that may be names.
+    "absent"; "auto" takes a line without any number for names, and refuses numbers that may be or stand among names.
     InputError for everything that is not as expected.
     """
     check_options(binarise, threshold, kind, background, header)

@@ -1,5 +1,6 @@
 """Which folders and arrays are train, valid and test, by the names in use; none is merged or dropped in silence."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ _NAMES = {
     "test": ("test", "testing"),
 }
 COMPLETE = "train, valid and test, or train and test"
+_LIKE_A_SPLIT = re.compile(rf"(x_)?({'|'.join(sum(_NAMES.values(), ()))})([ _-]|$)", re.IGNORECASE)
 
 
 def by_split(names: Iterable[str], what: str, path: Path) -> dict[str, str]:
@@ -35,11 +37,13 @@ def is_complete(found: Iterable[str]) -> bool:
 def split_folders(path: Path) -> dict[str, Path]:
     """The folders of splits in a folder by split, or under the empty name the folder itself where it has none.
 
-    InputError where some split is missing, or where images stand beside train that are of no split.
+    InputError where some split is missing, where images stand beside train that are of no split, or where there are
+    no splits but deeper down, or by longer names (train_set).
     """
     inside = sorted(entry for entry in path.glob("*") if is_visible(entry.relative_to(path)))
     found = by_split((entry.name for entry in inside if entry.is_dir()), "folders", path)
     if not found:
+        _validate_pool(path)
         return {"": path}
     if not is_complete(found):
         raise InputError(f"{path}: holds the folders {', '.join(found.values())}, expected {COMPLETE}")
@@ -47,6 +51,17 @@ def split_folders(path: Path) -> dict[str, Path]:
         if entry.name not in found.values() and images_below(entry):
             raise beside(path, f"images in {entry.name}", found["train"])
     return {split: path / name for split, name in found.items()}
+
+
+def _validate_pool(path: Path) -> None:
+    for image in images_below(path):
+        folders = image.relative_to(path).parts[:-1]
+        for depth, name in enumerate(folders, 1):
+            if _LIKE_A_SPLIT.match(name):
+                raise InputError(
+                    f"{path}: holds images in {'/'.join(folders[:depth])}, which may be a split, expected the folders "
+                    f"{COMPLETE} right in it; if it is none, put all images into one folder train"
+                )
 
 
 def beside(path: Path, what: str, train: str) -> InputError:
