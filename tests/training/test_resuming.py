@@ -274,9 +274,10 @@ def fit(run: Run, report: Any = lambda metrics: None) -> dict[int, Any]:
     trainer, used = run.trainer(), {}
     objective = trainer.objective
 
-    def watched(model: Any, x: torch.Tensor, kl_weight: float) -> torch.Tensor:
-        used[trainer.step + 1] = model.smoothing
-        return objective(model, x, kl_weight)
+    def watched(model: Any, x: torch.Tensor) -> BoundTerms:
+        if model.training:  # metrics ask once more
+            used[trainer.step + 1] = model.smoothing
+        return objective(model, x)
 
     trainer.objective = watched
     trainer.fit(report)
