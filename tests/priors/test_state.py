@@ -37,6 +37,7 @@ from registry import (
 )
 from torch import Tensor, nn
 
+import dvaepp
 from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import BoltzmannMachine
@@ -580,6 +581,19 @@ def test_weights_of_a_machine_whose_other_bits_interact_are_refused(theirs: Any,
     with pytest.raises(InputError, match="other bits interact"):
         here.load_state_dict(machine_on_graph(theirs).state_dict())
     assert here.mask is mask
+
+
+def test_a_model_whose_bits_are_named_otherwise_is_left_as_it_was() -> None:
+    def model(names: str) -> dvaepp.FeedForwardVAE:
+        prior = BoltzmannPrior(BoltzmannMachine(2, 2, labels=list(names)))
+        encoder = dvaepp.HierarchicalEncoder(dvaepp.dense(6, 4))
+        return dvaepp.FeedForwardVAE(encoder, prior, dvaepp.dense(4, 6), dvaepp.OverlappingExponential(8.0))
+
+    one, other = model("abcd"), model("abce")
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(InputError, match="labels of bits"):
+        other.load_state_dict(one.state_dict())
+    torch.testing.assert_close(other.state_dict(), before, rtol=0, atol=0)
 
 
 def test_other_chains_are_refused_in_a_sentence() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dvaepp.boltzmann.machine import BoltzmannMachine, check_state
 from dvaepp.models.local import LocalGroup
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPosterior
@@ -95,6 +97,13 @@ class Model(nn.Module, ABC):
 
         With several draws for each x the trace's batch is draws times as large, x by x.
         """
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """torch's, but that a Boltzmann machine's blocks, labels and edges are compared before anything is loaded."""
+        for name, module in self.named_modules():
+            if isinstance(module, BoltzmannMachine):
+                check_state(module, state_dict, f"{name}.")
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     @property
     def numbers_per_draw(self) -> int:
