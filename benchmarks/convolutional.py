@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataSpec
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.recipes.recipe import override
 from dvaepp.training.optimisers import optimizers
 

@@ -30,7 +30,7 @@ import dvaepp
 from dvaepp.boltzmann import gibbs as kernels
 from dvaepp.boltzmann import machine as boltzmann
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataSpec
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.training.trainer import Trainer
 

@@ -26,7 +26,8 @@ from dvaepp.cli import main
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
-from dvaepp.objectives.bounds import BoundTerms, joint_terms
+from dvaepp.objectives.base import BoundTerms
+from dvaepp.objectives.bounds import joint_terms
 from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors
 from dvaepp.training.settings import TrainingSettings

@@ -48,7 +48,7 @@ from .models.local import BernoulliVariables as BernoulliVariables
 from .models.local import NormalVariables as NormalVariables
 from .networks.compiled import compile_cells as compile_cells
 from .networks.dense import dense as dense
-from .objectives.bounds import BoundTerms as BoundTerms
+from .objectives.base import BoundTerms as BoundTerms
 from .objectives.bounds import joint_elbo as joint_elbo
 from .objectives.bounds import joint_terms as joint_terms
 from .objectives.bounds import marginal_elbo as marginal_elbo

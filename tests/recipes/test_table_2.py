@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import dvaepp
 from dvaepp.data.dataset import Dataset
-from dvaepp.objectives.bounds import BoundTerms, joint_terms, marginal_terms
+from dvaepp.likelihoods.base import DataSpec
+from dvaepp.objectives.base import BoundTerms
+from dvaepp.objectives.bounds import joint_terms, marginal_terms
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.training.trainer import Objective, Trainer
 

@@ -14,6 +14,7 @@ from torch import nn
 import dvaepp
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 from dvaepp.models.base import measuring
 from dvaepp.models.convolutional import ConvolutionalVAE
@@ -24,7 +25,6 @@ from dvaepp.objectives.bounds import joint_terms, marginal_terms
 from dvaepp.objectives.rolfe import rolfe_terms
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.recipes import catalogue, table_3
-from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.training.trainer import Trainer
 

@@ -31,7 +31,8 @@ from dvaepp.cli.console import show_metrics
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
-from dvaepp.objectives.bounds import BoundTerms, joint_elbo, marginal_elbo
+from dvaepp.objectives.base import BoundTerms
+from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
 from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.priors.base import Prior
 from dvaepp.randomness import stream_seed

@@ -16,7 +16,7 @@ import torch
 
 import dvaepp.training
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.objectives.bounds import BoundTerms
+from dvaepp.objectives.base import BoundTerms
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.report.pictures import reconstructions, samples

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import dvaepp
 import dvaepp.training
 from dvaepp.data.dataset import Dataset
-from dvaepp.objectives.bounds import BoundTerms, joint_terms
+from dvaepp.objectives.base import BoundTerms
+from dvaepp.objectives.bounds import joint_terms
 from dvaepp.storage import load_tensors
 from dvaepp.training.checkpoints import load_model
 from dvaepp.training.settings import TrainingSettings

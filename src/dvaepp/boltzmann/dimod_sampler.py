@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -164,3 +164,25 @@ def simulated_annealing(num_reads: int, sweeps: int) -> DimodSampler:
         "proposal_acceptance_criteria": "Gibbs",
     }
     return DimodSampler(SimulatedAnnealingSampler(), num_reads, parameters=parameters)
+
+
+@dataclass(frozen=True)
+class SimulatedAnnealer(Sampler):
+    """`num_reads` anneals of D-Wave's simulated annealing at each step, as `simulated_annealing` sets it.
+
+    Each begins anew: it needs some 40 `sweeps` where chains that go on from step to step take 5.
+
+    >>> SimulatedAnnealer(num_reads=100).start(BoltzmannMachine(3, 2)).shape
+    torch.Size([100, 5])
+    """
+
+    name: ClassVar[str] = "annealer"
+    num_reads: int = 1000
+    sweeps: int = 40
+
+    def __post_init__(self) -> None:
+        check_counts("SimulatedAnnealer", num_reads=self.num_reads, sweeps=self.sweeps)
+
+    def start(self, machine: BoltzmannMachine) -> Float[Tensor, "reads bits"]:
+        """New draws; InputError where dwave-samplers is not installed."""
+        return simulated_annealing(self.num_reads, self.sweeps).start(machine)

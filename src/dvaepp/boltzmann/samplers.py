@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,10 +14,11 @@ from dvaepp.boltzmann.annealing import annealed_population
 from dvaepp.boltzmann.enumeration import exact_sample
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import tempered_sweep
+from dvaepp.components.registry import Component
 from dvaepp.numerics import check_counts
 
 
-class Sampler(ABC):
+class Sampler(Component, ABC):
     """Where samples of p(z) come from: plain settings; what a sampler goes on from is a tensor that the prior holds.
 
     >>> machine = BoltzmannMachine(3, 2)
@@ -25,6 +27,9 @@ class Sampler(ABC):
     >>> sampler.samples(state).shape
     torch.Size([100, 5])
     """
+
+    kind: ClassVar[str] = "sampler"
+    folder: ClassVar[str] = "dvaepp.boltzmann"
 
     @abstractmethod
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "*_ bits"]:
@@ -64,8 +69,9 @@ class PersistentChains(_Settings):
     torch.Size([100, 5])
     """
 
-    num_chains: int
-    sweeps: int
+    name: ClassVar[str] = "gibbs"
+    num_chains: int = 1000
+    sweeps: int = 40
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "chains bits"]:
         """Uniform random states."""
@@ -90,8 +96,9 @@ class TemperedChains(_Settings):
     (torch.Size([4, 20, 5]), torch.Size([20, 5]))
     """
 
-    num_chains: int
-    sweeps: int
+    name: ClassVar[str] = "tempering"
+    num_chains: int = 1000
+    sweeps: int = 5
     temperatures: int = 10
 
     def __post_init__(self) -> None:
@@ -127,8 +134,9 @@ class AnnealedPopulation(_Settings):
     torch.Size([50, 5])
     """
 
-    population: int
-    temperatures: int
+    name: ClassVar[str] = "population"
+    population: int = 1000
+    temperatures: int = 10
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "population bits"]:
         """A population."""
@@ -145,7 +153,8 @@ class ExactSamples(_Settings):
     torch.Size([50, 5])
     """
 
-    num_samples: int
+    name: ClassVar[str] = "exact"
+    num_samples: int = 1000
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "samples bits"]:
         """New draws."""

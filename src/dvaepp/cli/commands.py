@@ -13,9 +13,16 @@ import torch
 from dvaepp import data, distributed
 from dvaepp.boltzmann.files import write_model
 from dvaepp.boltzmann.ising import to_ising, to_qubo
+from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
+from dvaepp.components.registry import Component, components, described
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import Likelihood
+from dvaepp.models.local import LocalVariables
+from dvaepp.objectives.base import Objective
+from dvaepp.optimisers.base import Optimiser
+from dvaepp.priors.base import PriorDesign
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
@@ -24,15 +31,31 @@ from dvaepp.report.report import write_report
 from dvaepp.runs import results
 from dvaepp.runs import run as runs
 from dvaepp.runs.run import Run
+from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_arrays_name, check_target, locked, write_json, write_text
 from dvaepp.training.trainer import Metrics
 
+_KINDS: dict[str, type[Component]] = {
+    "model.smoothing": Smoothing,
+    "model.prior": PriorDesign,
+    "model.prior.sampler": Sampler,
+    "model.likelihood": Likelihood,
+    "model.convolutional.local_variables": LocalVariables,
+    "objective": Objective,
+    "training.optimiser": Optimiser,
+}
+"""The settings that a component's name is for."""
+
 
 def list_(arguments: Namespace) -> None:
-    """Recipes and data sets."""
+    """Recipes, data sets, and the components that settings name."""
     console.print("Data sets, or your own with --data FILE_OR_FOLDER", style="bold")
-    for name in data.NAMES:
+    for name in data.names():
         console.print(f"  {name:24} {data.describe(name)}")
+    for setting, kind in _KINDS.items():
+        console.print(f"For --set {setting}=NAME, then --set {setting}.SETTING=VALUE", style="bold")
+        for name, each in components(kind).items():
+            console.print(f"  {name:24} {described(each)}")
     console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|paper`", style="bold")
     for name in catalogue.names():
         console.print(f"  {name:44} {catalogue.find(name).about}")
@@ -130,7 +153,8 @@ def report(arguments: Namespace) -> None:
 
 def table(arguments: Namespace) -> None:
     """The table of results."""
-    text = results.table(Path(arguments.results), arguments.number)
+    name = f"table-{arguments.name}" if arguments.name.isdecimal() else arguments.name
+    text = results.table(Path(arguments.results), name)
     if arguments.output:
         runs.check_not_a_runs(Path(arguments.output))
         write_text(Path(arguments.output), text)

@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text)
 
-    command("list", "recipes and data sets")
+    command("list", "data sets, recipes, and what their settings name")
 
     show = command("show", "a recipe, as JSON that `train` takes back")
     _recipe(show)
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
 
     table = command("table", "results at hand beside the paper's, as Markdown")
-    table.add_argument("number", choices=["2", "3"], help="of the paper's table")
+    table.add_argument("name", metavar="TABLE", help="2 or 3 of the paper's, or a table's name, such as quick")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
     table.add_argument("-o", "--output", metavar="FILE", help="write it there")
 
@@ -113,7 +113,12 @@ def _recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
     command.add_argument("--data", help="another data set by name, or your own file or folder of images")
     command.add_argument(
-        "--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting, such as model.beta=8"
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=VALUE",
+        help="change a setting, such as training.l2=0, or choose a component, such as "
+        "model.smoothing=power and then model.smoothing.beta=30 (`dvaepp list` names them)",
     )
 
 

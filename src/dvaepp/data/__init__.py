@@ -3,6 +3,18 @@
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.kinds import Kind, Plain
 from dvaepp.data.own import Binarise, read_examples
-from dvaepp.data.registry import NAMES, check, describe, fetch, load
+from dvaepp.data.registry import check, describe, fetch, is_comparable, load, names
 
-__all__ = ["NAMES", "Binarise", "Dataset", "Kind", "Plain", "check", "describe", "fetch", "load", "read_examples"]
+__all__ = [
+    "Binarise",
+    "Dataset",
+    "Kind",
+    "Plain",
+    "check",
+    "describe",
+    "fetch",
+    "is_comparable",
+    "load",
+    "names",
+    "read_examples",
+]

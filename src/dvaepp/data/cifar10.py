@@ -9,8 +9,9 @@ import pickletools
 import tarfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,22 +105,13 @@ def _pickled(raw: bytes, where: str) -> Images:
     return np.frombuffer(longest, np.uint8)
 
 
-def assemble(contents: dict[str, Any]) -> Dataset:
-    """A tenth of the training images held out, the same ones whichever file they come from."""
-    ((name, splits),) = contents.items()
-    train, test = (permuted(in_order(images)) for images in splits)
-    held = len(train) // 10
-    protocol = (
-        f"CIFAR-10 (Krizhevsky 2009) from {name}, levels 0..255; train and test sorted by the bytes of the images "
-        f"and permuted with numpy RandomState({SEED}), the last {held:,} training images are valid."
-    )
-    return plain_dataset("cifar10", (train[:-held], train[-held:], test), protocol, "levels")
+@dataclass(frozen=True)
+class Cifar10(PublicDataSet):
+    """CIFAR-10 (Krizhevsky 2009), the same whichever file it comes from."""
 
-
-CIFAR10 = PublicDataSet(
-    "cifar10",
-    "32x32 in colour, 45,000/5,000/10,000, levels 0..255; no stated licence, downloads 170 MB",
-    (
+    name: ClassVar[str] = "cifar10"
+    summary: ClassVar[str] = "32x32 in colour, 45,000/5,000/10,000, levels 0..255; no stated licence, downloads 170 MB"
+    files: ClassVar[tuple[File, ...]] = (
         File(
             "cifar10",
             "cifar-10-binary.tar.gz",
@@ -128,9 +120,8 @@ CIFAR10 = PublicDataSet(
             _HOST,
             unpack=formats.stored,
         ),
-    ),
-    assemble,
-    forms=(
+    )
+    forms: ClassVar[tuple[File, ...]] = (
         File(
             "cifar10",
             "cifar-10-python.tar.gz",
@@ -146,5 +137,15 @@ CIFAR10 = PublicDataSet(
             arrays,
             unpack=pixels,
         ),
-    ),
-)
+    )
+
+    def assemble(self, contents: dict[str, Any]) -> Dataset:
+        """A tenth of the training images held out, the same ones whichever file they come from."""
+        ((name, splits),) = contents.items()
+        train, test = (permuted(in_order(images)) for images in splits)
+        held = len(train) // 10
+        protocol = (
+            f"CIFAR-10 (Krizhevsky 2009) from {name}, levels 0..255; train and test sorted by the bytes of the images "
+            f"and permuted with numpy RandomState({SEED}), the last {held:,} training images are valid."
+        )
+        return plain_dataset(self.name, (train[:-held], train[-held:], test), protocol, "levels")

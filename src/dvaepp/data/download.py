@@ -3,15 +3,17 @@
 import hashlib
 import http.client
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.request import urlopen
 
+from dvaepp.components.registry import Component
 from dvaepp.data import formats
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
@@ -60,18 +62,23 @@ class File:
         return "ok" if found == self.checksum else wrong
 
 
-@dataclass(frozen=True)
-class PublicDataSet:
-    """A data set by name: one line about it, its files, and how what they hold, by file name, becomes a `Dataset`.
+class PublicDataSet(Component, ABC):
+    """A data set by name: one line about it, its files, and how what they hold becomes a `Dataset`.
 
     `forms` are other files, each of which stands for all of `files` where it is there and they are not.
     """
 
-    name: str
-    summary: str
-    files: tuple[File, ...]
-    assemble: Callable[[dict[str, Any]], Dataset]
-    forms: tuple[File, ...] = ()
+    kind: ClassVar[str] = "data set"
+    folder: ClassVar[str] = "dvaepp.data"
+    summary: ClassVar[str]
+    files: ClassVar[tuple[File, ...]]
+    forms: ClassVar[tuple[File, ...]] = ()
+    comparable: ClassVar[bool] = True
+    """Likelihoods may be compared with published ones."""
+
+    @abstractmethod
+    def assemble(self, contents: dict[str, Any]) -> Dataset:
+        """The data set, of what was read from its files, by file name."""
 
     def files_at(self, data_dir: Where) -> tuple[File, ...]:
         """`files`, or the form of them that is there in their place."""

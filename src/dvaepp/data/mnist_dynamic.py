@@ -1,6 +1,7 @@
 """MNIST (LeCun, Cortes, Burges), binarised on every draw."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from dvaepp.data import formats
 from dvaepp.data.binarise import dynamic_dataset
@@ -14,19 +15,19 @@ _CHECKSUMS = {
 }
 
 
-def assemble(contents: dict[str, Any]) -> Dataset:
-    """The last 10,000 training images are held out."""
-    train, test = contents.values()
-    source = "MNIST (LeCun, Cortes, Burges), the last 10,000 of its 60,000 training images are valid"
-    return dynamic_dataset("mnist-dynamic", (train[:50000], train[50000:], test), source)
+@dataclass(frozen=True)
+class MnistDynamic(PublicDataSet):
+    """MNIST (LeCun, Cortes, Burges), binarised on every draw."""
 
-
-MNIST_DYNAMIC = PublicDataSet(
-    "mnist-dynamic",
-    "28x28, 50,000/10,000/10,000, train binarised on every draw; CC BY-SA 3.0, downloads 11 MB",
-    tuple(
+    name: ClassVar[str] = "mnist-dynamic"
+    summary: ClassVar[str] = "28x28, 50,000/10,000/10,000, train binarised on every draw; CC BY-SA 3.0, downloads 11 MB"
+    files: ClassVar[tuple[File, ...]] = tuple(
         File("mnist", f"{part}-images-idx3-ubyte.gz", checksum, formats.idx, _HOST)
         for part, checksum in _CHECKSUMS.items()
-    ),
-    assemble,
-)
+    )
+
+    def assemble(self, contents: dict[str, Any]) -> Dataset:
+        """The last 10,000 training images are held out."""
+        train, test = contents.values()
+        source = "MNIST (LeCun, Cortes, Burges), the last 10,000 of its 60,000 training images are valid"
+        return dynamic_dataset(self.name, (train[:50000], train[50000:], test), source)

@@ -1,6 +1,7 @@
 """MNIST as Larochelle distributes it, binarised once by Salakhutdinov and Murray (2008)."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from dvaepp.data import formats
 from dvaepp.data.binarise import static_dataset
@@ -15,21 +16,22 @@ _CHECKSUMS = {
 }
 
 
-def assemble(contents: dict[str, Any]) -> Dataset:
-    """The published splits in the published order."""
-    train, valid, test = (bits.reshape(-1, 28, 28) for bits in contents.values())
-    protocol = (
-        "Larochelle's static binarisation of MNIST (Salakhutdinov and Murray 2008) in its published splits and order."
-    )
-    return static_dataset("mnist-static", (train, valid, test), protocol)
+@dataclass(frozen=True)
+class MnistStatic(PublicDataSet):
+    """MNIST as Larochelle distributes it, binarised once by Salakhutdinov and Murray (2008)."""
 
-
-MNIST_STATIC = PublicDataSet(
-    "mnist-static",
-    "28x28, 50,000/10,000/10,000, binarised once by Larochelle; CC BY-SA 3.0, downloads 110 MB",
-    tuple(
+    name: ClassVar[str] = "mnist-static"
+    summary: ClassVar[str] = "28x28, 50,000/10,000/10,000, binarised once by Larochelle; CC BY-SA 3.0, downloads 110 MB"
+    files: ClassVar[tuple[File, ...]] = tuple(
         File("mnist_static", f"binarized_mnist_{split}.amat", checksum, formats.amat, _HOST)
         for split, checksum in _CHECKSUMS.items()
-    ),
-    assemble,
-)
+    )
+
+    def assemble(self, contents: dict[str, Any]) -> Dataset:
+        """The published splits in the published order."""
+        train, valid, test = (bits.reshape(-1, 28, 28) for bits in contents.values())
+        protocol = (
+            "Larochelle's static binarisation of MNIST (Salakhutdinov and Murray 2008) in its published splits and "
+            "order."
+        )
+        return static_dataset(self.name, (train, valid, test), protocol)

@@ -1,6 +1,7 @@
 """Burda's 28x28 OMNIGLOT under the protocol of the DVAE family's code: no shuffle, train dynamic."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from dvaepp.data import formats
 from dvaepp.data.binarise import Grey, columns_first, dynamic_dataset
@@ -15,21 +16,15 @@ def hold_out(train: Grey) -> tuple[Grey, Grey]:
     return train[:-VALID], train[-VALID:]
 
 
-def assemble(contents: dict[str, Any]) -> Dataset:
-    """The file's own order, the last 1,345 training images held out."""
-    (matrices,) = contents.values()
-    train, test = (columns_first(matrix.T) for matrix in matrices)
-    source = (
-        "Burda's chardata.mat in its own order, the last 1,345 training images are valid, "
-        "train rounded to 256 grey levels"
+@dataclass(frozen=True)
+class Omniglot(PublicDataSet):
+    """Burda's 28x28 OMNIGLOT under the protocol of the DVAE family's code: no shuffle, train dynamic."""
+
+    name: ClassVar[str] = "omniglot"
+    summary: ClassVar[str] = (
+        "28x28, 23,000/1,345/8,070, Burda's file, train binarised on every draw; MIT, downloads, needs dvaepp[mat]"
     )
-    return dynamic_dataset("omniglot", (*hold_out(train), test), source)
-
-
-OMNIGLOT = PublicDataSet(
-    "omniglot",
-    "28x28, 23,000/1,345/8,070, Burda's file, train binarised on every draw; MIT, downloads, needs dvaepp[mat]",
-    (
+    files: ClassVar[tuple[File, ...]] = (
         File(
             "omniglot",
             "chardata.mat",
@@ -38,6 +33,14 @@ OMNIGLOT = PublicDataSet(
             "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/",
             "md5",
         ),
-    ),
-    assemble,
-)
+    )
+
+    def assemble(self, contents: dict[str, Any]) -> Dataset:
+        """The file's own order, the last 1,345 training images held out."""
+        (matrices,) = contents.values()
+        train, test = (columns_first(matrix.T) for matrix in matrices)
+        source = (
+            "Burda's chardata.mat in its own order, the last 1,345 training images are valid, "
+            "train rounded to 256 grey levels"
+        )
+        return dynamic_dataset(self.name, (*hold_out(train), test), source)

@@ -2,24 +2,19 @@
 
 from pathlib import Path
 
-from dvaepp.data.caltech101_silhouettes import CALTECH101_SILHOUETTES
-from dvaepp.data.cifar10 import CIFAR10
+from dvaepp.components.registry import components
 from dvaepp.data.dataset import Dataset
-from dvaepp.data.digits import DIGITS
 from dvaepp.data.download import PublicDataSet, check_file, obtain
 from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
-from dvaepp.data.mnist_dynamic import MNIST_DYNAMIC
-from dvaepp.data.mnist_static import MNIST_STATIC
-from dvaepp.data.omniglot import OMNIGLOT
-from dvaepp.data.omniglot_lake import OMNIGLOT_LAKE
 from dvaepp.data.own import Binarise, check_options, load_own
 from dvaepp.data.pictures import Background
 from dvaepp.errors import InputError, nearest
 
-_EVERY = (DIGITS, MNIST_STATIC, MNIST_DYNAMIC, OMNIGLOT, OMNIGLOT_LAKE, CALTECH101_SILHOUETTES, CIFAR10)
-PUBLIC = {each.name: each for each in _EVERY}
-NAMES = tuple(PUBLIC)
+
+def names() -> tuple[str, ...]:
+    """Every public data set's name."""
+    return tuple(sorted(components(PublicDataSet)))
 
 
 def load(
@@ -31,7 +26,7 @@ def load(
     background: Background = "white",
     header: Header = "auto",
 ) -> Dataset:
-    """The data set of a name in NAMES, found or downloaded, or the user's own data at a path.
+    """The data set of one of `names()`, found or downloaded, or the user's own data at a path.
 
     A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Binary data stay as they are;
     `binarise` makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes
@@ -42,15 +37,15 @@ def load(
     InputError for everything that is not as expected.
     """
     check_options(binarise, threshold, kind, background, header)
-    if name in NAMES:
+    if name in names():
         if binarise != "auto":
             raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
-        return PUBLIC[name].load(data_dir)
+        return _public(name).load(data_dir)
     path = Path(name).expanduser()
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
     own = path.resolve().name
-    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold, kind, background, header)
+    return load_own(path, f"own-{own}" if own in names() else own, binarise, threshold, kind, background, header)
 
 
 def describe(name: str) -> str:
@@ -68,11 +63,17 @@ def check(name: str, data_dir: str | Path | None = None) -> list[tuple[Path, str
     return [check_file(file, data_dir) for file in _public(name).files_at(data_dir)]
 
 
+def is_comparable(name: str) -> bool:
+    """Whether likelihoods of this data set may be compared with published ones; True of the user's own."""
+    return name not in names() or _public(name).comparable
+
+
 def _public(name: str) -> PublicDataSet:
-    if name not in PUBLIC:
+    known = components(PublicDataSet)
+    if name not in known:
         raise InputError(_unknown(name, "a data set"))
-    return PUBLIC[name]
+    return known[name]()
 
 
 def _unknown(name: str, kind: str) -> str:
-    return f"{name!r} is not {kind}, expected one of {', '.join(NAMES)}{nearest(name.lower(), NAMES)}"
+    return f"{name!r} is not {kind}, expected one of {', '.join(names())}{nearest(name.lower(), names())}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +13,32 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
 
 
 @dataclass(frozen=True)
-class Likelihood(ABC):
+class DataSpec:
+    """What of the data a likelihood and a model are made for: an example's shape, mean and sd of each value."""
+
+    shape: tuple[int, ...]
+    mean: Float[Tensor, " pixels"]
+    sd: Float[Tensor, " pixels"]
+    """Where it is 0, and for bits, 1 stands for it."""
+    categories: int = 2
+
+
+class Placement(NamedTuple):
+    """scale max(y, least) + shift: from a decoder's output y to parameters; y = 0 gives each value's own law."""
+
+    shift: Float[Tensor, " outputs"]
+    scale: float | Float[Tensor, " outputs"] = 1.0
+    least: Float[Tensor, " outputs"] | None = None
+
+
+@dataclass(frozen=True)
+class Likelihood(Component, ABC):
     """p(x | zeta) = prod_s p(x_s; parameters_s) over sites s, each of `values` numbers with `width` parameters.
 
     x is laid out site by site, (sites * values), and the decoder's output too, (sites * width): an image is listed
@@ -29,6 +49,28 @@ class Likelihood(ABC):
     >>> p.log_prob(torch.zeros(5, 784)).shape
     torch.Size([5])
     """
+
+    kind: ClassVar[str] = "likelihood"
+    folder: ClassVar[str] = "dvaepp.likelihoods"
+    data_kind: ClassVar[str] = "real"
+    """The kind of data that it is for, of `dvaepp.data.Kind`."""
+    one_hot: ClassVar[bool] = False
+    """Encoders see a column for each category of each value; else numbers."""
+    standardised: ClassVar[bool] = True
+    """Encoders see (x - mean) / sd; else x - mean."""
+    image_scale: ClassVar[float] = 1.0
+    """Convolutional encoders see this times x - mean."""
+    white: ClassVar[float] = 1.0
+    """The value of x that pictures show white, 0 being black."""
+
+    def for_data(self, spec: DataSpec) -> Likelihood:
+        """The likelihood of such data, of a decoder that gives its parameters as they are."""
+        return self
+
+    def placed(self, spec: DataSpec) -> tuple[Likelihood, Placement]:
+        """The likelihood of such data, and where a decoder's output is moved to: by `start`, unless it says better."""
+        likelihood = self.for_data(spec)
+        return likelihood, Placement(likelihood.start.repeat(len(spec.mean) // likelihood.values))
 
     @property
     def values(self) -> int:

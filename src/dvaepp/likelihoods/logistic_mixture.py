@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp.components.registry import OF_DATA
 from dvaepp.errors import InputError
-from dvaepp.likelihoods.base import Likelihood, refuse_unless
+from dvaepp.likelihoods.base import DataSpec, Likelihood, refuse_unless
 from dvaepp.numerics import softplus
 
 _TOP = 255
@@ -54,14 +56,22 @@ class DiscretizedLogisticMixture(Likelihood):
     torch.Size([5, 12])
     """
 
+    name: ClassVar[str] = "logistic-mixture"
+    data_kind: ClassVar[str] = "levels"
+    image_scale: ClassVar[float] = 2 / _TOP
+    white: ClassVar[float] = float(_TOP)
     components: int = 10
-    values: int = 3
+    values: int = field(default=3, metadata=OF_DATA)
 
     def __post_init__(self) -> None:
         if self.components < 1:
             raise InputError(f"components is {self.components}, expected at least 1")
         if self.values not in (1, 3):
             raise InputError(f"values is {self.values}, expected 1 (grey) or 3 (colour)")
+
+    def for_data(self, spec: DataSpec) -> DiscretizedLogisticMixture:
+        """With the values of a pixel that the data have."""
+        return replace(self, values=spec.shape[2] if len(spec.shape) == 3 else 1)
 
     @property
     def start(self) -> Float[Tensor, " width"]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 
+from dvaepp.components.registry import OF_DATA
 from dvaepp.errors import InputError
-from dvaepp.likelihoods.base import Likelihood, refuse_unless
+from dvaepp.likelihoods.base import DataSpec, Likelihood, Placement, refuse_unless
 from dvaepp.numerics import check_precision
+
+_LEAST_SD = 0.01
+"""Convolutional decoders give log s in the unit of x: for data of a smaller sd its floor of -7 would be felt."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,14 @@ class BernoulliLikelihood(Likelihood):
     >>> BernoulliLikelihood()(torch.zeros(5, 784)).mean[0, 0]
     tensor(0.5000)
     """
+
+    name: ClassVar[str] = "bernoulli"
+    data_kind: ClassVar[str] = "bits"
+    standardised: ClassVar[bool] = False
+
+    def placed(self, spec: DataSpec) -> tuple[Likelihood, Placement]:
+        """logit(clip(mean, .001, .999)) is added: an untrained decoder predicts the mean image."""
+        return self, Placement(torch.logit(spec.mean.clamp(0.001, 0.999)))
 
     @property
     def width(self) -> int:
@@ -67,7 +80,29 @@ class NormalLikelihood(Likelihood):
     torch.Size([5, 3])
     """
 
+    name: ClassVar[str] = "normal"
     log_scale_floor: float = -7.0
+
+    def for_data(self, spec: DataSpec) -> NormalLikelihood:
+        """Itself; InputError where most values that vary do so by less than the floor of log s leaves room for."""
+        varying = spec.sd[spec.sd != 1]
+        if len(varying) and float(varying.median()) < _LEAST_SD:
+            raise InputError(
+                "model.likelihood=normal with model.convolutional takes images whose pixels have an sd of at least "
+                f"{_LEAST_SD}, not {float(varying.median()):.3g}: rescale them"
+            )
+        return self
+
+    def placed(self, spec: DataSpec) -> tuple[Likelihood, Placement]:
+        """Means in units of sd about the mean, log s relative to log sd, and its floor too.
+
+        So a table in another unit has the same model.
+        """
+        ones = torch.ones_like(spec.sd)
+        least = torch.stack([-math.inf * ones, self.log_scale_floor * ones], 1).flatten()
+        shift = torch.stack([spec.mean, spec.sd.log()], 1).flatten()
+        scale = torch.stack([spec.sd, ones], 1).flatten()
+        return replace(self, log_scale_floor=-math.inf), Placement(shift, scale, least)
 
     @property
     def width(self) -> int:
@@ -108,7 +143,14 @@ class CategoricalLikelihood(Likelihood):
     torch.Size([5, 3])
     """
 
-    categories: int
+    name: ClassVar[str] = "categorical"
+    data_kind: ClassVar[str] = "categories"
+    one_hot: ClassVar[bool] = True
+    categories: int = field(default=2, metadata=OF_DATA)
+
+    def for_data(self, spec: DataSpec) -> CategoricalLikelihood:
+        """With the categories that the data have."""
+        return replace(self, categories=spec.categories)
 
     def __post_init__(self) -> None:
         if self.categories < 2:
@@ -147,6 +189,13 @@ class PoissonLikelihood(Likelihood):
     >>> PoissonLikelihood()(torch.zeros(5, 3)).mean[0]
     tensor([1., 1., 1.])
     """
+
+    name: ClassVar[str] = "poisson"
+    data_kind: ClassVar[str] = "counts"
+
+    def placed(self, spec: DataSpec) -> tuple[Likelihood, Placement]:
+        """log of the mean is added: an untrained decoder gives each value its mean rate."""
+        return self, Placement(spec.mean.clamp(min=1e-3).log())
 
     @property
     def width(self) -> int:

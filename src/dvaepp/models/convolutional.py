@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from dvaepp.models.pyramid import PixelPyramid
 from dvaepp.networks.backbone import Backbone, Upsampler
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
+from dvaepp.networks.residual import Cells
 from dvaepp.priors.base import Prior, check_bits
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
@@ -123,9 +125,9 @@ class ConvolutionalSizes:
     """Plain numbers that make DVAE++'s networks: scales are heights in cells, and so powers of two.
 
     local, top: the scales of local variables and of what global ones are read from. channels: at the local scale;
-    twice as many at half the height. cells: residual cells at every scale. groups, variables: of local variables, at
-    every location. hidden: layers of the encoder of global variables. stem: pixels a side that share one location at
-    the finest scale.
+    twice as many at half the height. cells: residual cells at every scale, or how many. groups, variables: of local
+    variables, at every location. hidden: layers of the encoder of global variables. stem: pixels a side that share one
+    location at the finest scale.
 
     The defaults are Table 3's sizes (Sec. 6.2), as far as the paper tells them.
 
@@ -136,18 +138,22 @@ class ConvolutionalSizes:
     local: int = 8
     top: int = 4
     channels: int = 64
-    cells: int = 2
+    cells: Cells | int = 2
     groups: int = 16
     variables: int = 32
     hidden: tuple[int, ...] = (256,)
     stem: int = 1
-    squeeze_excite: bool = True
 
     def __post_init__(self) -> None:
-        plain = {name: value for name, value in vars(self).items() if name not in ("hidden", "squeeze_excite")}
+        plain = {name: value for name, value in vars(self).items() if name != "hidden" and value is not self.each_scale}
         for name, value in {**plain, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)}}.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} of ConvolutionalSizes must be a positive whole number, not {value!r}")
+
+    @property
+    def each_scale(self) -> Cells:
+        """The cells that stand at every scale."""
+        return self.cells if isinstance(self.cells, Cells) else Cells(self.cells)
 
     def channels_at(self, size: int) -> dict[int, int]:
         """Channels at every scale of an image of this size."""
@@ -178,22 +184,21 @@ def convolutional_vae(
     grid, top = Grid(shape, mean, scale), sizes.top
     _check_fit(grid, likelihood, sizes)
     channels = sizes.channels_at(grid.size)
-    steps = {"local": sizes.local, "top": top, "cells": sizes.cells}
+    steps: Any = {"local": sizes.local, "top": top, "cells": sizes.each_scale}
     decoder = _decoder(grid, likelihood, mean, conditional, sizes, precision)
     return ConvolutionalVAE(
         grid,
-        Backbone(grid.values, grid.size, channels, **steps, stem=sizes.stem, squeeze_excite=sizes.squeeze_excite),
+        Backbone(grid.values, grid.size, channels, **steps, stem=sizes.stem),
         _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
         prior,
-        Upsampler(sum(global_groups), channels, **steps, squeeze_excite=sizes.squeeze_excite),
+        Upsampler(sum(global_groups), channels, **steps),
         LocalHierarchy(
             sizes.groups,
             sizes.variables,
             local,
             channels=channels[sizes.local],
             features=channels[sizes.local],
-            cells=sizes.cells,
-            squeeze_excite=sizes.squeeze_excite,
+            cells=sizes.each_scale,
         ),
         decoder,
         smoothing,
@@ -209,14 +214,13 @@ def _decoder(
     sizes: ConvolutionalSizes,
     precision: torch.dtype | None,
 ) -> UpDecoder | ConditionalDecoder:
-    channels, se = sizes.channels_at(grid.size), sizes.squeeze_excite
-    steps = {"local": sizes.local, "cells": sizes.cells}
+    channels = sizes.channels_at(grid.size)
     if conditional:
         base = min(4, sizes.local, grid.size // 2)
-        pyramid = PixelPyramid(grid, likelihood, channels, base, squeeze_excite=se, precision=precision)
-        return ConditionalDecoder(pyramid, channels, **steps, squeeze_excite=se)
+        pyramid = PixelPyramid(grid, likelihood, channels, base, cells=sizes.each_scale, precision=precision)
+        return ConditionalDecoder(pyramid, channels, local=sizes.local, cells=sizes.each_scale)
     bias = output_bias(mean) if isinstance(likelihood, BernoulliLikelihood) else nn.Identity()
-    return UpDecoder(grid, likelihood, channels, bias, **steps, stem=sizes.stem, squeeze_excite=se)
+    return UpDecoder(grid, likelihood, channels, bias, local=sizes.local, cells=sizes.each_scale, stem=sizes.stem)
 
 
 def _check_fit(grid: Grid, likelihood: Likelihood, sizes: ConvolutionalSizes) -> None:

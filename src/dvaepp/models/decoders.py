@@ -13,7 +13,7 @@ from dvaepp.models.grid import Grid
 from dvaepp.models.pyramid import PixelPyramid
 from dvaepp.networks.backbone import ResidualStages
 from dvaepp.networks.precision import full
-from dvaepp.networks.residual import output
+from dvaepp.networks.residual import Cells, output
 
 
 class UpDecoder(nn.Module):
@@ -27,13 +27,12 @@ class UpDecoder(nn.Module):
         bias: nn.Module,
         *,
         local: int,
+        cells: Cells,
         stem: int = 1,
-        cells: int = 1,
-        squeeze_excite: bool = True,
     ) -> None:
         super().__init__()
         self.grid, self.likelihood, self.bias = grid, likelihood, bias
-        self.up = ResidualStages(channels, local, grid.size // stem, cells, squeeze_excite)
+        self.up = ResidualStages(channels, local, grid.size // stem, cells)
         self.parameters_of_pixels = output(
             channels[grid.size // stem], likelihood.width * stem**2, 3, likelihood.start.repeat_interleave(stem**2)
         )
@@ -54,14 +53,13 @@ class ConditionalDecoder(nn.Module):
         channels: Mapping[int, int],
         *,
         local: int,
-        cells: int = 1,
-        squeeze_excite: bool = True,
+        cells: Cells,
     ) -> None:
         super().__init__()
         self.pyramid, self.local, self.likelihood = pyramid, local, pyramid.likelihood
 
         def stages(start: int, end: int) -> nn.Module:
-            return ResidualStages(channels, start, end, cells, squeeze_excite)
+            return ResidualStages(channels, start, end, cells)
 
         scales = [*pyramid.scales, pyramid.base]
         higher, lower = sorted({s for s in scales if s > local}), sorted({s for s in scales if s < local}, reverse=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dvaepp.models.local import LocalGroup, LocalVariables
 from dvaepp.networks.precision import full
-from dvaepp.networks.residual import ResidualCell, output
+from dvaepp.networks.residual import Cells, output
 from dvaepp.smoothings.base import Smoothing
 
 
@@ -27,15 +27,13 @@ class LocalHierarchy(nn.Module):
         *,
         channels: int,
         features: int,
-        cells: int = 1,
-        squeeze_excite: bool = True,
+        cells: Cells,
     ) -> None:
         super().__init__()
         self.kind, self.variables = kind, variables
 
         def residual() -> nn.Sequential:
-            same = (ResidualCell(channels, channels, squeeze_excite=squeeze_excite) for _ in range(cells))
-            return nn.Sequential(*same)
+            return nn.Sequential(*cells.alike(channels))
 
         width = kind.width * variables
         self.priors = nn.ModuleList(output(channels, width) for _ in range(groups))

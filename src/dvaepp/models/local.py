@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
 from dvaepp.priors.normal import normal, normal_divergence
 from dvaepp.smoothings.base import BitDistribution, Smoothing
 
 
-class LocalVariables(ABC):
+class LocalVariables(Component, ABC):
     """The kind of local variables: distributions made of `width` numbers a variable, and their divergence."""
 
-    width: int
+    kind: ClassVar[str] = "kind of local variables"
+    folder: ClassVar[str] = "dvaepp.models"
+    width: ClassVar[int]
+
+    def check(self, smoothing: Smoothing) -> None:
+        """InputError where the variables cannot be seen through this smoothing."""
 
     @abstractmethod
     def distribution(self, parameters: Float[Tensor, "batch channels height width"], smoothing: Smoothing) -> Any:
@@ -49,7 +55,8 @@ class NormalVariables(LocalVariables):
     torch.Size([5, 3, 4, 4])
     """
 
-    width = 2
+    name: ClassVar[str] = "normal"
+    width: ClassVar[int] = 2
 
     def distribution(self, parameters: Float[Tensor, "batch channels height width"], smoothing: Smoothing) -> Normal:
         """`normal` of the two halves; the smoothing takes no part."""
@@ -78,14 +85,19 @@ class BernoulliVariables(LocalVariables):
     torch.Size([5, 3, 4, 4])
     """
 
-    width = 1
+    name: ClassVar[str] = "bernoulli"
+    width: ClassVar[int] = 1
+
+    def check(self, smoothing: Smoothing) -> None:
+        """InputError for a smoothing with an atom, where the density's gradient is lost."""
+        if smoothing.has_atom:
+            raise InputError(f"local bits take a smoothing without an atom, not {smoothing}")
 
     def distribution(
         self, parameters: Float[Tensor, "batch channels height width"], smoothing: Smoothing
     ) -> BitDistribution:
-        """sum_z r(zeta | z) p(z); InputError for a smoothing with an atom, where the density's gradient is lost."""
-        if smoothing.has_atom:
-            raise InputError(f"local bits take a smoothing without an atom, not {smoothing}")
+        """sum_z r(zeta | z) p(z)."""
+        self.check(smoothing)
         return smoothing(parameters)
 
     def reparameterised(self, smoothing: Smoothing) -> bool:

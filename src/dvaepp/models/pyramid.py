@@ -16,7 +16,7 @@ from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.grid import Grid
 from dvaepp.networks.precision import full, reduced
-from dvaepp.networks.residual import ResidualCell, output
+from dvaepp.networks.residual import Cells, output
 
 
 class PixelPyramid(nn.Module):
@@ -33,7 +33,7 @@ class PixelPyramid(nn.Module):
         channels: Mapping[int, int],
         base: int,
         *,
-        squeeze_excite: bool = True,
+        cells: Cells,
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -41,8 +41,7 @@ class PixelPyramid(nn.Module):
         self.scales = [base << i for i in range((grid.size // base).bit_length() - 1)]
         self.first = output(channels[base], likelihood.width, 3, likelihood.start)
         self.see = nn.ModuleList(nn.Conv2d(grid.values, channels[s], 3, padding=1, bias=False) for s in self.scales)
-        cells = (ResidualCell(channels[s], channels[s], squeeze_excite=squeeze_excite) for s in self.scales)
-        self.cells = nn.ModuleList(cells)
+        self.cells = nn.ModuleList(cells.one(channels[s], channels[s]) for s in self.scales)
         three = likelihood.start.repeat(3)
         self.others = nn.ModuleList(output(channels[s], len(three), 3, three) for s in self.scales)
 

@@ -9,22 +9,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
-from dvaepp.networks.residual import ResidualCell, normalised
+from dvaepp.networks.residual import Cells, normalised
 
 
 class ResidualStages(nn.Sequential):
-    """Residual cells from one scale to another, halving or doubling height and width, `cells` cells at each new one."""
+    """Residual cells from one scale to another, halving or doubling height and width, as many as there are at each."""
 
-    def __init__(
-        self, channels: Mapping[int, int], start: int, end: int, cells: int = 1, squeeze_excite: bool = True
-    ) -> None:
+    def __init__(self, channels: Mapping[int, int], start: int, end: int, cells: Cells) -> None:
         layers: list[nn.Module] = []
         while start != end:
             following = start * 2 if start < end else start // 2
             scale = following / start
-            layers.append(ResidualCell(channels[start], channels[following], scale, squeeze_excite=squeeze_excite))
-            same = channels[following]
-            layers.extend(ResidualCell(same, same, squeeze_excite=squeeze_excite) for _ in range(cells - 1))
+            layers.append(cells.one(channels[start], channels[following], scale))
+            layers.extend(cells.alike(channels[following], but=1))
             start = following
         super().__init__(*layers)
 
@@ -33,7 +30,7 @@ class Backbone(nn.Module):
     """Images to features at `local` and at `top`: a convolution, then cells on the way down.
 
     `stem` > 1 makes channels of each square of stem x stem pixels first, so that no cell works at the image's scale.
-    `cells` cells stand at the first scale and at every further one.
+    `cells` stand at the first scale and at every further one.
     """
 
     def __init__(
@@ -44,9 +41,8 @@ class Backbone(nn.Module):
         *,
         local: int,
         top: int,
+        cells: Cells,
         stem: int = 1,
-        cells: int = 1,
-        squeeze_excite: bool = True,
     ) -> None:
         super().__init__()
         start = size // stem
@@ -54,11 +50,8 @@ class Backbone(nn.Module):
             raise InputError(f"a backbone goes from scale {start} down to {local} and {top}, which must not rise")
         self.stem = stem
         self.enter = nn.Conv2d(values * stem**2, channels[start], 3, padding=1, bias=False)
-        same = (ResidualCell(channels[start], channels[start], squeeze_excite=squeeze_excite) for _ in range(cells))
-        self.down = nn.Sequential(*same, *ResidualStages(channels, start, local, cells, squeeze_excite))
-        self.summit = nn.Sequential(
-            ResidualStages(channels, local, top, cells, squeeze_excite), *normalised(channels[top])
-        )
+        self.down = nn.Sequential(*cells.alike(channels[start]), *ResidualStages(channels, start, local, cells))
+        self.summit = nn.Sequential(ResidualStages(channels, local, top, cells), *normalised(channels[top]))
 
     def forward(
         self, image: Float[Tensor, "batch values size size"]
@@ -78,13 +71,12 @@ class Upsampler(nn.Module):
         *,
         local: int,
         top: int,
-        cells: int = 1,
-        squeeze_excite: bool = True,
+        cells: Cells,
     ) -> None:
         super().__init__()
         self.shape, self.size = (channels[top], top, top), local
         self.enter = nn.Linear(bits, channels[top] * top**2)
-        self.up = ResidualStages(channels, top, local, cells, squeeze_excite)
+        self.up = ResidualStages(channels, top, local, cells)
 
     def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
         """Features at the local scale."""

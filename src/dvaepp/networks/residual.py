@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_counts
 
 
 class SqueezeExcite(nn.Module):
@@ -56,6 +59,25 @@ class ResidualCell(nn.Module):
         """The sum of shortcut and residual."""
         total: Tensor = self.shortcut(x) + self.residual(x)
         return total
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The residual cells of a network: `count` of them at every scale, with `squeeze_excite` or without."""
+
+    count: int = 1
+    squeeze_excite: bool = True
+
+    def __post_init__(self) -> None:
+        check_counts("Cells", count=self.count)
+
+    def one(self, inputs: int, outputs: int, scale: int | float = 1) -> ResidualCell:
+        """A cell from one number of channels to another."""
+        return ResidualCell(inputs, outputs, scale, squeeze_excite=self.squeeze_excite)
+
+    def alike(self, channels: int, but: int = 0) -> list[nn.Module]:
+        """`count` cells that change nothing in size, or a few fewer."""
+        return [self.one(channels, channels) for _ in range(self.count - but)]
 
 
 def normalised(channels: int) -> tuple[nn.Module, nn.Module]:

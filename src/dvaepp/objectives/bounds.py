@@ -8,62 +8,17 @@ they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.errors import InputError
-from dvaepp.models.base import Model, Trace
-from dvaepp.objectives.balancing import balancing_weights
+from dvaepp.models.base import Model
+from dvaepp.objectives.base import BoundTerms, Objective
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.smoothings.base import Smoothing
-
-
-@dataclass(frozen=True)
-class BoundTerms:
-    """A bound in parts, log_likelihood - global_kl - sum_j local_kl_terms_j, nats, at one draw for every example.
-
-    log_likelihood (batch,): log p(x | zeta). global_kl (batch,): the KL of the global variables, or log q - log p at
-    the draw, whose mean it is. local_kl_terms (batch, groups): the same of every local group. Of means, no batch axis.
-    """
-
-    log_likelihood: Float[Tensor, "*batch"]
-    global_kl: Float[Tensor, "*batch"]
-    local_kl_terms: Float[Tensor, "*batch groups"]
-
-    def bound(self, kl_weight: float = 1.0, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
-        """log_likelihood - kl_weight kl(weights): the bound where both are 1, else what a warm-up trains on."""
-        return self.log_likelihood - kl_weight * self.kl(weights)
-
-    def kl(self, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
-        """global_kl + sum_j weights_j local_kl_terms_j; without weights each is 1, and with them it is no bound's."""
-        return self.global_kl + (self.local_kl_terms if weights is None else weights * self.local_kl_terms).sum(-1)
-
-    def of_batch(self, kl_weight: float, balanced: bool) -> Float[Tensor, "*batch"]:
-        """The bound with this KL weight, its local groups balanced by this batch alone if they are to be."""
-        return self.bound(kl_weight, self.balancing(kl_weight) if balanced else None)
-
-    def balancing(
-        self, kl_weight: float, average: Callable[[Tensor], Tensor] = lambda mean: mean
-    ) -> Float[Tensor, " groups"] | None:
-        """`balancing_weights` of the batch while kl_weight < 1; from 1 on None, so that a bound is a bound.
-
-        `average` makes the means of the whole batch of this batch's, where several processes share it.
-        """
-        return balancing_weights(average(self.local_kl_terms.detach().mean(0))) if kl_weight < 1 else None
-
-    def mean(self, average: Callable[[Tensor], Tensor] = lambda mean: mean) -> BoundTerms:
-        """The mean of every term over the batch; `average` as in `balancing`."""
-        parts = (self.log_likelihood, self.global_kl, self.local_kl_terms)
-        return BoundTerms(*(average(part.mean(0)) for part in parts))
-
-
-Objective = Callable[[Model, Tensor], BoundTerms]
-"""What trains a model: the terms of a bound, from a batch."""
 
 
 def joint_elbo(
@@ -85,18 +40,8 @@ def joint_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
     Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them; and for `hard`, which
     has no gradient to the encoder, unless none is asked for (`torch.no_grad()`).
     """
-    if not model.smoothing.shared_conditional:
-        raise InputError(
-            f"{model.smoothing} has no joint bound: its r(zeta | z) differs between q and p (use marginal_elbo, "
-            "with a directed prior)"
-        )
     trace = model(x)
-    _check_gradient("joint_elbo", trace, model.smoothing)
-    if model.smoothing.has_atom and model.prior.joins_groups and len(trace.posterior.groups) > 1:
-        raise InputError(
-            f"joint_elbo has no gradient through q(z | x, zeta) of {model.smoothing}, which a Boltzmann prior of "
-            "several groups needs: use rolfe_elbo"
-        )
+    JointBound().check_trace(trace, model)
     kl = model.prior.kl(trace.posterior)
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
@@ -118,12 +63,8 @@ def marginal_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms
     smoothing; for a smoothing with an atom, whose log q(zeta | x) jumps there, so that its gradient is lost; and for
     `hard` as in joint_terms.
     """
-    if model.smoothing.has_atom:
-        raise InputError(
-            f"marginal_elbo has no gradient at the atom of {model.smoothing}: use joint_elbo or rolfe_elbo"
-        )
     trace = model(x)
-    _check_gradient("marginal_elbo", trace, model.smoothing)
+    MarginalBound().check_trace(trace, model)
     kl = trace.posterior.log_prob() - _log_prior(model.prior, trace.posterior.zeta, model.smoothing)
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
@@ -135,10 +76,48 @@ def _log_prior(prior: Prior, zeta: Float[Tensor, "batch bits"], smoothing: Smoot
     return prior.log_prob(zeta, smoothing)
 
 
-def _check_gradient(bound: str, trace: Trace, smoothing: Smoothing) -> None:
-    """InputError where the encoder would be trained on half an estimator."""
-    if torch.is_grad_enabled() and not trace.reparameterised:
-        raise InputError(
-            f"{bound} has no gradient to the encoder through {smoothing}: take its value under torch.no_grad(), or "
-            "train with another smoothing, such as StraightThrough()"
-        )
+@dataclass(frozen=True)
+class JointBound(Objective):
+    """E[log p(x | zeta)] - KL(q(z, zeta | x) || p(z, zeta)): `joint_elbo` (Eq. 4, 6)."""
+
+    name: ClassVar[str] = "joint"
+
+    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+        """`joint_terms`."""
+        return joint_terms(model, x)
+
+    def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
+        """r(zeta | z) must be the same in q and p; an atom must lose no gradient that a Boltzmann prior needs."""
+        if not smoothing.shared_conditional:
+            return (
+                f"{smoothing} has no joint bound, as its r(zeta | z) differs between q and p: use the marginal bound, "
+                "with a directed prior"
+            )
+        if smoothing.has_atom and prior.joins_groups and groups > 1:
+            return (
+                f"the joint bound has no gradient through q(z | x, zeta) of {smoothing}, which a Boltzmann prior of "
+                "several groups needs: use the rolfe bound (rolfe_elbo)"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class MarginalBound(Objective):
+    """E[log p(x | zeta) - log q(zeta | x) + log p(zeta)], z summed out: `marginal_elbo` (Eq. 5)."""
+
+    name: ClassVar[str] = "marginal"
+
+    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+        """`marginal_terms`."""
+        return marginal_terms(model, x)
+
+    def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
+        """log q(zeta | x) must not jump at an atom, and p(zeta) must have a density that can be had."""
+        if smoothing.has_atom:
+            return f"the marginal bound has no gradient at the atom of {smoothing}: use the joint bound or rolfe's"
+        if not prior.has_density(smoothing):
+            return (
+                f"the marginal bound needs p(zeta), and under {smoothing} this {type(prior).__name__} has no tractable "
+                "density: use the joint bound, or a directed prior"
+            )
+        return None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
 from dvaepp.models.base import Model
-from dvaepp.objectives.bounds import BoundTerms
+from dvaepp.objectives.base import BoundTerms, Objective
+from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior, expected_energy
+from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.posterior import Posterior
 
 
@@ -31,13 +35,11 @@ def rolfe_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
     known and the energy of groups before the last is a step function of zeta: `lost_gradient`. Every other term is
     reparameterised. Raises InputError for other priors and smoothings, which joint_terms serves.
     """
-    if not isinstance(model.prior, BoltzmannPrior):
-        raise InputError(f"rolfe_elbo is for a BoltzmannPrior, not {type(model.prior).__name__}: use joint_elbo")
-    if not model.smoothing.has_atom:
-        raise InputError(f"rolfe_elbo is for a smoothing with an atom, such as SpikeExponential, not {model.smoothing}")
     trace = model(x)
+    RolfeBound().check_trace(trace, model)
     q = trace.posterior
     assert isinstance(q, Posterior)
+    assert isinstance(model.prior, BoltzmannPrior)
     energy = expected_energy(model.prior.machine, q, nu=lost_gradient(q))
     kl = model.prior.log_z() - q.entropy() + energy
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
@@ -53,3 +55,22 @@ def lost_gradient(q: Posterior) -> Float[Tensor, "*batch bits"]:
     """
     z = q.nu.detach()
     return replace_gradient(z, ((1 - z) * q.mu).detach() * q.logits)
+
+
+@dataclass(frozen=True)
+class RolfeBound(Objective):
+    """E[log p(x | zeta)] - log Z + H(q) - E[E(z)], the energy's gradient by hand: `rolfe_elbo` (Rolfe 2016)."""
+
+    name: ClassVar[str] = "rolfe"
+
+    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+        """`rolfe_terms`."""
+        return rolfe_terms(model, x)
+
+    def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
+        """The prior must be a Boltzmann machine, and the smoothing have an atom at 0."""
+        if not isinstance(prior, BoltzmannPrior):
+            return f"the rolfe bound is for a BoltzmannPrior, not a {type(prior).__name__}: use the joint bound"
+        if not smoothing.has_atom:
+            return f"the rolfe bound is for a smoothing with an atom, such as SpikeExponential, not {smoothing}"
+        return None

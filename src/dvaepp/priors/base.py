@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.boltzmann.diagnostics import ChainDiagnostics
 from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
@@ -96,6 +98,35 @@ class Prior(nn.Module, ABC):
         if not math.isfinite(self.log_partition.value):
             raise InputError(f"log Z is {self.log_partition}: the parameters are not finite, or far too large")
         return self.log_partition
+
+
+class PriorDesign(Component, ABC):
+    """A prior in plain settings, as recipes name it: called with what it is over it makes the module.
+
+    >>> from dvaepp.priors.directed import BernoulliDesign
+    >>> BernoulliDesign()((3, 4), nn.Linear).sample(2).shape  # any PriorDesign
+    torch.Size([2, 7])
+    """
+
+    kind: ClassVar[str] = "prior"
+    folder: ClassVar[str] = "dvaepp.priors"
+    normal: ClassVar[bool] = False
+    """Its variables are normal, not bits."""
+    feed_forward: ClassVar[bool] = True
+    """Feed-forward models may have it."""
+    convolutional: ClassVar[bool] = True
+    """Convolutional models may have it."""
+
+    @abstractmethod
+    def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> Prior:
+        """The prior over groups of bits of these sizes; `network(inputs, outputs)` makes a network of the model's kind.
+
+        InputError where it cannot be over these groups.
+        """
+
+    def resolved(self) -> PriorDesign:
+        """The same with absolute paths, if it has any."""
+        return self
 
 
 def check_bits(owner: str, bits: int, zeta: Tensor) -> None:

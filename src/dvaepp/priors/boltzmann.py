@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvaepp.boltzmann.agreement import estimate_log_partition, exact
 from dvaepp.boltzmann.annealing import annealed_importance_sampling
 from dvaepp.boltzmann.diagnostics import ChainDiagnostics, chain_diagnostics
 from dvaepp.boltzmann.enumeration import bits_to_sum, exact_log_partition, exact_log_partition_weighted, exact_sample
+from dvaepp.boltzmann.graphs import hardware_graph, machine_on_graph, read_edges
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
-from dvaepp.boltzmann.samplers import Sampler
+from dvaepp.boltzmann.samplers import PersistentChains, Sampler
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
-from dvaepp.priors.base import Prior
+from dvaepp.priors.base import Prior, PriorDesign
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.overlapping import Overlapping
 from dvaepp.smoothings.posterior import Posterior
@@ -232,3 +234,51 @@ def fingerprint(machine: BoltzmannMachine) -> str:
     parameters = [machine.bias, *(coupling.flatten() for _, coupling in machine.interactions())]
     numbers = torch.cat(parameters).cpu().double() + 0.0  # -0 is 0
     return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RestrictedBoltzmannDesign(PriorDesign):
+    """p(z) = exp(-E(z)) / Z, a Boltzmann machine of blocks: two halves of all the bits unless `blocks` says otherwise.
+
+    Where log Z cannot be exact its gradient comes from `sampler`.
+    """
+
+    name: ClassVar[str] = "rbm"
+    blocks: tuple[int, ...] | None = None
+    sampler: Sampler = field(default_factory=PersistentChains)
+
+    def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> BoltzmannPrior:
+        """A BoltzmannPrior; InputError unless the blocks hold as many bits as the groups, two at least."""
+        bits = sum(groups)
+        if bits < 2:
+            raise InputError("a restricted Boltzmann machine needs at least 2 bits")
+        blocks = self.blocks or (bits - bits // 2, bits // 2)
+        if sum(blocks) != bits:
+            raise InputError(f"blocks {blocks} hold {sum(blocks)} bits and groups {groups} {bits}")
+        return BoltzmannPrior(BoltzmannMachine(*blocks), self.sampler)
+
+
+@dataclass(frozen=True)
+class GraphBoltzmannDesign(PriorDesign):
+    """p(z) = exp(-E(z)) / Z, a Boltzmann machine on a `graph`: hardware's by name, or a CSV file of edges."""
+
+    name: ClassVar[str] = "graph"
+    convolutional: ClassVar[bool] = False
+    graph: str = "zephyr-2"
+    sampler: Sampler = field(default_factory=PersistentChains)
+
+    def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> BoltzmannPrior:
+        """A BoltzmannPrior; InputError unless the graph has as many nodes as the groups have bits."""
+        edges = read_edges(Path(self.graph)) if self._is_file else hardware_graph(self.graph)
+        machine = machine_on_graph(edges)
+        if machine.bits != sum(groups):
+            raise InputError(f"graph {self.graph} has {machine.bits} nodes and model.groups hold {sum(groups)} bits")
+        return BoltzmannPrior(machine, self.sampler)
+
+    def resolved(self) -> GraphBoltzmannDesign:
+        """With the absolute path of its file, if it is one."""
+        return replace(self, graph=str(Path(self.graph).resolve())) if self._is_file else self
+
+    @property
+    def _is_file(self) -> bool:
+        return self.graph.endswith(".csv")

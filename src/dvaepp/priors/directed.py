@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
-from dvaepp.priors.base import NORMALISED, Prior, check_bits
+from dvaepp.priors.base import NORMALISED, Prior, PriorDesign, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
 from dvaepp.smoothings.posterior import Posterior, bernoulli_divergence
@@ -101,3 +105,27 @@ class DirectedPrior(_DirectedByLogits):
         for network in self.networks:
             z = torch.cat([z, torch.bernoulli(torch.sigmoid(network(z).to(z)))], -1)
         return z
+
+
+@dataclass(frozen=True)
+class BernoulliDesign(PriorDesign):
+    """p(z) = prod_i Bernoulli(z_i): independent bits."""
+
+    name: ClassVar[str] = "bernoulli"
+
+    def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> BernoulliPrior:
+        """A BernoulliPrior over all the bits."""
+        return BernoulliPrior(sum(groups))
+
+
+@dataclass(frozen=True)
+class DirectedDesign(PriorDesign):
+    """p(z_1) prod_k p(z_k | zeta_<k): each group given the earlier ones (Fig. 2c)."""
+
+    name: ClassVar[str] = "directed"
+    convolutional: ClassVar[bool] = False
+
+    def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> DirectedPrior:
+        """A DirectedPrior with a network for each group but the first."""
+        following = zip(accumulate(groups), groups[1:], strict=False)
+        return DirectedPrior(groups[0], *(network(before, size) for before, size in following))

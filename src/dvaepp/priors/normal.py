@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
-from dvaepp.priors.base import NORMALISED, Prior, check_bits
+from dvaepp.priors.base import NORMALISED, Prior, PriorDesign, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.posterior import Posterior
 
@@ -114,3 +116,16 @@ class NormalPrior(Prior):
     def sample(self, num_samples: int) -> Float[Tensor, "samples variables"]:
         """Standard normal numbers."""
         return torch.randn_like(self.mean.expand(num_samples, -1))
+
+
+@dataclass(frozen=True)
+class NormalDesign(PriorDesign):
+    """p(z) = prod_i N(z_i; 0, 1): normal variables in place of bits."""
+
+    name: ClassVar[str] = "normal"
+    normal: ClassVar[bool] = True
+    feed_forward: ClassVar[bool] = False
+
+    def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> NormalPrior:
+        """A NormalPrior over all the variables."""
+        return NormalPrior(sum(groups))

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dvaepp.components.registry import component, components
 from dvaepp.errors import InputError, nearest
-from dvaepp.recipes import quick, table_2, table_3
 from dvaepp.recipes.recipe import Recipe, read_recipe
 from dvaepp.recipes.settings import Size
+from dvaepp.recipes.table import Table
 
 
 def names() -> list[str]:
-    """All recipes' names."""
-    table = [
-        f"table-2/{data}/{network}/{column}"
-        for data in table_2.DATA
-        for network in table_2.NETWORKS
-        for column in table_2.COLUMNS
-    ]
-    conv = [f"table-3/{data}/{row}" for data in table_3.DATA for row in (*table_3.ROWS, *table_3.ABLATIONS)]
-    return [*quick.COLUMNS, *table, *conv]
+    """All recipes' names: those of the starting points, then of every table."""
+    tables = sorted(components(Table).values(), key=lambda table: (table.name != "quick", table.name))
+    return [f"{table.name}/{cell}" for table in tables for cell in table().cells()]
 
 
 def find(name: str, size: Size = "paper") -> Recipe:
@@ -28,10 +23,5 @@ def find(name: str, size: Size = "paper") -> Recipe:
         return read_recipe(Path(name))
     if name not in names():
         raise InputError(f"no recipe is named {name!r}{nearest(name, names())} (`dvaepp list` names them all)")
-    if name in quick.COLUMNS:
-        return quick.recipe(name, size)
-    if name.startswith("table-3/"):
-        _, data, row = name.split("/")
-        return table_3.recipe(name, data, row, size)
-    _, data, network, column = name.split("/")
-    return table_2.recipe(name, data, network, column, size)
+    table, _, cell = name.partition("/")
+    return component(Table, table)().recipe(cell, size)

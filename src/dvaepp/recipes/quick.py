@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dvaepp.boltzmann.samplers import PersistentChains
+from dvaepp.priors.boltzmann import GraphBoltzmannDesign
 from dvaepp.recipes import table_2
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.recipes.settings import Size
+from dvaepp.recipes.table import Table
 
-COLUMNS = {"quick/rbm": "rbm", "quick/zephyr": "rbm", "quick/directed": "joint"}
+COLUMNS = {"rbm": "rbm", "zephyr": "rbm", "directed": "joint"}
 """The column of Table 2 that each is of."""
 
 
-def recipe(name: str, size: Size) -> Recipe:
-    """The starting point of that name."""
-    found = table_2.recipe(name, "digits", "nonlinear-2", COLUMNS[name], size)
-    return _on_hardware(found) if name == "quick/zephyr" else found
+@dataclass(frozen=True)
+class Quick(Table):
+    """Starting points for any data: the nonlinear-2 models of Table 2."""
+
+    name: ClassVar[str] = "quick"
+
+    def cells(self) -> tuple[str, ...]:
+        """rbm, zephyr, directed."""
+        return tuple(COLUMNS)
+
+    def recipe(self, cell: str, size: Size) -> Recipe:
+        """The starting point of that name."""
+        found = table_2.recipe(f"{self.name}/{cell}", "digits", "nonlinear-2", COLUMNS[cell], size)
+        return _on_hardware(found, size) if cell == "zephyr" else found
 
 
-def _on_hardware(recipe: Recipe) -> Recipe:
+def _on_hardware(recipe: Recipe, size: Size) -> Recipe:
     """The recipe with a prior on the graph of a quantum annealer, small enough for a few chains."""
-    chains = min(recipe.model.chains, 200)
-    settings = {"prior": "graph", "graph": "zephyr-2", "groups": (80, 80), "chains": chains}
+    chains, sweeps = table_2.CHAINS[size]
+    prior = GraphBoltzmannDesign("zephyr-2", PersistentChains(min(chains, 200), sweeps))
+    settings = {"prior": prior, "groups": (80, 80)}
     return recipe.model_copy(
         update={
             "about": "A Boltzmann machine on a Zephyr graph of 160 qubits, joint bound.",

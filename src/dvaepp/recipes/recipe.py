@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+import torch
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
-from dvaepp.data import NAMES, Binarise, Dataset, Plain, load, read_examples
+from dvaepp.components.fields import Named, Settings, complaint
+from dvaepp.data import Binarise, Dataset, Plain, load, names, read_examples
 from dvaepp.errors import InputError, nearest
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
-from dvaepp.objectives.bounds import Objective
+from dvaepp.objectives.base import Objective
+from dvaepp.objectives.bounds import JointBound
+from dvaepp.priors.base import Prior
 from dvaepp.recipes import build
-from dvaepp.recipes.build import DataSpec
-from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, Settings
+from dvaepp.recipes.formats import MOVED, as_now
+from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, check_sharpness
 from dvaepp.storage import read_json
 from dvaepp.training.settings import TrainingSettings
 
@@ -29,42 +33,20 @@ class Recipe(Settings):
     about: str = ""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
-    objective: Literal["joint", "marginal", "rolfe"] = "joint"
+    objective: Annotated[Objective, Named(Objective)] = JointBound()
     training: TrainingSettings
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
-        if self.objective == "marginal" and self.model.boltzmann:
-            raise ValueError("objective 'marginal' needs a directed or bernoulli prior; an rbm takes 'joint'")
-        if (self.objective == "rolfe") > (self.model.boltzmann and self.model.smoothing.startswith("spike")):
-            raise ValueError("objective 'rolfe' needs an rbm or graph prior and a smoothing with a spike")
-        if self.objective == "marginal" and self.model.smoothing.startswith("spike"):
-            raise ValueError("objective 'marginal' needs a smoothing without a spike, which takes 'joint'")
-        if self.objective == "joint" and self.model.smoothing == "concrete":
-            raise ValueError("smoothing 'concrete' has no joint bound; it takes objective 'marginal'")
-        several = len(self.model.groups) > 1 and self.model.boltzmann
-        if self.objective == "joint" and several and self.model.smoothing.startswith("spike"):
-            raise ValueError("a spike smoothing with a Boltzmann prior of several groups takes objective 'rolfe'")
-        if self.data.binarise != "auto" and self.model.likelihood != "bernoulli":
+        if self.data.binarise != "auto" and not self._bits:
             raise ValueError(
-                f"data.binarise makes bits, and likelihood {self.model.likelihood!r} takes data as they are"
+                f"data.binarise makes bits, and likelihood {self.model.likelihood.name!r} takes data as they are"
             )
-        if self.training.beta is not None and self.model.smoothing == "straight-through":
-            raise ValueError("training.beta anneals a smoothing's beta, and 'straight-through' has none")
-        if self.training.beta is not None and self.model.smoothing == "power" and min(self.training.beta) <= 1:
-            raise ValueError("smoothing 'power' needs a training.beta above 1")
-        if self.training.beta is not None and not 1e-3 <= min(self.training.beta) <= max(self.training.beta) <= 1e4:
-            raise ValueError("training.beta must lie between .001 and 10,000")
-        if self.model.convolutional is None:
-            if self.model.prior == "normal":
-                raise ValueError("prior 'normal' needs model.convolutional")
-            if self.training.balance_kl:
-                raise ValueError("training.balance_kl weighs local groups, which only model.convolutional has")
-        elif self.model.prior in ("directed", "graph"):
-            raise ValueError("model.convolutional takes the prior 'rbm', 'bernoulli' or 'normal'")
-        elif self.model.convolutional.local_variables == "bernoulli" and self.model.smoothing.startswith("spike"):
-            raise ValueError("local_variables 'bernoulli' need a smoothing without a spike")
+        for beta in self.training.beta or ():
+            check_sharpness(self.model.smoothing.with_beta(beta))
+        if self.model.convolutional is None and self.training.balance_kl:
+            raise ValueError("training.balance_kl weighs local groups, which only model.convolutional has")
         if self.training.batch < 2 and self.model.convolutional is not None:
             raise ValueError("training.batch must be at least 2 with batch norm, which model.convolutional has")
         if self.model.batch_norm and self.model.hidden and self.training.batch < 2:
@@ -73,17 +55,32 @@ class Recipe(Settings):
             )
         return self
 
+    def check(self) -> Recipe:
+        """Itself; InputError where the model has no such bound, or its prior cannot be over its groups."""
+        with torch.random.fork_rng(devices=[]):
+            self._check_bound(build.prior(self.model))
+        return self
+
+    def _check_bound(self, prior: Prior) -> None:
+        model, of = self.model, self.objective
+        of.check(model.smoothing, prior, len(model.groups))
+        local = model.convolutional is not None and not model.convolutional.local_variables.reparameterised(
+            model.smoothing
+        )
+        if local or not (model.smoothing.reparameterised or model.prior.normal):
+            raise InputError(of.without_gradient(model.smoothing))
+
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
         binarise, kind = self._reading
         of = self.data
-        if of.name in NAMES:
+        if of.name in names():
             data = load(of.name, data_dir, of.binarise, of.threshold)
         else:
             data = load(of.name, data_dir, binarise, of.threshold, kind, of.background, of.header)
-        if data.kind != (expected := build.KINDS[self.model.likelihood]):
+        if data.kind != (expected := self.model.likelihood.data_kind):
             raise InputError(
-                f"model.likelihood={self.model.likelihood} is for {expected}, but {data.name} holds {data.kind}"
+                f"model.likelihood={self.model.likelihood.name} is for {expected}, but {data.name} holds {data.kind}"
             )
         return data
 
@@ -93,54 +90,76 @@ class Recipe(Settings):
         return read_examples(path, binarise, self.data.threshold, kind, self.data.background, self.data.header)
 
     @property
+    def _bits(self) -> bool:
+        """Whether x is bits."""
+        return self.model.likelihood.data_kind == "bits"
+
+    @property
     def _reading(self) -> tuple[Binarise, Plain]:
         """How the user's own data become what the likelihood is for."""
-        kind = build.KINDS[self.model.likelihood]
-        return (self.data.binarise, "levels") if kind == "bits" else ("none", cast(Plain, kind))
+        return (self.data.binarise, "levels") if self._bits else ("none", cast(Plain, self.model.likelihood.data_kind))
 
     def build(self, spec: DataSpec) -> tuple[Model, Objective]:
-        """The model for data of this spec, its weights drawn from torch's generator, and the objective."""
-        return build.model(self.model, spec), build.OBJECTIVES[self.objective]
+        """The model for data of this spec, its weights drawn from torch's generator, and the objective.
+
+        InputError where they do not go together.
+        """
+        model = build.model(self.model, spec)
+        self._check_bound(model.prior)
+        return model, self.objective
 
 
 def recipe_from(values: Any, source: str) -> Recipe:
-    """A recipe from JSON values; InputError naming the wrong setting, and the nearest right name of an unknown one."""
+    """A recipe from JSON values; InputError naming the wrong setting, and the nearest right name of an unknown one.
+
+    Values of the form of before are converted (`formats.as_now`).
+    """
     if not isinstance(values, dict):
         raise InputError(f"{source} must hold a recipe, a JSON object, not {type(values).__name__}")
     try:
-        return Recipe.model_validate_json(json.dumps(values), strict=True)
+        return Recipe.model_validate_json(json.dumps(as_now(values)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        path = [str(part) for part in first["loc"]]
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{source} has an unknown setting {'.'.join(path)!r}{_nearest_setting(path)}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] in ("missing", "value_error") else f", not {reprlib.repr(first['input'])}"
+        path, text = complaint(first, Recipe)
+        if text.startswith("is unknown"):
+            hint = text.removeprefix("is unknown")
+            raise InputError(f"{source} has an unknown setting {'.'.join(path)!r}{hint}") from None
         where = f"setting {'.'.join(path)!r}: " if path else ""
-        raise InputError(f"{source}: {where}{message}{given}") from None
+        raise InputError(f"{source}: {where}{text}") from None
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a JSON file, as `dvaepp show` prints it."""
-    return recipe_from(read_json(path, "a recipe in JSON"), str(path))
+    """The recipe in a JSON file, as `dvaepp show` prints it; InputError where it is none, or impossible."""
+    return recipe_from(read_json(path, "a recipe in JSON"), str(path)).check()
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """The recipe with settings `a.b=value` changed; values are JSON, or else taken as text."""
+    """The recipe with settings `a.b=value` changed; values are JSON, or else taken as text; InputError as above.
+
+    A component's name replaces it with all its settings: `model.smoothing=power`, then `model.smoothing.beta=30`.
+    Settings that have moved are taken by the names that they had (`formats.MOVED`).
+    """
     values = recipe.model_dump(mode="json")
+    known = list(_paths(values))
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise InputError(f"--set takes name=value, such as training.steps=3000, not {setting!r}")
-        _assign(values, name.strip().split("."), _json_or_text(text.strip()))
-    return recipe_from(values, "--set")
+        path = MOVED.get(name.strip(), name.strip())
+        if path.split(".")[0] not in Recipe.model_fields:
+            raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
+        _assign(values, path.split("."), _json_or_text(text.strip()))
+    return recipe_from(values, "--set").check()
 
 
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        inner = values[part] = values.get(part) or {}
+    for depth, part in enumerate(path[:-1]):
+        inner = values.get(part) or {}
+        if isinstance(inner, str) and depth:  # a component by its name alone
+            inner = {"name": inner}
         if not isinstance(inner, dict):
             raise InputError(f"--set: {part!r} holds a value, not settings")
+        values[part] = inner
         values = inner
     values[path[-1]] = value
 
@@ -152,13 +171,15 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-def _nearest_setting(path: list[str]) -> str:
-    model: type[BaseModel] = Recipe
-    for part in path[:-1]:
-        annotation = model.model_fields[part].annotation
-        annotation = next((each for each in get_args(annotation) if isinstance(each, type)), annotation)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        model = annotation
-    close = nearest(path[-1], list(model.model_fields))
-    return close or f"; it may be one of {', '.join(model.model_fields)}"
+def _paths(values: dict[str, Any], before: str = "") -> Iterator[str]:
+    """The dotted names of all settings."""
+    for name, value in values.items():
+        yield before + name
+        if isinstance(value, dict):
+            yield from _paths(value, f"{before}{name}.")
+
+
+def _nearest_path(given: str, known: list[str]) -> str:
+    """The setting that ends in what was given, else the nearest."""
+    ending = [path for path in known if path.endswith(f".{given}")]
+    return f"; did you mean {ending[0]!r}?" if ending else nearest(given, known)

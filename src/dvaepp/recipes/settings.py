@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from dvaepp.components.fields import Named, Plain, Settings
+from dvaepp.components.registry import components
 from dvaepp.data.formats import Header
 from dvaepp.data.pictures import Background
+from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import Likelihood
+from dvaepp.likelihoods.standard import BernoulliLikelihood
+from dvaepp.models.local import LocalVariables, NormalVariables
+from dvaepp.networks.residual import Cells
+from dvaepp.priors.base import PriorDesign
+from dvaepp.priors.boltzmann import RestrictedBoltzmannDesign
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.exponential import OverlappingExponential
 
 Size = Literal["tiny", "small", "paper"]
 
@@ -15,24 +26,17 @@ SIZES: tuple[Size, ...] = get_args(Size)
 """`tiny` takes a minute and shows that all runs, `small` minutes to an hour on two cores, `paper` a GPU."""
 
 
-SmoothingName = Literal[
-    "exponential",
-    "logistic",
-    "normal",
-    "power",
-    "uniform-exponential",
-    "spike-exponential",
-    "spike-gaussian",
-    "concrete",
-    "straight-through",
-    "straight-through-gumbel",
-]
-SamplerName = Literal["gibbs", "tempering", "population", "exact", "annealer"]
 _Size = Annotated[int, Field(ge=1, le=1_000_000)]
+_LEAST, _MOST = 1e-3, 1e4
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+def check_sharpness(smoothing: Smoothing) -> None:
+    """InputError where a smoothing is sharper or softer than recipes allow: between, all is right in float32."""
+    sharpness = smoothing.sharpness
+    if sharpness is not None and not _LEAST <= sharpness <= _MOST:
+        raise InputError(
+            f"{smoothing} has the inverse temperature {float(sharpness):g}, expected {_LEAST:g} to {_MOST:,.0f}"
+        )
 
 
 class DataSettings(Settings):
@@ -50,7 +54,7 @@ class DataSettings(Settings):
 class ConvolutionalSettings(Settings):
     """DVAE++ (Fig. 3): local variables and convolutional networks; scales are heights in cells, powers of two."""
 
-    local_variables: Literal["normal", "bernoulli"] = "normal"
+    local_variables: Annotated[LocalVariables, Named(LocalVariables)] = NormalVariables()
     local_groups: Annotated[int, Field(ge=1, le=1000)] = 16
     variables: _Size = 32
     """Local variables of each group at every location."""
@@ -62,11 +66,10 @@ class ConvolutionalSettings(Settings):
     """The scale that global variables are read from."""
     channels: _Size = 64
     """At the scale of local variables; half as many at twice the scale."""
-    cells: _Size = 2
-    """Residual cells at each scale and for each group."""
+    cells: Annotated[Cells, Plain(Cells)] = Cells(2)
+    """Residual cells at each scale and for each group, and what they are like."""
     stem: Literal[1, 2, 4] = 1
     """Pixels a side that share a location at the finest scale."""
-    squeeze_excite: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the networks; distributions always take float32."""
 
@@ -79,48 +82,30 @@ class ModelSettings(Settings):
     hidden: tuple[_Size, ...] = (200, 200)
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
-    prior: Literal["rbm", "graph", "directed", "bernoulli", "normal"] = "rbm"
-    """`rbm` and `graph` are Boltzmann machines: of blocks, or on a graph; `normal` makes global variables normal."""
-    blocks: tuple[_Size, ...] | None = None
-    """Blocks of the rbm; None cuts all the bits in half."""
-    graph: str | None = None
-    """A hardware graph by name, such as zephyr-2, or a CSV file of edges, for the prior `graph`."""
-    sampler: SamplerName = "gibbs"
-    """Where the gradient of log Z comes from; unused where log Z is exact. `annealer` begins anew at each step: it
-    needs some 40 sweeps where chains that go on (`gibbs`, `tempering`) take 5. `population` sweeps once a temperature.
-    """
-    chains: _Size = 1000
-    sweeps: _Size = 40
-    temperatures: Annotated[int, Field(ge=2, le=100_000)] = 10
-    """Of the samplers `tempering` and `population`."""
-    smoothing: SmoothingName = "exponential"
-    beta: float = Field(default=10.0, ge=1e-3, le=1e4)
-    """The smoothing's inverse temperature, unless training.beta anneals it; one over the temperature of `concrete` and
-    `straight-through-gumbel`; `straight-through` has none."""
-    likelihood: Literal["bernoulli", "logistic-mixture", "normal", "categorical", "poisson"] = "bernoulli"
-    """Of x: bits, 8-bit levels, real numbers, categories, counts; data are read as such, and grey made bits only for
-    `bernoulli`."""
+    prior: Annotated[PriorDesign, Named(PriorDesign)] = RestrictedBoltzmannDesign()
+    smoothing: Annotated[Smoothing, Named(Smoothing)] = OverlappingExponential()
+    """training.beta may anneal its beta."""
+    likelihood: Annotated[Likelihood, Named(Likelihood)] = BernoulliLikelihood()
+    """Of x; data are read as what it is for, and grey made bits only for `bernoulli`."""
     convolutional: ConvolutionalSettings | None = None
     """`hidden` is then the global encoder's, and batch norm is always there."""
 
+    @field_validator("smoothing")
+    @classmethod
+    def _resolved(cls, smoothing: Smoothing) -> Smoothing:
+        check_sharpness(smoothing)
+        return smoothing
+
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
-        if self.blocks is not None and sum(self.blocks) != sum(self.groups):
-            raise ValueError(
-                f"blocks {self.blocks} hold {sum(self.blocks)} bits and groups {self.groups} {sum(self.groups)}"
-            )
-        if self.prior == "rbm" and sum(self.groups) < 2:
-            raise ValueError("a restricted Boltzmann machine needs at least 2 bits")
-        if self.smoothing == "power" and self.beta <= 1:
-            raise ValueError("smoothing 'power' needs a beta above 1")
-        if (self.prior == "graph") != (self.graph is not None):
-            raise ValueError("graph and prior 'graph' need each other, as in prior=graph, graph=zephyr-2")
+        kind = "feed_forward" if self.convolutional is None else "convolutional"
+        if not getattr(self.prior, kind):
+            able = [name for name, design in components(PriorDesign).items() if getattr(design, kind)]
+            needs = "needs model.convolutional" if self.convolutional is None else "is not for model.convolutional"
+            raise ValueError(f"prior {self.prior.name!r} {needs}, expected one of {', '.join(able)}")
+        if self.convolutional is not None:
+            self.convolutional.local_variables.check(self.smoothing)
         return self
-
-    @property
-    def boltzmann(self) -> bool:
-        """Whether the prior is a Boltzmann machine."""
-        return self.prior in ("rbm", "graph")
 
 
 class EvaluationSettings(Settings):

@@ -38,7 +38,7 @@ _PIECE = 500
 
 def white(recipe: Recipe) -> float:
     """The value of x that is shown white, 0 being black: 255 where x is levels, else 1."""
-    return 255.0 if recipe.model.likelihood == "logistic-mixture" else 1.0
+    return recipe.model.likelihood.white
 
 
 def samples(model: Model, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:

@@ -38,7 +38,9 @@ def _header(subject: Subject) -> str:
     steps = f"{reached:,} steps" if reached == planned else f"{reached:,} of {planned:,} steps"
     groups = " + ".join(map(str, recipe.model.groups))
     facts = [f"seed {run.seed}", steps, Path(recipe.data.name).name, f"{groups} {_variables(subject)}"]
-    return page.header(recipe.name, " · ".join([*facts, f"{recipe.model.prior} prior", *_local(subject)]), recipe.about)
+    return page.header(
+        recipe.name, " · ".join([*facts, f"{recipe.model.prior.name} prior", *_local(subject)]), recipe.about
+    )
 
 
 def _variables(subject: Subject) -> str:
@@ -50,7 +52,7 @@ def _local(subject: Subject) -> list[str]:
     """What there is to say of local variables and the decoder."""
     if (c := subject.local) is None:
         return []
-    what = {"normal": "normal variables", "bernoulli": "bits"}[c.local_variables]
+    what = {"normal": "normal variables", "bernoulli": "bits"}[c.local_variables.name]
     decoder = "decoder conditional on coarser pixels" if c.conditional else "decoder factorial over pixels"
     return [f"{c.local_groups} local groups of {c.variables} {what} at {c.local} x {c.local} locations", decoder]
 

@@ -62,12 +62,12 @@ class Subject:
     @property
     def levels(self) -> bool:
         """Whether x is levels, whose likelihood is usually given in bits per dimension."""
-        return self.run.recipe.model.likelihood == "logistic-mixture"
+        return self.run.recipe.model.likelihood.data_kind == "levels"
 
     @property
     def normal(self) -> bool:
         """Whether global variables are normal, not bits."""
-        return self.run.recipe.model.prior == "normal"
+        return self.run.recipe.model.prior.normal
 
     def curve(self, name: str) -> Curve:
         """A quantity of metrics.jsonl, with its standard errors where it has them."""

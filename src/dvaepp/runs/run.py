@@ -17,14 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 
 import dvaepp
 from dvaepp import distributed
-from dvaepp.data import NAMES, Dataset
+from dvaepp.data import Dataset, names
 from dvaepp.errors import InputError
 from dvaepp.evaluation.kept import KeptScores
 from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.evaluation.scores import Scores
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
 from dvaepp.randomness import stream_seed
-from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.records import Number, Record, complaint, read_result
@@ -67,12 +67,11 @@ class Run:
         _device(device)
         distributed.share(recipe.training.batch, "training.batch")
         recipe.build(spec_of(recipe.load_data(data_dir)))
-        if recipe.data.name not in NAMES:
+        if recipe.data.name not in names():
             data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
             recipe = recipe.model_copy(update={"data": data})
-        if recipe.model.graph is not None and recipe.model.graph.endswith(".csv"):
-            model = recipe.model.model_copy(update={"graph": str(Path(recipe.model.graph).resolve())})
-            recipe = recipe.model_copy(update={"model": model})
+        model = recipe.model.model_copy(update={"prior": recipe.model.prior.resolved()})
+        recipe = recipe.model_copy(update={"model": model})
         record = Record(
             recipe=recipe.model_dump(mode="json"),
             seed=seed,

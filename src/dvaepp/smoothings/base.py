@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, constraints
 
+from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
 from dvaepp.numerics import check_precision
@@ -112,7 +113,7 @@ class ImplicitBernoulli(BitDistribution):
         return replace_gradient(zeta, slope * (self.logits - self.logits.detach()))
 
 
-class Smoothing(ABC):
+class Smoothing(Component, ABC):
     """A map from logits to a distribution over zeta that tends to the bits themselves as it sharpens.
 
     q(zeta | x) = sum_z q(z | x) r(zeta | z) (Eq. 2), but for those that are no mixture, which say so in
@@ -123,6 +124,9 @@ class Smoothing(ABC):
     >>> q.posterior(q.rsample()).logits.shape
     torch.Size([3])
     """
+
+    kind: ClassVar[str] = "smoothing"
+    folder: ClassVar[str] = "dvaepp.smoothings"
 
     binary: ClassVar[bool] = False
     """zeta is z itself, 0 or 1 (hard, straight-through)."""
@@ -139,6 +143,11 @@ class Smoothing(ABC):
     @abstractmethod
     def __call__(self, logits: Float[Tensor, "*shape"]) -> BitDistribution:
         """The distribution q(zeta | x) of bits with these logits."""
+
+    @property
+    def sharpness(self) -> float | Tensor | None:
+        """The inverse temperature, which `with_beta` sets; None where there is none."""
+        return getattr(self, "beta", None)
 
     def with_beta(self, beta: float | Tensor) -> Smoothing:
         """The same smoothing at inverse temperature beta; InputError where there is none."""

@@ -21,6 +21,7 @@ from dvaepp.smoothings.base import BitDistribution, Smoothing
 class Hard(Smoothing):
     """zeta = z: the limit beta -> infinity of every smoothing, in which likelihoods are measured."""
 
+    name: ClassVar[str] = "hard"
     binary: ClassVar[bool] = True
     reparameterised: ClassVar[bool] = False
 
@@ -111,6 +112,7 @@ class StraightThrough(Smoothing):
     True
     """
 
+    name: ClassVar[str] = "straight-through"
     binary: ClassVar[bool] = True
 
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
@@ -133,7 +135,8 @@ class StraightThroughGumbel(Smoothing):
     tensor([1., 0.])
     """
 
-    temperature: float | Tensor
+    name: ClassVar[str] = "straight-through-gumbel"
+    temperature: float | Tensor = 0.1
     binary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -146,6 +149,11 @@ class StraightThroughGumbel(Smoothing):
     def surrogate(self, logits: Tensor, uniform: Tensor) -> Tensor:
         """sigmoid((logit - logit(u)) / T): above 1/2 where u < q, and -logit(u) is as good a logistic number."""
         return torch.sigmoid((logits - torch.logit(uniform)) / self.temperature)
+
+    @property
+    def sharpness(self) -> float | Tensor:
+        """1 / temperature."""
+        return 1 / self.temperature
 
     def with_beta(self, beta: float | Tensor) -> StraightThroughGumbel:
         """Temperature 1 / beta."""

@@ -29,7 +29,8 @@ class Concrete(Smoothing):
     torch.Size([2])
     """
 
-    temperature: float | Tensor
+    name: ClassVar[str] = "concrete"
+    temperature: float | Tensor = 0.1
     shared_conditional: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -38,6 +39,11 @@ class Concrete(Smoothing):
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> ConcreteBernoulli:
         """q(zeta | x) with these logits."""
         return ConcreteBernoulli(self.temperature, logits, validate_args)
+
+    @property
+    def sharpness(self) -> float | Tensor:
+        """1 / temperature."""
+        return 1 / self.temperature
 
     def with_beta(self, beta: float | Tensor) -> Concrete:
         """Temperature 1 / beta."""

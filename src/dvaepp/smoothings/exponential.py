@@ -26,7 +26,8 @@ class OverlappingExponential(Overlapping):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "exponential"
+    beta: float | Tensor = 10.0
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
@@ -128,7 +129,8 @@ class UniformExponential(Overlapping):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "uniform-exponential"
+    beta: float | Tensor = 10.0
     epsilon: float = 0.05
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 

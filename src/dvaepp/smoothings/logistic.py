@@ -25,7 +25,8 @@ class OverlappingLogistic(Overlapping):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "logistic"
+    beta: float | Tensor = 10.0
     support: ClassVar[constraints.Constraint] = constraints.real
 
     def __post_init__(self) -> None:

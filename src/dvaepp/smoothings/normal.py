@@ -29,7 +29,8 @@ class OverlappingNormal(Overlapping):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "normal"
+    beta: float | Tensor = 10.0
     support: ClassVar[constraints.Constraint] = constraints.real
 
     def __post_init__(self) -> None:

@@ -29,7 +29,8 @@ class PowerFunction(Overlapping):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "power"
+    beta: float | Tensor = 30.0
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:

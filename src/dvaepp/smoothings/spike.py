@@ -152,7 +152,8 @@ class SpikeExponential(Spike):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "spike-exponential"
+    beta: float | Tensor = 5.0
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
@@ -200,7 +201,8 @@ class SpikeGaussian(Spike):
     torch.Size([2])
     """
 
-    beta: float | Tensor
+    name: ClassVar[str] = "spike-gaussian"
+    beta: float | Tensor = 5.0
     mean: float = 1.0
     support: ClassVar[constraints.Constraint] = constraints.real
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
+
+from dvaepp.components.fields import Named, Settings
+from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.base import Optimiser
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Settings):
     """How long and how fast. Schedules run over the fraction of training done, whatever the number of steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(ge=1, le=10**12)
     batch: _Count = 100
@@ -21,11 +23,7 @@ class TrainingSettings(BaseModel):
     """(until this fraction of training, rate), the last fraction being 1."""
     cosine_to: float | None = Field(default=None, ge=0)
     """The rate falls along half a cosine from its one stage's value to this; None leaves it as the stages say."""
-    epsilon: float = Field(default=1e-3, gt=0)
-    """Adam's epsilon as TensorFlow defines it, inside the bias correction."""
-    muon: float | None = Field(default=None, gt=0)
-    """Weights of linear and convolutional layers take Muon's steps, at this many times the learning rate, and Adam the
-    other parameters; None leaves all of them to Adam."""
+    optimiser: Annotated[Optimiser, Named(Optimiser)] = Adam()
     l2: float = Field(default=0.0, ge=0)
     """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""
     kl_warmup: float = Field(default=0.3, ge=0, le=1)

@@ -22,12 +22,11 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
-from dvaepp.objectives.bounds import BoundTerms, Objective
+from dvaepp.objectives.base import BoundTerms, Terms
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
 from dvaepp.training.checkpoints import anneal, check_origin, load_model, load_optimizer, optimizer_tensors
-from dvaepp.training.optimisers import optimizers
 from dvaepp.training.settings import TrainingSettings
 
 Metrics = dict[str, int | float]
@@ -63,7 +62,7 @@ class Trainer:
     def __init__(
         self,
         model: Model,
-        objective: Objective,
+        objective: Terms,
         data: Dataset,
         settings: TrainingSettings,
         folder: Path,
@@ -86,7 +85,7 @@ class Trainer:
         if distributed.world() > 1:
             torch.manual_seed(distributed.own_seed(stream_seed("training", seed)))
             model.prior.restart()
-        self.optimizers = optimizers(model, settings.muon is not None, settings.l2)
+        self.optimizers = settings.optimiser(model, settings.l2)
         self.step = 0
         self.best: Metrics = {}
         self._metrics_lines = 0
@@ -160,12 +159,7 @@ class Trainer:
 
     def _set_rates(self, fraction: float) -> None:
         settings, rate = self.settings, self.settings.learning_rate_at(fraction)
-        for group in self.optimizers["optimizer"].param_groups:
-            group["lr"] = rate
-            group["eps"] = settings.epsilon / math.sqrt(1 - group["betas"][1] ** (self.step + 1))
-        if settings.muon is not None:
-            for group in self.optimizers["muon"].param_groups:
-                group["lr"] = settings.muon * rate
+        settings.optimiser.set_rate(self.optimizers, rate, self.step + 1)
         anneal(self.model, settings, fraction)
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
@@ -225,7 +219,7 @@ class Trainer:
     def _stop(self, step: int) -> None:
         raise TrainingDivergedError(
             f"training became NaN or infinite at step {step}; the last good checkpoint is {self.checkpoint} "
-            "(a smaller training.learning_rate, training.muon or model.beta may help)"
+            "(a smaller training.learning_rate, training.optimiser.rate or model.smoothing.beta may help)"
         )
 
     def _log(self, metrics: Metrics) -> Metrics:

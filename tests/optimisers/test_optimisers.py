@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import DataSpec
+from dvaepp.optimisers.muon import Muon, optimizers, orthogonal
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import DataSpec
-from dvaepp.training.optimisers import Muon, optimizers, orthogonal
 
 torch.manual_seed(0)
 

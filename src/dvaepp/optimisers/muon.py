@@ -1,10 +1,11 @@
-"""Optimisers: Adam, and for the matrices of layers Muon, which steps as far in every direction (Jordan et al. 2024)."""
+"""Muon, which steps as far in every direction, for the matrices of layers (Jordan et al. 2024); Adam for the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_above
+from dvaepp.optimisers.adam import set_adam_rate
+from dvaepp.optimisers.base import Optimiser, parameter_groups
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """The quintic's coefficients: chosen by Jordan et al. for the steepest rise at 0."""
@@ -79,18 +83,36 @@ def orthogonal(matrices: Float[Tensor, "*batch m n"], iterations: int = 5) -> Fl
     return x.mT if tall else x
 
 
-def optimizers(model: nn.Module, muon: bool, l2: float) -> dict[str, Optimizer]:
-    """`optimizer`, Adam, of all parameters; or `muon` of linear and convolutional layers' weights, Adam of the rest.
+@dataclass(frozen=True)
+class MuonAndAdam(Optimiser):
+    """Weights of linear and convolutional layers take Muon's steps, at `rate` times the learning rate; Adam the rest.
 
-    weight_decay adds l2 w to the gradient: the L2 term in the loss. Biases have none.
+    Couplings of a Boltzmann machine are no linear map and stay with Adam.
+
+    >>> list(MuonAndAdam()(nn.Linear(3, 2), l2=0.0))
+    ['optimizer', 'muon']
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    matrices = [layer.weight for layer in layers] if muon else []
-    apart = {id(matrix) for matrix in matrices}
-    gains = {id(m.weight) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    rest = [p for p in model.parameters() if id(p) not in apart]
-    decayed = [p for p in rest if p.ndim > 1 or id(p) in gains]
-    others = [p for p in rest if p.ndim <= 1 and id(p) not in gains]
-    groups = [{"params": decayed, "weight_decay": l2}, {"params": others, "weight_decay": 0.0}]
-    adam = torch.optim.Adam([group for group in groups if group["params"]], fused=True)
-    return {"optimizer": adam, "muon": Muon(matrices, weight_decay=l2)} if muon else {"optimizer": adam}
+
+    name: ClassVar[str] = "muon"
+    rate: float = 10.0
+    momentum: float = 0.95
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_above("rate", self.rate)
+        check_above("epsilon", self.epsilon)
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum of Muon must lie in [0, 1), not {self.momentum!r}")
+
+    def __call__(self, model: nn.Module, l2: float) -> dict[str, Optimizer]:
+        """`optimizer`, Adam, and `muon`."""
+        matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+        rest = parameter_groups(model, l2, {id(matrix) for matrix in matrices})
+        muon = Muon(matrices, momentum=self.momentum, weight_decay=l2)
+        return {"optimizer": torch.optim.Adam(rest, fused=True), "muon": muon}
+
+    def set_rate(self, optimizers: dict[str, Optimizer], rate: float, step: int) -> None:
+        """Adam's rate, and so many times it for Muon."""
+        set_adam_rate(optimizers["optimizer"], rate, self.epsilon, step)
+        for group in optimizers["muon"].param_groups:
+            group["lr"] = self.rate * rate

@@ -1,0 +1,100 @@
+"""The contract of objectives: a bound in parts, and what it needs of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvaepp.components.registry import Component
+from dvaepp.errors import InputError
+from dvaepp.models.base import Model, Trace
+from dvaepp.objectives.balancing import balancing_weights
+from dvaepp.priors.base import Prior
+from dvaepp.smoothings.base import Smoothing
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """A bound in parts, log_likelihood - global_kl - sum_j local_kl_terms_j, nats, at one draw for every example.
+
+    log_likelihood (batch,): log p(x | zeta). global_kl (batch,): the KL of the global variables, or log q - log p at
+    the draw, whose mean it is. local_kl_terms (batch, groups): the same of every local group. Of means, no batch axis.
+    """
+
+    log_likelihood: Float[Tensor, "*batch"]
+    global_kl: Float[Tensor, "*batch"]
+    local_kl_terms: Float[Tensor, "*batch groups"]
+
+    def bound(self, kl_weight: float = 1.0, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
+        """log_likelihood - kl_weight kl(weights): the bound where both are 1, else what a warm-up trains on."""
+        return self.log_likelihood - kl_weight * self.kl(weights)
+
+    def kl(self, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
+        """global_kl + sum_j weights_j local_kl_terms_j; without weights each is 1, and with them it is no bound's."""
+        return self.global_kl + (self.local_kl_terms if weights is None else weights * self.local_kl_terms).sum(-1)
+
+    def of_batch(self, kl_weight: float, balanced: bool) -> Float[Tensor, "*batch"]:
+        """The bound with this KL weight, its local groups balanced by this batch alone if they are to be."""
+        return self.bound(kl_weight, self.balancing(kl_weight) if balanced else None)
+
+    def balancing(
+        self, kl_weight: float, average: Callable[[Tensor], Tensor] = lambda mean: mean
+    ) -> Float[Tensor, " groups"] | None:
+        """`balancing_weights` of the batch while kl_weight < 1; from 1 on None, so that a bound is a bound.
+
+        `average` makes the means of the whole batch of this batch's, where several processes share it.
+        """
+        return balancing_weights(average(self.local_kl_terms.detach().mean(0))) if kl_weight < 1 else None
+
+    def mean(self, average: Callable[[Tensor], Tensor] = lambda mean: mean) -> BoundTerms:
+        """The mean of every term over the batch; `average` as in `balancing`."""
+        parts = (self.log_likelihood, self.global_kl, self.local_kl_terms)
+        return BoundTerms(*(average(part.mean(0)) for part in parts))
+
+
+Terms = Callable[[Model, Tensor], BoundTerms]
+"""What trains a model: the terms of a bound, from a batch."""
+
+
+class Objective(Component, ABC):
+    """A bound that recipes name: called with a model and a batch it gives `BoundTerms`; what it needs is `refusal`.
+
+    >>> from dvaepp import BernoulliPrior, OverlappingExponential
+    >>> from dvaepp.objectives.bounds import JointBound
+    >>> JointBound().refusal(OverlappingExponential(), BernoulliPrior(3), groups=1)  # any Objective
+    """
+
+    kind: ClassVar[str] = "objective"
+    folder: ClassVar[str] = "dvaepp.objectives"
+
+    @abstractmethod
+    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+        """The terms, from one draw for every example; InputError for a model that has no such bound."""
+
+    @abstractmethod
+    def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
+        """Why a model with this smoothing and prior and so many groups of bits has no such bound; None where it has."""
+
+    def check(self, smoothing: Smoothing, prior: Prior, groups: int) -> None:
+        """InputError where there is a refusal."""
+        if (why := self.refusal(smoothing, prior, groups)) is not None:
+            raise InputError(why)
+
+    def check_trace(self, trace: Trace, model: Model) -> None:
+        """InputError where the model has no such bound, or its encoder would be trained on half an estimator."""
+        self.check(model.smoothing, model.prior, len(trace.posterior.groups))
+        if torch.is_grad_enabled() and not trace.reparameterised:
+            raise InputError(f"{self.without_gradient(model.smoothing)}, or take its value under torch.no_grad()")
+
+    def without_gradient(self, smoothing: Smoothing) -> str:
+        """The refusal of a smoothing that is not reparameterised."""
+        return (
+            f"the {self.name} bound has no gradient to the encoder through {smoothing}: train with another smoothing, "
+            "such as StraightThrough() (straight-through)"
+        )

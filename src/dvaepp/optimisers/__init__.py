@@ -1,0 +1,1 @@
+"""Optimisers that recipes name. `base` is the contract."""
