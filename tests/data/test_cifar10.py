@@ -19,7 +19,6 @@ import torch
 from dvaepp import data
 from dvaepp.data import cifar10
 from dvaepp.data.download import File
-from dvaepp.data.registry import PUBLIC
 from dvaepp.errors import InputError
 
 REAL = Path(os.environ.get("DVAEPP_DATA", "/nowhere")) / "cifar10/cifar10_webp.npz"
@@ -96,9 +95,8 @@ def put(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
         checksum = hashlib.sha256(file.unpack(path)).hexdigest() if file.name == name else file.checksum
         return replace(file, checksum=checksum)
 
-    cifar = PUBLIC["cifar10"]
-    files, forms = (tuple(map(known, each)) for each in (cifar.files, cifar.forms))
-    monkeypatch.setitem(PUBLIC, "cifar10", replace(cifar, files=files, forms=forms))
+    for attribute in ("files", "forms"):
+        monkeypatch.setattr(cifar10.Cifar10, attribute, tuple(map(known, getattr(cifar10.Cifar10, attribute))))
     return path
 
 

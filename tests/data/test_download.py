@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from dvaepp import data
-from dvaepp.data.download import File, watched
-from dvaepp.data.registry import PUBLIC
+from dvaepp.components.registry import component
+from dvaepp.data.download import File, PublicDataSet, watched
 from dvaepp.errors import InputError
 
 SPLITS = ("train", "valid", "test")
@@ -25,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, *files: File) -> None:
     """A data set with other files in place of its own."""
-    monkeypatch.setitem(PUBLIC, name, replace(PUBLIC[name], files=files))
+    monkeypatch.setattr(component(PublicDataSet, name), "files", files)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
     host = f"http://127.0.0.1:{httpd.server_port}/"
     tiny = (
         replace(file, host=host, checksum=hashlib.sha256(Handler.files[file.name]).hexdigest())
-        for file in PUBLIC["mnist-static"].files
+        for file in component(PublicDataSet, "mnist-static").files
     )
     publish(monkeypatch, "mnist-static", *tiny)
     yield Handler
@@ -148,7 +148,7 @@ def test_absent_file_names_its_address(server: type[Handler], tmp_path: Path) ->
 
 
 def test_no_network_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, "omniglot", replace(PUBLIC["omniglot"].files[0], host="http://127.0.0.1:1/"))
+    publish(monkeypatch, "omniglot", replace(component(PublicDataSet, "omniglot").files[0], host="http://127.0.0.1:1/"))
     with pytest.raises(InputError, match=r"chardata.mat: cannot be downloaded from .*refused.*; put it at .*omniglot"):
         data.load("omniglot")
 
@@ -183,7 +183,7 @@ def test_gzip_files_are_checked_by_their_content(tmp_path: Path, monkeypatch: py
     parts = {"train": images[: 60000 * 784], "t10k": images[60000 * 784 :]}
     files, folder = [], tmp_path / "mnist"
     folder.mkdir()
-    for file, (part, pixels) in zip(PUBLIC["mnist-dynamic"].files, parts.items(), strict=True):
+    for file, (part, pixels) in zip(component(PublicDataSet, "mnist-dynamic").files, parts.items(), strict=True):
         raw = b"\0\0\x08\x03" + np.array([len(pixels) // 784, 28, 28], ">u4").tobytes() + pixels.tobytes()
         unpacked = part == "t10k"
         (folder / file.name.removesuffix(".gz" if unpacked else "")).write_bytes(
@@ -208,7 +208,7 @@ def burda(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     }
     (folder / "omniglot").mkdir()
     scipy_io.savemat(folder / "omniglot/chardata.mat", columns)
-    (file,) = PUBLIC["omniglot"].files
+    (file,) = component(PublicDataSet, "omniglot").files
     checksum = hashlib.md5((folder / "omniglot/chardata.mat").read_bytes()).hexdigest()
     publish(monkeypatch, "omniglot", replace(file, checksum=checksum))
     return train

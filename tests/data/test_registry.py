@@ -244,8 +244,8 @@ def test_silhouettes_stand_upright_on_an_empty_background() -> None:
 
 
 def test_every_name_is_described_in_one_line() -> None:
-    assert set(data.NAMES) >= {"digits", "mnist-static", "mnist-dynamic", "omniglot", "omniglot-lake"}
-    for name in data.NAMES:
+    assert set(data.names()) >= {"digits", "mnist-static", "mnist-dynamic", "omniglot", "omniglot-lake"}
+    for name in data.names():
         assert ("32x32" if name == "cifar10" else "28x28") in data.describe(name)
         assert "\n" not in data.describe(name)
 

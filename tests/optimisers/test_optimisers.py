@@ -8,7 +8,8 @@ from torch import nn
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
-from dvaepp.optimisers.muon import Muon, optimizers, orthogonal
+from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.muon import Muon, MuonAndAdam, orthogonal
 from dvaepp.recipes import catalogue
 
 torch.manual_seed(0)
@@ -134,7 +135,7 @@ def test_biases_are_refused() -> None:
 @pytest.mark.parametrize("name", ["table-3/mnist-static/rbm-normal", "quick/rbm", "quick/zephyr"])
 def test_layers_go_to_muon_and_all_the_rest_to_adam(name: str) -> None:
     model, _ = catalogue.find(name, "tiny").build(DataSpec((28, 28), torch.full((784,), 0.1), torch.ones(784)))
-    made = optimizers(model, True, 0.1)
+    made = MuonAndAdam()(model, 0.1)
     taken = {kind: [id(p) for g in o.param_groups for p in g["params"]] for kind, o in made.items()}
     assert sorted(taken["optimizer"] + taken["muon"]) == sorted(id(p) for p in model.parameters())
     for parameter_name, parameter in model.named_parameters():
@@ -142,4 +143,4 @@ def test_layers_go_to_muon_and_all_the_rest_to_adam(name: str) -> None:
         assert (id(parameter) in taken["muon"]) == in_layer, parameter_name
     assert not any(id(p) in taken["muon"] for p in model.prior.parameters())
     assert {(g["weight_decay"], g["momentum"]) for g in made["muon"].param_groups} == {(0.1, 0.95)}
-    assert list(optimizers(model, False, 0.1)) == ["optimizer"]
+    assert list(Adam()(model, 0.1)) == ["optimizer"]

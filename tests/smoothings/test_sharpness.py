@@ -22,9 +22,9 @@ from registry import (
 from scipy import stats
 from torch import Tensor
 
+from dvaepp.components.registry import components
 from dvaepp.priors.boltzmann import BoltzmannPrior
-from dvaepp.recipes.build import SMOOTHINGS
-from dvaepp.smoothings.base import BitDistribution
+from dvaepp.smoothings.base import BitDistribution, Smoothing
 from dvaepp.smoothings.binary import StraightThroughGumbel, hard
 from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.numerical import DensityPair
@@ -403,10 +403,10 @@ def test_the_variance_of_a_bit_does_not_cancel(dtype: torch.dtype) -> None:
 # --- devices ---
 
 
-@pytest.mark.parametrize("name", [name for name in SMOOTHINGS if name != "straight-through"])
+@pytest.mark.parametrize("name", [n for n, each in components(Smoothing).items() if each().sharpness is not None])
 def test_a_beta_on_another_device_is_not_read_back(name: str) -> None:
     beta, logits = torch.tensor(8.0, device="meta"), torch.zeros(2, 3, device="meta", requires_grad=True)
-    q = SMOOTHINGS[name](2.0).with_beta(beta)(logits, validate_args=False)
+    q = components(Smoothing)[name]().with_beta(beta)(logits, validate_args=False)
     zeta = q.rsample()
     results = zeta, q.log_prob(zeta), q.cdf(zeta), q.icdf(torch.zeros_like(logits)), q.mean, q.variance
     assert all(v.device.type == "meta" and v.shape == (2, 3) for v in results)

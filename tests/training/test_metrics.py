@@ -28,16 +28,17 @@ from torch import Tensor
 
 from dvaepp import distributed
 from dvaepp.cli.console import show_metrics
+from dvaepp.components.registry import component
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import measuring
-from dvaepp.objectives.base import BoundTerms
+from dvaepp.objectives.base import BoundTerms, Objective
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
 from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.priors.base import Prior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.build import OBJECTIVES, DataSpec
 from dvaepp.recipes.recipe import override
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import StraightThrough
@@ -122,7 +123,9 @@ def test_what_is_logged_is_the_bound_that_trains_in_warm_up_and_after(
 ) -> None:
     case, bound = every_prior[prior], BOUNDS[objective]
     model = tiny_model(case.make(), case.groups, NAMED[smoothing]).float()
-    trainer = Trainer(model, OBJECTIVES[objective], bits(4), TrainingSettings(**SETTINGS, **QUICK), tmp_path)
+    trainer = Trainer(
+        model, component(Objective, objective)(), bits(4), TrainingSettings(**SETTINGS, **QUICK), tmp_path
+    )
 
     def values(x: Tensor, kl_weight: float) -> list[Tensor]:
         return [at_the_draw(trainer, lambda w=w: bound(model, x, w)) for w in (kl_weight, 0.0)]
@@ -146,7 +149,7 @@ def test_terms_make_the_bound_to_the_bit_and_their_gradients_its_gradient(
         torch.manual_seed(7)
         return value()
 
-    terms, parameters = at_one_draw(lambda: OBJECTIVES[objective](model, x)), list(model.parameters())
+    terms, parameters = at_one_draw(lambda: component(Objective, objective)()(model, x)), list(model.parameters())
     likelihood, kl = (flat_gradient(part.sum(), parameters) for part in (terms.log_likelihood, terms.global_kl))
     for kl_weight in (0.0, 0.3, 1.0):
         bound = at_one_draw(lambda w=kl_weight: BOUNDS[objective](model, x, w))
@@ -281,7 +284,7 @@ def test_a_balanced_bound_asks_no_other_process(bound: Callable[..., Tensor], mo
 def test_the_loss_that_is_shown_while_training_is_the_logged_one(tmp_path: Path) -> None:
     case, shown = every_prior["bernoulli"], []
     model = tiny_model(case.make(), case.groups)
-    trainer = Trainer(model, OBJECTIVES["joint"], bits(4), TrainingSettings(**SETTINGS), tmp_path)
+    trainer = Trainer(model, component(Objective, "joint")(), bits(4), TrainingSettings(**SETTINGS), tmp_path)
     metrics = {"step": 5, "loss": 123.4, "distortion": 100.0, "kl_weight": 0.5, "kl": 40.0}
     show_metrics(trainer, metrics, lambda done, total, text: shown.append(text))
     assert shown[0].startswith("loss 123.4")

@@ -19,6 +19,8 @@ import dvaepp.training
 from dvaepp.data.dataset import Dataset
 from dvaepp.objectives.base import BoundTerms
 from dvaepp.objectives.bounds import joint_terms
+from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.muon import MuonAndAdam
 from dvaepp.storage import load_tensors
 from dvaepp.training.checkpoints import load_model
 from dvaepp.training.settings import TrainingSettings
@@ -29,7 +31,6 @@ SETTINGS: dict[str, Any] = {
     "steps": 8,
     "batch": 20,
     "learning_rate": ((0.25, 1e-2), (0.75, 5e-2), (1.0, 2e-3)),
-    "epsilon": 1e-2,
     "l2": 0.3,
     "kl_warmup": 0.5,
     "beta": (4.0, 12.0),
@@ -129,7 +130,13 @@ MATRICES = {"encoder.levels.0.0.weight", "encoder.levels.0.3.weight", "decoder.0
 @pytest.mark.parametrize("muon", [None, 0.3])
 def test_eight_steps_are_the_ones_taken_by_hand_with_every_schedule(tmp_path: Path, muon: float | None) -> None:
     vae, pull, examples = model(), Pull(), data()
-    trainer = Trainer(vae, pull, examples, TrainingSettings(**SETTINGS, muon=muon), tmp_path)
+    trainer = Trainer(
+        vae,
+        pull,
+        examples,
+        TrainingSettings(**SETTINGS, optimiser=MuonAndAdam(muon, epsilon=1e-2) if muon else Adam(1e-2)),
+        tmp_path,
+    )
     by_muon = MATRICES if muon else set()
     by_hand = {name: (MuonByHand if name in by_muon else AdamByHand)(p) for name, p in vae.named_parameters()}
     assert set(by_hand) > DECAYED > MATRICES
@@ -161,7 +168,7 @@ def test_the_first_step_is_the_one_taken_by_hand_in_numbers(tmp_path: Path) -> N
     def slope(model: Any, x: Tensor) -> BoundTerms:
         return BoundTerms(-model.decoder[0].weight[0, 0].expand(len(x)), x.new_zeros(len(x)), x.new_zeros(len(x), 0))
 
-    Trainer(vae, slope, data(), TrainingSettings(**SETTINGS), tmp_path).train_step()
+    Trainer(vae, slope, data(), TrainingSettings(**SETTINGS, optimiser=Adam(1e-2)), tmp_path).train_step()
     assert float(vae.decoder[0].weight.detach()[0, 0]) == pytest.approx(-0.00759746, rel=1e-5)
     assert sum(int(p.count_nonzero()) for p in vae.parameters()) == 1
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import sys
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from inspect import getdoc
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from dvaepp.errors import InputError, nearest
@@ -18,7 +21,7 @@ OF_DATA = {"of_data": True}
 ENTRY_POINTS = "dvaepp"
 """The group of entry points by which an installed package names modules of components."""
 ENVIRONMENT = "DVAEPP_IMPORT"
-"""Modules of components to import, with commas between them."""
+"""Modules of components to import, by name or as .py files, with commas between them."""
 
 
 class Component:
@@ -63,7 +66,8 @@ def component(kind: type[C], name: str) -> type[C]:
     """The component of a kind by its name; InputError with the nearest name for one that there is not."""
     known = components(kind)
     if name not in known:
-        raise InputError(f"no {kind.kind} is named {name!r}{nearest(name, list(known))} (one of {', '.join(known)})")
+        hint = nearest(name, list(known)) or f"; modules that define others are named by {ENVIRONMENT}"
+        raise InputError(f"no {kind.kind} is named {name!r}{hint} (one of {', '.join(known)})")
     return known[name]
 
 
@@ -96,13 +100,19 @@ def _import_own(folder: str) -> None:
 def _import_others(named: str) -> None:
     for point in entry_points(group=ENTRY_POINTS):
         point.load()
-    for name in filter(None, named.split(",")):
+    for name in filter(None, map(str.strip, named.split(","))):
         try:
-            import_module(name.strip())
-        except ImportError as error:
-            raise InputError(
-                f"{ENVIRONMENT} names the module {name.strip()!r}, which cannot be imported: {error}"
-            ) from None
+            _import_file(Path(name)) if name.endswith(".py") else import_module(name)
+        except (ImportError, OSError, SyntaxError) as error:
+            raise InputError(f"{ENVIRONMENT} names {name}, which cannot be imported: {error}") from None
+
+
+def _import_file(path: Path) -> None:
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or path.stem in sys.modules:
+        raise ImportError(f"the name {path.stem} is taken" if path.stem in sys.modules else "it is no module")
+    module = sys.modules[path.stem] = module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 def _place(component: type[Component]) -> str:

@@ -90,13 +90,13 @@ class JointBound(Objective):
         """r(zeta | z) must be the same in q and p; an atom must lose no gradient that a Boltzmann prior needs."""
         if not smoothing.shared_conditional:
             return (
-                f"{smoothing} has no joint bound, as its r(zeta | z) differs between q and p: use the marginal bound, "
-                "with a directed prior"
+                f"{smoothing} has no joint bound, as its r(zeta | z) differs between q and p: use marginal_elbo (the "
+                "marginal bound), with a directed prior"
             )
         if smoothing.has_atom and prior.joins_groups and groups > 1:
             return (
                 f"the joint bound has no gradient through q(z | x, zeta) of {smoothing}, which a Boltzmann prior of "
-                "several groups needs: use the rolfe bound (rolfe_elbo)"
+                "several groups needs: use rolfe_elbo (the rolfe bound)"
             )
         return None
 
@@ -114,10 +114,10 @@ class MarginalBound(Objective):
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """log q(zeta | x) must not jump at an atom, and p(zeta) must have a density that can be had."""
         if smoothing.has_atom:
-            return f"the marginal bound has no gradient at the atom of {smoothing}: use the joint bound or rolfe's"
+            return f"the marginal bound has no gradient at the atom of {smoothing}: use joint_elbo or rolfe_elbo"
         if not prior.has_density(smoothing):
             return (
                 f"the marginal bound needs p(zeta), and under {smoothing} this {type(prior).__name__} has no tractable "
-                "density: use the joint bound, or a directed prior"
+                "density: use joint_elbo (the joint bound), or a directed prior"
             )
         return None

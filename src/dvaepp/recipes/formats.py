@@ -41,8 +41,10 @@ _MODEL: dict[str, Any] = {
 def as_now(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe's values in the form of today, whichever form they have; what is no setting of either is left alone."""
     values = dict(values)
-    if isinstance(model := values.get("model"), dict) and _is_old(model):
-        values["model"] = _model(model)
+    if isinstance(model := values.get("model"), dict):
+        values["model"] = model = _model(model) if _is_old(model) else dict(model)
+        if isinstance(convolutional := model.get("convolutional"), dict):
+            model["convolutional"] = _convolutional(convolutional)
     training = values.get("training")
     if isinstance(training, dict) and not {"muon", "epsilon"}.isdisjoint(training):
         rest = {name: value for name, value in training.items() if name not in ("muon", "epsilon", "optimiser")}
@@ -59,8 +61,6 @@ def _is_old(model: dict[str, Any]) -> bool:
 def _model(model: dict[str, Any]) -> dict[str, Any]:
     of = _MODEL | model
     rest = {name: value for name, value in model.items() if name not in _MODEL}
-    if isinstance(convolutional := rest.get("convolutional"), dict):
-        rest["convolutional"] = _convolutional(convolutional)
     return {**rest, "smoothing": _smoothing(of["smoothing"], of["beta"]), "prior": _prior(of)}
 
 
@@ -81,8 +81,11 @@ def _prior(of: dict[str, Any]) -> dict[str, Any]:
 
 
 def _convolutional(of: dict[str, Any]) -> dict[str, Any]:
-    cells = {"count": of.get("cells", 2), "squeeze_excite": of.get("squeeze_excite", True)}
-    return {**{name: value for name, value in of.items() if name != "squeeze_excite"}, "cells": cells}
+    cells = of.get("cells", 2)
+    if "squeeze_excite" not in of and not isinstance(cells, int):
+        return of
+    now = {"count": cells, "squeeze_excite": of.get("squeeze_excite", True)}
+    return {**{name: value for name, value in of.items() if name != "squeeze_excite"}, "cells": now}
 
 
 def _optimiser(muon: Any, epsilon: Any) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def _heading(shown: Table) -> str:
     """Title, how the numbers came about, and the heads of the columns."""
     text = (
         f"Made by `dvaepp table {shown.name.removeprefix('table-')}` from the files under `results/`, which hold the "
-        "commands that repeat them. With one seed, ± is the standard error over test examples; with more, the standard deviation over "
-        f"seeds. {shown.note}"
+        "commands that repeat them. With one seed, ± is the standard error over test examples; with more, the "
+        f"standard deviation over seeds. {shown.note}"
     )
     columns = ("recipe", "ours", "steps, samples", "seeds", "log Z ± error", shown.source)
     paragraph = "\n".join(textwrap.wrap(text, 120))
