@@ -153,8 +153,7 @@ def report(arguments: Namespace) -> None:
 
 def table(arguments: Namespace) -> None:
     """The table of results."""
-    name = f"table-{arguments.name}" if arguments.name.isdecimal() else arguments.name
-    text = results.table(Path(arguments.results), name)
+    text = results.table(Path(arguments.results), arguments.name)
     if arguments.output:
         runs.check_not_a_runs(Path(arguments.output))
         write_text(Path(arguments.output), text)

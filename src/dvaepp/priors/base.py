@@ -124,6 +124,10 @@ class PriorDesign(Component, ABC):
         InputError where it cannot be over these groups.
         """
 
+    def outline(self) -> PriorDesign:
+        """The same with as few chains as can be: enough to ask what bounds it has."""
+        return self
+
     def resolved(self) -> PriorDesign:
         """The same with absolute paths, if it has any."""
         return self

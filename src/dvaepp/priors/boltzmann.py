@@ -257,6 +257,10 @@ class RestrictedBoltzmannDesign(PriorDesign):
             raise InputError(f"blocks {blocks} hold {sum(blocks)} bits and groups {groups} {bits}")
         return BoltzmannPrior(BoltzmannMachine(*blocks), self.sampler)
 
+    def outline(self) -> RestrictedBoltzmannDesign:
+        """With one chain."""
+        return replace(self, sampler=PersistentChains(1, 1))
+
 
 @dataclass(frozen=True)
 class GraphBoltzmannDesign(PriorDesign):
@@ -274,6 +278,10 @@ class GraphBoltzmannDesign(PriorDesign):
         if machine.bits != sum(groups):
             raise InputError(f"graph {self.graph} has {machine.bits} nodes and model.groups hold {sum(groups)} bits")
         return BoltzmannPrior(machine, self.sampler)
+
+    def outline(self) -> GraphBoltzmannDesign:
+        """With one chain."""
+        return replace(self, sampler=PersistentChains(1, 1))
 
     def resolved(self) -> GraphBoltzmannDesign:
         """With the absolute path of its file, if it is one."""

@@ -21,6 +21,7 @@ class Quick(Table):
     """Starting points for any data: the nonlinear-2 models of Table 2."""
 
     name: ClassVar[str] = "quick"
+    starting_points: ClassVar[bool] = True
 
     def cells(self) -> tuple[str, ...]:
         """rbm, zephyr, directed."""

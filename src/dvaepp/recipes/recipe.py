@@ -57,8 +57,9 @@ class Recipe(Settings):
 
     def check(self) -> Recipe:
         """Itself; InputError where the model has no such bound, or its prior cannot be over its groups."""
+        outline = self.model.model_copy(update={"prior": self.model.prior.outline()})
         with torch.random.fork_rng(devices=[]):
-            self._check_bound(build.prior(self.model))
+            self._check_bound(build.prior(outline))
         return self
 
     def _check_bound(self, prior: Prior) -> None:

@@ -34,6 +34,8 @@ class Table(Component, ABC):
     """What its numbers are."""
     note: ClassVar[str] = ""
     """What one must know to compare them, in a sentence or two."""
+    starting_points: ClassVar[bool] = False
+    """Its recipes are there to be changed: results of other settings may bear their names, and stand in no row."""
     source: ClassVar[str] = "published"
     """The heading of published numbers."""
 

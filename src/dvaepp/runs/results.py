@@ -17,16 +17,21 @@ from dvaepp.recipes.table import Table
 from dvaepp.runs.records import Result, read_result
 
 
-def table(folder: Path, name: str = "table-2") -> str:
-    """A table in Markdown, a row for each recipe with results under `folder`; InputError where there are none."""
-    shown = component(Table, name)()
+def table(folder: Path, name: str) -> str:
+    """A table in Markdown, a row for each recipe with results under `folder`; InputError where there are none.
+
+    The paper's tables go by their numbers too.
+    """
+    shown = component(Table, f"table-{name}" if name.isdecimal() else name)()
     rows = []
     for cell in shown.cells():
-        results = [_result(path, f"{name}/{cell}") for path in sorted((folder / name / cell).glob("seed*.json"))]
+        recipe = f"{shown.name}/{cell}"
+        paths = sorted((folder / recipe).glob("seed*.json"))
+        results = [found for path in paths if (found := _result(path, recipe, shown)) is not None]
         rows += [_line(shown, cell, results)] if results else []
     if not rows:
         made = f"`dvaepp evaluate RUN --results {folder}` makes them"
-        raise InputError(f"{folder} holds no results of {_spoken(name)}; {made}")
+        raise InputError(f"{folder} holds no results of {_spoken(shown.name)}; {made}")
     return _heading(shown) + "\n".join(rows) + "\n"
 
 
@@ -49,20 +54,31 @@ def _spoken(name: str) -> str:
 
 def check_comparable(recipe: Recipe, source: str) -> None:
     """InputError, naming where the recipe is from, if it bears the name of one of a table but is another."""
-    if recipe.name not in names():
+    table = recipe.name.partition("/")[0]
+    if recipe.name not in names() or component(Table, table).starting_points:
         return
+    if other := _other_part(recipe):
+        raise InputError(f"{source} is not a result of {recipe.name}: its {other} settings are others")
+
+
+def _other_part(recipe: Recipe) -> str | None:
+    """The first part of a recipe that is not as in the recipe of its name at any size; None where all are."""
     known = [_but_effort(find(recipe.name, size)) for size in SIZES]
     settings = _but_effort(recipe)
-    for part in ("data", "model", "objective", "training"):
-        if settings[part] not in [each[part] for each in known]:
-            raise InputError(f"{source} is not a result of {recipe.name}: its {part} settings are others")
+    parts = ("data", "model", "objective", "training")
+    return next((part for part in parts if settings[part] not in [each[part] for each in known]), None)
 
 
-def _result(path: Path, name: str) -> Result:
-    """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
+def _result(path: Path, name: str, shown: Table) -> Result | None:
+    """A result of this recipe on test data; InputError where it is of anything else, whatever its name.
+
+    None where a starting point was changed.
+    """
     result = read_result(path)
-    recipe = recipe_from(result.settings, str(path))
-    check_comparable(recipe.model_copy(update={"name": name}), str(path))
+    recipe = recipe_from(result.settings, str(path)).model_copy(update={"name": name})
+    if shown.starting_points and _other_part(recipe):
+        return None
+    check_comparable(recipe, str(path))
     if result.split != "test" or result.recipe != name:
         raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")
     return result
