@@ -22,7 +22,6 @@ from dvaepp.networks.compiled import compile_cells
 from dvaepp.recipes import catalogue
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.recipes.recipe import override
-from dvaepp.training.optimisers import optimizers
 
 RECIPE = "table-3/mnist-static/rbm-normal"
 
@@ -33,7 +32,7 @@ def step_of(size: str, device: str, *changes: str) -> tuple[nn.Module, Callable[
     recipe = override(catalogue.find(RECIPE, size), changes)
     model, objective = recipe.build(DataSpec((28, 28), torch.full((784,), 0.13), torch.ones(784)))
     model.to(device)
-    both = optimizers(model, recipe.training.muon is not None, recipe.training.l2).values()
+    both = recipe.training.optimiser(model, recipe.training.l2).values()
     x = (torch.rand(recipe.training.batch, 784) < 0.13).float().to(device)
 
     def step() -> Tensor:
@@ -73,7 +72,7 @@ def variants(size: str, device: str, fast: bool) -> dict[str, Callable[[], Tenso
         model, steps["channels last"] = step_of(size, device)
         channels_last(model)
         _, steps["bfloat16"] = step_of(size, device, "model.convolutional.precision=bfloat16")
-        _, steps["Adam alone"] = step_of(size, device, "training.muon=null")
+        _, steps["Adam alone"] = step_of(size, device, "training.optimiser=adam")
         model, steps["compiled cells"] = step_of(size, device)
         compile_cells(model)
     return steps

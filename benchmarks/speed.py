@@ -120,7 +120,7 @@ def trainer(recipe: Recipe, folder: Path) -> Trainer:
 
 def two_group_step(folder: Path) -> Work:
     """Two groups of 100, networks of 2 x 200 tanh, RBM 100+100, batch 100, 100 chains x 40 sweeps."""
-    changes = ["model.groups=[100,100]", "model.chains=100", "model.sweeps=40"]
+    changes = ["model.groups=[100,100]", "model.prior.sampler.num_chains=100", "model.prior.sampler.sweeps=40"]
     return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
 
 
@@ -134,7 +134,7 @@ def gibbs() -> Work:
 
 def peer_job(folder: Path) -> Work:
     """What benchmarks/peer.py does: linear 784-200-784, RBM 100+100, batch 100, 1000 chains x 10 sweeps."""
-    changes = ["model.groups=[200]", "model.hidden=[]", "model.chains=1000", "model.sweeps=10"]
+    changes = ["model.groups=[200]", "model.hidden=[]", "model.prior.sampler.num_chains=1000", "model.prior.sampler.sweeps=10"]
     return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
 
 

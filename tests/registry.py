@@ -18,12 +18,20 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from dvaepp.boltzmann.dimod_sampler import SimulatedAnnealer
 from dvaepp.boltzmann.machine import BoltzmannMachine
-from dvaepp.boltzmann.samplers import PersistentChains
+from dvaepp.boltzmann.samplers import AnnealedPopulation, ExactSamples, PersistentChains, Sampler, TemperedChains
+from dvaepp.likelihoods.base import Likelihood
+from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
+from dvaepp.likelihoods.standard import BernoulliLikelihood, CategoricalLikelihood, NormalLikelihood, PoissonLikelihood
 from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
 from dvaepp.objectives.importance import importance_weighted
+from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.base import Optimiser
+from dvaepp.optimisers.muon import MuonAndAdam
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
@@ -535,6 +543,44 @@ every_prior: dict[str, PriorCase] = {
     "rbm-chains": PriorCase(partial(forced_chains, 3, 3), (3, 3)),
 }
 
+
+# --- samplers, likelihoods, local variables, optimisers, data sets, tables --------------------------------------------
+
+every_sampler: dict[str, Sampler] = {
+    "persistent": PersistentChains(4000, 2),
+    "tempered": TemperedChains(2000, 2, temperatures=3),
+    "tempered-one-sweep": TemperedChains(1000, 1, temperatures=4),
+    "annealed": AnnealedPopulation(4000, 5),
+    "exact": ExactSamples(4000),
+    "annealer": SimulatedAnnealer(4000, 40),
+}
+
+every_likelihood: list[Likelihood] = [
+    BernoulliLikelihood(),
+    NormalLikelihood(),
+    CategoricalLikelihood(5),
+    PoissonLikelihood(),
+    DiscretizedLogisticMixture(components=4, values=1),
+    DiscretizedLogisticMixture(components=3, values=3),
+]
+
+every_local: dict[str, LocalVariables] = {"normal": NormalVariables(), "bernoulli": BernoulliVariables()}
+
+every_optimiser: dict[str, Optimiser] = {"adam": Adam(epsilon=1e-4), "muon": MuonAndAdam(rate=3.0, momentum=0.9)}
+
+every_data_set: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
+    "digits": ((28, 28), (4000, 500, 500)),
+    "mnist-static": ((28, 28), (50_000, 10_000, 10_000)),
+    "mnist-dynamic": ((28, 28), (50_000, 10_000, 10_000)),
+    "omniglot": ((28, 28), (23_000, 1345, 8070)),
+    "omniglot-lake": ((28, 28), (23_000, 1345, 8070)),
+    "caltech101-silhouettes": ((28, 28), (4100, 2264, 2307)),
+    "cifar10": ((32, 32, 3), (45_000, 5000, 10_000)),
+}
+"""The shape of an example, and how many are train, valid and test."""
+
+every_table: dict[str, int] = {"quick": 3, "table-2": 48, "table-3": 66}
+"""How many cells there are."""
 
 # --- objectives and models --------------------------------------------------------------------------------------------
 

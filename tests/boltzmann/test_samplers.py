@@ -6,20 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from registry import RING, exact_pair_moments, machine, pair_moments, sparse_machine
+from registry import RING, every_sampler, exact_pair_moments, machine, pair_moments, sparse_machine
 from torch import Tensor
 
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import AnnealedPopulation, ExactSamples, PersistentChains, Sampler, TemperedChains
 from dvaepp.errors import InputError
 
-every_sampler: dict[str, Sampler] = {
-    "persistent": PersistentChains(4000, 2),
-    "tempered": TemperedChains(2000, 2, temperatures=3),
-    "tempered-one-sweep": TemperedChains(1000, 1, temperatures=4),
-    "annealed": AnnealedPopulation(4000, 5),
-    "exact": ExactSamples(4000),
-}
 samplers = pytest.mark.parametrize("sampler", every_sampler.values(), ids=every_sampler)
 every_machine = {
     "rbm": machine(3, 3, sd=1.2),

@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from registry import every_likelihood
 from scipy import stats
 
 import dvaepp
@@ -19,16 +20,7 @@ from dvaepp import (
     PoissonLikelihood,
 )
 
-GREY = DiscretizedLogisticMixture(components=4, values=1)
-COLOUR = DiscretizedLogisticMixture(components=3)
-ALL: list[Likelihood] = [
-    BernoulliLikelihood(),
-    NormalLikelihood(),
-    CategoricalLikelihood(5),
-    PoissonLikelihood(),
-    GREY,
-    COLOUR,
-]
+*_, GREY, COLOUR = ALL = every_likelihood
 NAMES = [f"{type(likelihood).__name__}-{likelihood.values}" for likelihood in ALL]
 each = pytest.mark.parametrize("likelihood", ALL, ids=NAMES)
 

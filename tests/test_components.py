@@ -1,0 +1,294 @@
+"""What recipes choose by name: found, documented, registered, refused; new ones are known once they are defined."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, get_type_hints
+
+import pytest
+from registry import (
+    every_concrete,
+    every_data_set,
+    every_deterministic,
+    every_likelihood,
+    every_local,
+    every_objective,
+    every_optimiser,
+    every_prior,
+    every_sampler,
+    every_smoothing,
+    every_spike,
+    every_table,
+)
+from torch import nn
+
+from dvaepp import data
+from dvaepp.boltzmann.samplers import Sampler
+from dvaepp.components.fields import Named, settings_model, written_out
+from dvaepp.components.registry import Component, component, components, described, settings_of
+from dvaepp.data.download import PublicDataSet
+from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import Likelihood
+from dvaepp.models.local import LocalVariables
+from dvaepp.objectives.base import Objective
+from dvaepp.objectives.bounds import JointBound
+from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.base import Optimiser
+from dvaepp.priors.base import PriorDesign
+from dvaepp.priors.normal import NormalPrior
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.recipe import override
+from dvaepp.recipes.table import Table
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.power import PowerFunction
+
+SMOOTHINGS = [
+    *(case.smoothing for case in (*every_smoothing.values(), *every_spike.values(), *every_deterministic.values())),
+    *every_concrete.values(),
+]
+PRIORS = {NormalPrior, *(type(case.make()) for case in every_prior.values())}
+
+
+def prior_of(design: type[PriorDesign]) -> type[Any]:
+    """What a design makes, over as many bits as its default graph has."""
+    return type(design().outline()((80, 80), nn.Linear))
+
+
+# What of each kind the tests' registry holds: types, or names.
+KINDS: dict[type[Any], set[Any]] = {
+    Smoothing: {type(each) for each in SMOOTHINGS},
+    Sampler: {type(each) for each in every_sampler.values()},
+    Likelihood: {type(each) for each in every_likelihood},
+    LocalVariables: {type(each) for each in every_local.values()},
+    Optimiser: {type(each) for each in every_optimiser.values()},
+    PublicDataSet: set(every_data_set),
+    Table: set(every_table),
+    Objective: {*every_objective, "rolfe"},  # rolfe: tests/objectives/test_rolfe.py
+    PriorDesign: {each for each in components(PriorDesign).values() if prior_of(each) in PRIORS},
+}
+kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+ROOT = Path(__file__).parents[1]
+
+
+def concrete(kind: type[Any]) -> Iterator[type[Any]]:
+    """The library's own concrete classes of a kind."""
+    components(kind)
+    for derived in kind.__subclasses__():
+        yield from concrete(derived) if inspect.isabstract(derived) or derived.__subclasses__() else ()
+        if not inspect.isabstract(derived) and derived.__module__.startswith("dvaepp."):
+            yield derived
+
+
+def by_hand(each: type[Any]) -> bool:
+    """Whether a class has settings that no recipe can hold: functions, or anything at all."""
+    hints = get_type_hints(each)
+    return any(
+        hints[f.name] is Any or hints[f.name].__class__.__name__ == "_CallableGenericAlias" for f in fields(each)
+    )
+
+
+@kinds
+def test_every_class_of_a_kind_is_found_by_its_name_documented_and_registered(kind: type[Any]) -> None:
+    found = {each for each in concrete(kind) if not by_hand(each)}
+    named = components(kind)
+    assert found == set(named.values())
+    assert len(found) >= 2
+    for name, each in named.items():
+        assert component(kind, name) is each
+        assert each.name == name
+        first = (each.__doc__ or "").split("\n")[0]
+        assert re.fullmatch(r".{15,}[.:]", first), each
+        assert first in described(each)
+        assert {each, name} & KINDS[kind], f"{each} is not in the tests' registry"
+
+
+@kinds
+def test_every_component_says_what_it_is_in_the_list(kind: type[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    from dvaepp.cli import main
+
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in components(kind):
+        assert f"  {name}" in printed
+
+
+PLAIN = [(kind, name) for kind in KINDS if kind not in (PublicDataSet, Table) for name in components(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), PLAIN, ids=[f"{kind.__name__}-{name}" for kind, name in PLAIN])
+def test_a_component_is_json_both_ways(kind: type[Any], name: str) -> None:
+    made = component(kind, name)()
+    written = json.loads(json.dumps(written_out(made)))
+    assert set(written) == {"name", *(field.name for field in settings_of(type(made)))}
+    assert Named(kind).read(written) == made == Named(kind).read(name) == Named(kind).read(made)
+    assert not any("Tensor" in str(field.annotation) for field in settings_model(type(made)).model_fields.values())
+
+
+@kinds
+def test_an_unknown_name_is_answered_by_the_nearest(kind: type[Any]) -> None:
+    name = next(iter(components(kind)))
+    with pytest.raises(InputError, match=f"no {kind.kind} is named '{name}x'; did you mean '{name}'"):
+        component(kind, f"{name}x")
+    with pytest.raises(InputError, match=f"no {kind.kind} is named '#'; modules that define others.*DVAEPP_IMPORT"):
+        component(kind, "#")
+
+
+@pytest.mark.parametrize(("name", "form"), every_data_set.items())
+def test_a_data_set_is_of_the_size_that_it_says(name: str, form: tuple[tuple[int, ...], tuple[int, int, int]]) -> None:
+    shape, sizes = form
+    assert data.describe(name).startswith("x".join(map(str, shape[:2])))
+    assert "/".join(f"{size:,}" for size in sizes) in data.describe(name)
+    if any(verdict != "ok" for _, verdict in data.check(name)):
+        pytest.skip(f"the files of {name} are not here")
+    found = data.load(name)
+    assert (found.shape, (len(found.train), len(found.valid), len(found.test))) == form
+
+
+@pytest.mark.parametrize(("name", "count"), every_table.items())
+def test_a_table_has_its_cells_and_no_recipe_twice(name: str, count: int) -> None:
+    table = component(Table, name)()
+    assert len(set(table.cells())) == count
+    recipes = [table.recipe(cell, "tiny") for cell in table.cells()]
+    assert [recipe.name for recipe in recipes] == [f"{name}/{cell}" for cell in table.cells()]
+    assert len({recipe.model_dump_json(exclude={"name", "about"}) for recipe in recipes}) == count
+    assert all(table.unit(cell).nats > 0 and table.published(cell) for cell in table.cells())
+
+
+# --- additions ---
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What a test defines is not known after it."""
+    from dvaepp.components.registry import _KNOWN
+
+    before = {kind: dict(known) for kind, known in _KNOWN.items()}
+    yield
+    for kind, known in before.items():
+        _KNOWN[kind] = known
+
+
+def define(name: str, qualname: str, **body: Any) -> type[Smoothing]:
+    namespace = {"name": name, "__module__": __name__, "__qualname__": qualname, "__call__": PowerFunction.__call__}
+    return dataclass(frozen=True)(type(qualname, (Smoothing,), {**namespace, **body}))
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_class_is_known_once_it_is_defined_and_defined_again_takes_its_own_place() -> None:
+    first = define("mine", "Mine")
+    assert components(Smoothing)["mine"] is first
+    again = define("mine", "Mine")
+    assert components(Smoothing)["mine"] is again
+    with pytest.raises(InputError, match=r"two classes are the smoothing 'mine': .*Mine and .*Other"):
+        define("mine", "Other")
+    with pytest.raises(InputError, match="two classes are the smoothing 'power'"):
+        define("power", "Power")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_the_settings_of_a_class_are_its_fields_and_its_limits_are_the_recipes() -> None:
+    @dataclass(frozen=True)
+    class Widening(Optimiser):
+        """Does nothing."""
+
+        name: ClassVar[str] = "widening"
+        rates: tuple[float, ...] = (1.0, 2.0)
+        inner: Optimiser = field(default_factory=Adam)
+        how: str | None = None
+
+        def __post_init__(self) -> None:
+            if len(self.rates) < 2:
+                raise InputError("rates must be two at least")
+
+        def __call__(self, model: nn.Module, l2: float) -> dict[str, Any]:
+            return {}
+
+        def set_rate(self, optimizers: dict[str, Any], rate: float, step: int) -> None:
+            pass
+
+    recipe = override(catalogue.find("quick/rbm", "tiny"), ["training.optimiser=widening"])
+    changed = override(recipe, ["training.optimiser.rates=[3,4,5]", "training.optimiser.inner=muon"])
+    assert written_out(changed.training.optimiser) == {
+        "name": "widening",
+        "rates": (3.0, 4.0, 5.0),
+        "inner": {"name": "muon", "rate": 10.0, "momentum": 0.95, "epsilon": 1e-3},
+        "how": None,
+    }
+    for setting, message in (
+        ("training.optimiser.rates=[3]", "setting 'training.optimiser': rates must be two at least"),
+        ("training.optimiser.rates=[3,true]", "setting 'training.optimiser.rates.1'"),
+        ("training.optimiser.inner.rat=1", "unknown setting 'training.optimiser.inner.rat'"),
+        ("training.optimiser.inner.epsilon=-1", "setting 'training.optimiser.inner': epsilon"),
+    ):
+        with pytest.raises(InputError, match=message):
+            override(changed, [setting])
+
+
+MODULE = '''
+from dataclasses import dataclass
+from dvaepp.smoothings.power import PowerFunction
+from dvaepp.smoothings.base import Smoothing
+
+@dataclass(frozen=True)
+class Twin(Smoothing):
+    """A power function by another name."""
+
+    name = "twin"
+    beta: float = 20.0
+
+    def __call__(self, logits, validate_args=None):
+        return PowerFunction(self.beta)(logits, validate_args)
+'''
+
+
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}", "OMP_NUM_THREADS": "1", **environment}
+    run = [sys.executable, "-m", "dvaepp", *arguments]
+    return subprocess.run(run, cwd=folder, env=settings, capture_output=True, text=True)
+
+
+def test_the_command_knows_a_file_that_the_environment_names(tmp_path: Path) -> None:
+    (tmp_path / "twin.py").write_text(MODULE)
+    train = ("train", "quick/rbm", "--size", "tiny", "--steps", "2", "--set", "model.smoothing=twin", "--out", "run")
+    done = command(tmp_path, *train, DVAEPP_IMPORT="twin.py")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run/run.json").read_text())["recipe"]["model"]["smoothing"] == {
+        "name": "twin",
+        "beta": 20.0,
+    }
+    assert "twin" in command(tmp_path, "list", DVAEPP_IMPORT="twin").stdout  # a module on the path, too
+    without = command(tmp_path, "evaluate", "run")
+    assert without.returncode == 2
+    assert "no smoothing is named 'twin'; modules that define others are named by DVAEPP_IMPORT" in without.stderr
+    for wrong in ("nothing.py", "no.such.module"):
+        failed = command(tmp_path, "list", DVAEPP_IMPORT=wrong)
+        assert failed.returncode == 2
+        assert failed.stderr.startswith(f"dvaepp: DVAEPP_IMPORT names {wrong}, which cannot be imported")
+        assert failed.stderr.count("\n") == 1
+
+
+# --- bounds ---
+
+
+def test_a_bound_and_a_recipe_refuse_in_the_same_words() -> None:
+    recipe = catalogue.find("quick/rbm", "tiny")
+    with pytest.raises(InputError) as by_recipe:
+        override(recipe, ["model.smoothing=concrete"])
+    small = override(recipe, ["model.groups=[3,3]", "model.hidden=[]"])
+    prior = small.model.prior((3, 3), lambda inputs, outputs: nn.Linear(inputs, outputs))
+    with pytest.raises(InputError) as by_bound:
+        JointBound().check(component(Smoothing, "concrete")(), prior, 2)
+    assert str(by_recipe.value) == str(by_bound.value)
+
+
+def test_a_component_must_state_its_kind() -> None:
+    with pytest.raises(AttributeError):
+
+        class Nameless(Component):
+            name = "nameless"
