@@ -134,7 +134,12 @@ def gibbs() -> Work:
 
 def peer_job(folder: Path) -> Work:
     """What benchmarks/peer.py does: linear 784-200-784, RBM 100+100, batch 100, 1000 chains x 10 sweeps."""
-    changes = ["model.groups=[200]", "model.hidden=[]", "model.prior.sampler.num_chains=1000", "model.prior.sampler.sweeps=10"]
+    changes = [
+        "model.groups=[200]",
+        "model.hidden=[]",
+        "model.prior.sampler.num_chains=1000",
+        "model.prior.sampler.sweeps=10",
+    ]
     return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
 
 

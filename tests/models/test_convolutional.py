@@ -15,6 +15,7 @@ from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 from dvaepp.likelihoods.standard import NormalLikelihood
 from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
 from dvaepp.models.local import BernoulliVariables, NormalVariables
+from dvaepp.networks.residual import Cells
 from dvaepp.objectives.balancing import balancing_weights
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
 from dvaepp.objectives.importance import importance_weighted, log_weight
@@ -44,7 +45,7 @@ MODELS: dict[str, Any] = {
         bernoulli_prior(), (2, 2), BernoulliVariables(), groups=2, conditional=True, seed=4, **k
     ),
     "chains-normal": lambda **k: deep_model(
-        forced_chains(2, 2), (2, 2), NormalVariables(), strength=0.5, squeeze_excite=False, **k
+        forced_chains(2, 2), (2, 2), NormalVariables(), strength=0.5, cells=Cells(1, squeeze_excite=False), **k
     ),
     "normal-bernoulli": lambda **k: deep_model(
         NormalPrior(2), (1, 1), BernoulliVariables(), hidden=(4,), strength=0.7, seed=1, **k

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dvaepp.errors import InputError
 from dvaepp.networks.backbone import Backbone, ResidualStages, Upsampler
 from dvaepp.networks.precision import full, reduced
-from dvaepp.networks.residual import ResidualCell, SqueezeExcite, output
+from dvaepp.networks.residual import Cells, ResidualCell, SqueezeExcite, output
 
 CHANNELS = {1: 32, 2: 16, 4: 8, 8: 6, 16: 4, 32: 3}
 
@@ -123,7 +123,7 @@ def test_an_output_starts_at_zero_and_keeps_the_size(kernel: int) -> None:
 @pytest.mark.parametrize("cells", [1, 3])
 @pytest.mark.parametrize(("start", "end"), [(1, 8), (4, 4), (16, 2), (8, 4)])
 def test_stairs_lead_from_one_scale_to_another(start: int, end: int, cells: int) -> None:
-    stages = ResidualStages(CHANNELS, start, end, cells)
+    stages = ResidualStages(CHANNELS, start, end, Cells(cells))
     out = stages(torch.randn(2, CHANNELS[start], start, start))
     assert out.shape == (2, CHANNELS[end], end, end)
     assert len(stages) == cells * abs(int(math.log2(start / end)))
@@ -133,7 +133,7 @@ def test_stairs_lead_from_one_scale_to_another(start: int, end: int, cells: int)
     ("size", "stem", "local", "top"), [(32, 1, 8, 4), (32, 4, 8, 4), (8, 2, 4, 1), (4, 1, 4, 4), (2, 1, 1, 1)]
 )
 def test_a_backbone_gives_features_at_two_scales(size: int, stem: int, local: int, top: int) -> None:
-    backbone = Backbone(3, size, CHANNELS, local=local, top=top, stem=stem, cells=2)
+    backbone = Backbone(3, size, CHANNELS, local=local, top=top, stem=stem, cells=Cells(2))
     x = torch.randn(2, 3, size, size)
     at_local, at_top = backbone(x)
     assert at_local.shape == (2, CHANNELS[local], local, local)
@@ -161,7 +161,7 @@ def test_every_pixel_reaches_the_features_at_both_scales() -> None:
 
 @pytest.mark.parametrize(("local", "top"), [(8, 4), (4, 4), (8, 1)])
 def test_an_upsampler_makes_features_of_zeta(local: int, top: int) -> None:
-    upsampler = shake(Upsampler(5, CHANNELS, local=local, top=top, cells=2))
+    upsampler = shake(Upsampler(5, CHANNELS, local=local, top=top, cells=Cells(2)))
     zeta = torch.rand(3, 5, dtype=torch.float64).requires_grad_()
     out = upsampler(zeta)
     assert out.shape == (3, CHANNELS[local], local, local)

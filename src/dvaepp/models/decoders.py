@@ -13,7 +13,7 @@ from dvaepp.models.grid import Grid
 from dvaepp.models.pyramid import PixelPyramid
 from dvaepp.networks.backbone import ResidualStages
 from dvaepp.networks.precision import full
-from dvaepp.networks.residual import Cells, output
+from dvaepp.networks.residual import ONE_CELL, Cells, output
 
 
 class UpDecoder(nn.Module):
@@ -27,7 +27,7 @@ class UpDecoder(nn.Module):
         bias: nn.Module,
         *,
         local: int,
-        cells: Cells,
+        cells: Cells = ONE_CELL,
         stem: int = 1,
     ) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ConditionalDecoder(nn.Module):
         channels: Mapping[int, int],
         *,
         local: int,
-        cells: Cells,
+        cells: Cells = ONE_CELL,
     ) -> None:
         super().__init__()
         self.pyramid, self.local, self.likelihood = pyramid, local, pyramid.likelihood

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dvaepp.models.local import LocalGroup, LocalVariables
 from dvaepp.networks.precision import full
-from dvaepp.networks.residual import Cells, output
+from dvaepp.networks.residual import ONE_CELL, Cells, output
 from dvaepp.smoothings.base import Smoothing
 
 
@@ -27,7 +27,7 @@ class LocalHierarchy(nn.Module):
         *,
         channels: int,
         features: int,
-        cells: Cells,
+        cells: Cells = ONE_CELL,
     ) -> None:
         super().__init__()
         self.kind, self.variables = kind, variables

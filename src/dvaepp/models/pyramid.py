@@ -16,7 +16,7 @@ from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.grid import Grid
 from dvaepp.networks.precision import full, reduced
-from dvaepp.networks.residual import Cells, output
+from dvaepp.networks.residual import ONE_CELL, Cells, output
 
 
 class PixelPyramid(nn.Module):
@@ -33,7 +33,7 @@ class PixelPyramid(nn.Module):
         channels: Mapping[int, int],
         base: int,
         *,
-        cells: Cells,
+        cells: Cells = ONE_CELL,
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()

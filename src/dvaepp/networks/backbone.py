@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
-from dvaepp.networks.residual import Cells, normalised
+from dvaepp.networks.residual import ONE_CELL, Cells, normalised
 
 
 class ResidualStages(nn.Sequential):
     """Residual cells from one scale to another, halving or doubling height and width, as many as there are at each."""
 
-    def __init__(self, channels: Mapping[int, int], start: int, end: int, cells: Cells) -> None:
+    def __init__(self, channels: Mapping[int, int], start: int, end: int, cells: Cells = ONE_CELL) -> None:
         layers: list[nn.Module] = []
         while start != end:
             following = start * 2 if start < end else start // 2
@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         *,
         local: int,
         top: int,
-        cells: Cells,
+        cells: Cells = ONE_CELL,
         stem: int = 1,
     ) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Upsampler(nn.Module):
         *,
         local: int,
         top: int,
-        cells: Cells,
+        cells: Cells = ONE_CELL,
     ) -> None:
         super().__init__()
         self.shape, self.size = (channels[top], top, top), local

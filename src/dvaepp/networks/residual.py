@@ -80,6 +80,9 @@ class Cells:
         return [self.one(channels, channels) for _ in range(self.count - but)]
 
 
+ONE_CELL = Cells()
+
+
 def normalised(channels: int) -> tuple[nn.Module, nn.Module]:
     """Batch norm, then ELU."""
     return nn.BatchNorm2d(channels), nn.ELU(inplace=True)
