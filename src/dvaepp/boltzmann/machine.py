@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, uniform_filler
+from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, redrawn, uniform_filler
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision, softplus
 from dvaepp.states import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
@@ -162,6 +162,7 @@ class BoltzmannMachine(nn.Module):
         sweeps: int,
         inverse_temperature: float | Float[Tensor, "*batch"] = 1.0,
         clamped: Bool[Tensor, "*#batch bits"] | None = None,
+        noise: Float[Tensor, "sweeps *batch bits"] | None = None,
     ) -> Float[Tensor, "*batch bits"]:
         """States after `sweeps` sweeps of block Gibbs sampling of exp(-inverse_temperature E(z)); z is left as it is.
 
@@ -169,18 +170,21 @@ class BoltzmannMachine(nn.Module):
         p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does
         not read the summed-out block's old bits. On a graph's colour classes it is chromatic Gibbs sampling. Bits that
         are `clamped` keep z's values: the others are drawn from their distribution given those. Each state may have an
-        inverse temperature of its own.
+        inverse temperature of its own. Bits are 1[u < p] of uniform numbers u in [0, 1), one for each bit and sweep;
+        with those given as `noise` it is a function of its arguments and the parameters that torch.func.vmap maps.
         """
         self.check(z)
-        check_sweeps(z, sweeps, inverse_temperature, clamped)
-        states = z.reshape(-1, self.bits).clone()
-        held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
+        check_sweeps(z, sweeps, inverse_temperature, clamped, noise)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
-        fill_uniform = uniform_filler(z)
-        redraws = [
-            redrawing(states, s, self._weights(k), self.bias[s], inverse_temperature, held, fill_uniform)
-            for k, s in ((k, self.slices[k]) for k in order)
-        ]
+        blocks = [(self.slices[k], self._weights(k), self.bias[self.slices[k]], inverse_temperature) for k in order]
+        if noise is not None:
+            for uniform in noise:
+                for block in blocks:
+                    z = redrawn(z, *block, clamped, uniform)
+            return z
+        states, fill_uniform = z.reshape(-1, self.bits).clone(), uniform_filler(z)
+        held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
+        redraws = [redrawing(states, *block, held, fill_uniform) for block in blocks]
         for _ in range(sweeps):
             for redraw in redraws:
                 redraw()

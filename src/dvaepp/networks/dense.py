@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +36,20 @@ class Affine(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         """scale max(x, least) + shift."""
+        return self._at(slice(None), x)
+
+    def split(self, x: Tensor, zeta: Tensor) -> tuple[Tensor, Tensor]:
+        """What becomes of x and of zeta where they lie side by side: features do not mix."""
+        pixels = x.shape[-1]
+        return self._at(slice(pixels), x), self._at(slice(pixels, None), zeta)
+
+    def _at(self, features: slice, x: Tensor) -> Tensor:
+        shift = self.shift[features]
         if self.least is not None:
-            x = x.clamp(min=self.least)
+            x = x.clamp(min=self.least[features])
         if isinstance(self.scale, Tensor):
-            return torch.addcmul(self.shift, self.scale, x)
-        return torch.add(self.shift, x, alpha=self.scale)
+            return torch.addcmul(shift, self.scale[features], x)
+        return torch.add(shift, x, alpha=self.scale)
 
 
 class OneHot(nn.Module):
@@ -54,6 +64,10 @@ class OneHot(nn.Module):
         columns = F.one_hot(x[..., : self.values].long(), self.categories).flatten(-2).to(x.dtype)
         return torch.cat([columns, x[..., self.values :]], -1)
 
+    def split(self, x: Tensor, zeta: Tensor) -> tuple[Tensor, Tensor]:
+        """What becomes of x and of zeta where they lie side by side: the columns are x's."""
+        return self(x), zeta
+
 
 def centring(mean: Float[Tensor, " pixels"], latents: int) -> Affine:
     """[x, zeta] -> [x - mean, zeta]."""
@@ -63,6 +77,44 @@ def centring(mean: Float[Tensor, " pixels"], latents: int) -> Affine:
 def output_bias(mean: Float[Tensor, " pixels"]) -> Affine:
     """logits -> logits + logit(clip(mean, .001, .999)): an untrained decoder predicts the mean image."""
     return Affine(torch.logit(mean.clamp(0.001, 0.999)))
+
+
+def at_draws(
+    network: nn.Module, x: Float[Tensor, "*batch pixels"], zetas: Sequence[Float[Tensor, "*rows _"]], draws: int
+) -> Float[Tensor, "*rows outputs"]:
+    """network([x_i, zeta_ik]) for the draws k of each example i, rows x by x, zetas side by side.
+
+    What x alone decides is computed once for each x: all of it where there is no zeta, and else, in a nest of
+    Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b. Any
+    other network sees x as often as there are draws.
+    """
+    if draws == 1:
+        return network(torch.cat([x, *zetas], -1) if zetas else x)
+    if not zetas:
+        return network(x).repeat_interleave(draws, 0)
+    zeta = torch.cat(list(zetas), -1)
+    entrances, rest = _opened(network)
+    if not isinstance(rest[0], nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
+        return network(torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
+    for entrance in entrances:
+        x, zeta = entrance.split(x, zeta)
+    linear, *others = rest
+    of_x, of_zeta = linear.weight.tensor_split([x.shape[-1]], 1)
+    hidden = torch.unflatten(F.linear(zeta, of_zeta), 0, (-1, draws)) + F.linear(x, of_x, linear.bias)[:, None]
+    return nn.Sequential(*others)(hidden.flatten(0, 1))
+
+
+def _opened(network: nn.Module) -> tuple[list[Affine | OneHot], list[nn.Module]]:
+    """The entrances that a nest of Sequentials begins with, and what it calls after them, at least one module."""
+    layers = _layers(network)
+    entrances = list(takewhile(lambda layer: isinstance(layer, Affine | OneHot), layers))
+    return entrances, layers[len(entrances) :] or [nn.Identity()]
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    if type(network) is not nn.Sequential:
+        return [network]
+    return [layer for part in network for layer in _layers(part)]
 
 
 def dense(
