@@ -72,10 +72,12 @@ class BoltzmannMachine(nn.Module):
             raise InputError(f"labels must be {self.bits} different names of the bits, not {len(self.labels)}")
         self.mask: Tensor | None
         self.register_buffer("mask", None if mask is None else self._upper(mask))
+        self.masked_pairs = _pairs(self.mask)
         self.bias = nn.Parameter(torch.zeros(self.bits))
         self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
         for hook in (keep_extra_state, check_state):
             self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_keep_pairs)
 
     def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
         """The labels, for a state dict."""
@@ -233,6 +235,16 @@ def check_state(machine: BoltzmannMachine, state_dict: Mapping[str, Any], prefix
     labels = machine.labels if stored is None else in_stored_order(machine.labels, stored)
     if mask is not None and machine.mask is not None and _edges(mask, labels) != _edges(machine.mask, machine.labels):
         raise InputError("in a state dict of a Boltzmann machine other bits interact than in the machine")
+
+
+def _pairs(mask: Bool[Tensor, "bits bits"] | None) -> tuple[tuple[int, int], ...] | None:
+    """Which bits interact, kept beside the mask: a sum over states goes by them at each step of training."""
+    return None if mask is None else tuple((int(i), int(j)) for i, j in mask.nonzero().tolist())
+
+
+def _keep_pairs(machine: BoltzmannMachine, *_: Any) -> None:
+    """A load_state_dict post-hook: the pairs of the mask that was loaded, which may be in another order."""
+    machine.masked_pairs = _pairs(machine.mask)
 
 
 def _edges(mask: Bool[Tensor, "bits bits"], labels: Sequence[Hashable]) -> set[frozenset[Hashable]]:
