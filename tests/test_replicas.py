@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 from deep import deep_model
-from registry import PIXELS, Objective, case_model, every_deterministic, every_prior, every_smoothing, every_spike
+from registry import (
+    PIXELS,
+    Objective,
+    case_model,
+    every_concrete,
+    every_deterministic,
+    every_prior,
+    every_smoothing,
+    every_spike,
+)
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
@@ -26,7 +35,7 @@ from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
 from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
-from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
+from dvaepp.priors.directed import DirectedPrior
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import StraightThrough
@@ -245,10 +254,14 @@ def trained_by(prior: str, smoothing: Smoothing) -> list[Objective]:
 
 
 SMOOTHINGS: dict[str, Smoothing] = {
-    **{name: case.smoothing for name, case in (every_smoothing | every_spike).items()},
-    **{name: case.smoothing for name, case in every_deterministic.items() if name != "hard"},
-    "concrete": Concrete(0.5),
+    type(smoothing).__name__: smoothing
+    for smoothing in (
+        *(case.smoothing for case in (*every_smoothing.values(), *every_spike.values())),
+        *(case.smoothing for name, case in every_deterministic.items() if name != "hard"),
+        *every_concrete.values(),
+    )
 }
+"""One of each kind, with a beta in a tensor where the kind has one."""
 
 
 def test_a_value_cannot_be_read_on_the_meta_device() -> None:

@@ -77,7 +77,7 @@ class BoltzmannMachine(nn.Module):
         self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
         for hook in (keep_extra_state, check_state):
             self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(_keep_pairs)
+        self.register_load_state_dict_post_hook(_keep_pairs)  # type: ignore[no-untyped-call]
 
     def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
         """The labels, for a state dict."""

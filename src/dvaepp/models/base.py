@@ -114,9 +114,9 @@ class Model(nn.Module, ABC):
         """The pass at a zeta that the caller chooses, in place of a draw: q(zeta | x) and p(x | zeta) there.
 
         zeta has a row for each x, or equally many for each, x by x as `forward` lays out its draws:
-        `model.given(x, model(x, draws=3).posterior.zeta)` is that pass again. For bits z, with `hard`, `posterior.logits`
-        are the encoder's at z, `posterior.log_prob()` is log q(z | x), `likelihood.log_prob` that of x given z, and
-        `prior.log_prob(z, hard)` is log p(z). Local variables, if any, are drawn.
+        `model.given(x, model(x, draws=3).posterior.zeta)` is that pass again. For bits z, with `hard`, the encoder's
+        logits are `posterior.logits`, log q(z | x) is `posterior.log_prob()`, and log p(x | z) `likelihood.log_prob(x)`
+        (x repeated as zeta is); log p(z) is `model.prior.log_prob(z, hard)`. Local variables, if any, are drawn.
         """
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

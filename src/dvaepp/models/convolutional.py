@@ -252,9 +252,7 @@ def _check_fit(grid: Grid, likelihood: Likelihood, sizes: ConvolutionalSizes) ->
         raise InputError(f"{likelihood} is for {likelihood.values} values a pixel, but the images have {grid.values}")
 
 
-def _global_encoder(
-    features: int, groups: Sequence[int], normal: bool, sizes: ConvolutionalSizes
-) -> Encoder:
+def _global_encoder(features: int, groups: Sequence[int], normal: bool, sizes: ConvolutionalSizes) -> Encoder:
     starts = [features + sum(groups[:k]) for k in range(len(groups))]
     levels = [
         dense(start, 2 * size if normal else size, sizes.hidden, activation=nn.ELU)

@@ -77,16 +77,21 @@ class Encoder(nn.Module, ABC):
             check_noise(noise, (2, *posterior.zeta.shape))
         return posterior
 
-    def given(
-        self, x: Float[Tensor, "*batch pixels"], zeta: Float[Tensor, "*rows bits"], smoothing: Smoothing
-    ) -> Any:
+    def given(self, x: Float[Tensor, "*batch pixels"], zeta: Float[Tensor, "*rows bits"], smoothing: Smoothing) -> Any:
         """The distributions of every group at a zeta that the caller chooses, in place of a draw.
 
         zeta: as many rows as x has, or several for each x, x by x. Raises InputError where it does not fit.
         """
-        posterior = self._pass(x, smoothing, draws_for_each(x, zeta), lambda q, group: zeta[..., group])
+        refusal = InputError(f"zeta must have as many variables as the levels give, not {zeta.shape[-1]}")
+
+        def chosen(_: Any, group: slice) -> Tensor:
+            if group.stop > zeta.shape[-1]:
+                raise refusal
+            return zeta[..., group]
+
+        posterior = self._pass(x, smoothing, draws_for_each(x, zeta), chosen)
         if sum(posterior.sizes) != zeta.shape[-1]:
-            raise InputError(f"zeta must have {sum(posterior.sizes)} variables, not the shape {tuple(zeta.shape)}")
+            raise refusal
         return posterior
 
     def code(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch bits"]:
@@ -170,9 +175,11 @@ class NormalEncoder(Encoder):
     def draw(self, q: Normal, noise: Float[Tensor, "2 *rows _"] | None) -> Float[Tensor, "*rows _"]:
         """mean + sd Phi^-1(u), u the first uniform number."""
         if noise is None:
-            return q.rsample()
+            drawn: Tensor = q.rsample()
+            return drawn
         check_noise(noise, (2, *q.batch_shape))
-        return q.loc + q.scale * torch.special.ndtri(off_ends(noise[0]))
+        standard: Tensor = torch.special.ndtri(off_ends(noise[0]))
+        return q.loc + q.scale * standard
 
     def likeliest(self, parameters: Float[Tensor, "*rows outputs"]) -> tuple[Tensor, Tensor]:
         """The means, for both."""
@@ -185,7 +192,9 @@ class NormalEncoder(Encoder):
 
 
 def draws_for_each(x: Float[Tensor, "*batch pixels"], zeta: Float[Tensor, "*rows bits"]) -> int:
-    """How many rows of zeta there are for each row of x; InputError where they are not equally many."""
+    """How many rows of zeta there are for each row of x; InputError where they are not equally many of its dtype."""
+    if zeta.dtype != x.dtype:
+        raise InputError(f"zeta must have x's dtype, {x.dtype}, not {zeta.dtype}")
     if zeta.shape[:-1] == x.shape[:-1]:
         return 1
     if x.ndim != 2 or zeta.ndim != 2 or not len(zeta) or len(zeta) % len(x):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 
 import torch
 import torch.nn.functional as F
@@ -88,27 +87,31 @@ def at_draws(
     Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b. Any
     other network sees x as often as there are draws.
     """
+    call: Callable[[Tensor], Tensor] = network
     if draws == 1:
-        return network(torch.cat([x, *zetas], -1) if zetas else x)
+        return call(torch.cat([x, *zetas], -1) if zetas else x)
     if not zetas:
-        return network(x).repeat_interleave(draws, 0)
-    zeta = torch.cat(list(zetas), -1)
-    entrances, rest = _opened(network)
-    if not isinstance(rest[0], nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
-        return network(torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
+        return call(x).repeat_interleave(draws, 0)
+    zeta, (entrances, rest) = torch.cat(list(zetas), -1), _opened(network)
+    linear = rest[0] if rest else None
+    if not isinstance(linear, nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
+        return call(torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
     for entrance in entrances:
         x, zeta = entrance.split(x, zeta)
-    linear, *others = rest
     of_x, of_zeta = linear.weight.tensor_split([x.shape[-1]], 1)
     hidden = torch.unflatten(F.linear(zeta, of_zeta), 0, (-1, draws)) + F.linear(x, of_x, linear.bias)[:, None]
-    return nn.Sequential(*others)(hidden.flatten(0, 1))
+    outputs: Tensor = nn.Sequential(*rest[1:])(hidden.flatten(0, 1))
+    return outputs
 
 
 def _opened(network: nn.Module) -> tuple[list[Affine | OneHot], list[nn.Module]]:
-    """The entrances that a nest of Sequentials begins with, and what it calls after them, at least one module."""
-    layers = _layers(network)
-    entrances = list(takewhile(lambda layer: isinstance(layer, Affine | OneHot), layers))
-    return entrances, layers[len(entrances) :] or [nn.Identity()]
+    """The entrances that a nest of Sequentials begins with, and what it calls after them."""
+    layers, entrances = _layers(network), []
+    for layer in layers:
+        if not isinstance(layer, Affine | OneHot):
+            break
+        entrances.append(layer)
+    return entrances, layers[len(entrances) :]
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:

@@ -119,7 +119,8 @@ def marginal_elbo(
 ) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
 
-    Nats, shape (batch,). Tighter than `joint_elbo`; `balanced` and `noise` as there. Raises InputError as `marginal_terms` does.
+    Nats, shape (batch,). Tighter than `joint_elbo`; `balanced` and `noise` as there. Raises InputError as
+    `marginal_terms` does.
     """
     return marginal_terms(model, x, noise=noise).of_batch(kl_weight, balanced)
 

@@ -37,7 +37,7 @@ def log_weight(
     joint = smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing))
     if joint and not isinstance(model.prior, NormalPrior):
         if noise is not None:
-            raise InputError(f"log_weight draws z given zeta under {smoothing} and this prior, and takes no noise for it")
+            raise InputError(f"log_weight draws z as well as zeta under {smoothing} with this prior: it takes no noise")
         return _joint_log_weight(model, x, smoothing, draws, unnormalised)
     trace = model(x, smoothing, draws, noise)
     log_q = trace.posterior.log_prob()

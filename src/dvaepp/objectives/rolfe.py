@@ -23,8 +23,8 @@ def rolfe_elbo(
 ) -> Float[Tensor, " batch"]:
     """E[log p(x | zeta)] - kl_weight (log Z - H(q) + E[E(z)]), the energy's gradient by hand (Rolfe 2016, Eq. 11, 12).
 
-    Nats, shape (batch,). The value is the bound's, as `joint_elbo`'s is, and so are `balanced` and `noise`. Raises InputError as
-    `rolfe_terms` does.
+    Nats, shape (batch,). The value is the bound's, as `joint_elbo`'s is, and so are `balanced` and `noise`. Raises
+    InputError as `rolfe_terms` does.
     """
     return rolfe_terms(model, x, noise=noise).of_batch(kl_weight, balanced)
 

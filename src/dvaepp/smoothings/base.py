@@ -61,25 +61,25 @@ class BitDistribution(Distribution, ABC):
             raise InputError("icdf takes probabilities rho in [0, 1]")
 
     @abstractmethod
-    def _draw(self, uniform: Float[Tensor, "numbers *shape"]) -> Tensor:
-        """The draws made of `uniforms` uniform numbers each, with what gradient they carry."""
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """The draws made of uniform numbers (uniforms, *sample_shape, *logits.shape), with what gradient they carry."""
 
     @torch.no_grad()
-    def sample(self, sample_shape: Any = (), noise: Float[Tensor, "2 *shape"] | None = None) -> Tensor:
+    def sample(self, sample_shape: Any = (), noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Tensor:
         """Draws of zeta, shape sample_shape + logits.shape, without gradient."""
         return self._draw(self._uniform(sample_shape, noise))
 
-    def rsample(self, sample_shape: Any = (), noise: Float[Tensor, "2 *shape"] | None = None) -> Tensor:
+    def rsample(self, sample_shape: Any = (), noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Tensor:
         """Draws of zeta, shape sample_shape + logits.shape, differentiable in the logits; refused where none are."""
         if not self.has_rsample:
             raise NotImplementedError(f"a {type(self).__name__} has no reparameterised draws")
         return self._draw(self._uniform(sample_shape, noise))
 
-    def relaxed_sample(self, noise: Float[Tensor, "2 *shape"] | None = None) -> Float[Tensor, "*shape"]:
+    def relaxed_sample(self, noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Float[Tensor, "*shape"]:
         """One draw of zeta, reparameterised where that can be."""
         return self.rsample(noise=noise) if self.has_rsample else self.sample(noise=noise)
 
-    def _uniform(self, sample_shape: Any, noise: Tensor | None) -> Float[Tensor, "numbers *shape"]:
+    def _uniform(self, sample_shape: Any, noise: Tensor | None) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         if noise is None:
             return torch.rand((self.uniforms, *shape), dtype=self.logits.dtype, device=self.logits.device)

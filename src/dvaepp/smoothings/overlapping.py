@@ -6,6 +6,7 @@ A pair is a few formulas for z = 0; density, CDF, posterior and gradient of the 
 from __future__ import annotations
 
 from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
