@@ -138,7 +138,7 @@ class HierarchicalEncoder(Encoder):
 
     def draw(self, q: BitDistribution, noise: Float[Tensor, "2 *rows bits"] | None) -> Float[Tensor, "*rows bits"]:
         """One relaxed sample."""
-        return q.relaxed_sample() if noise is None else q.relaxed_sample(noise)
+        return q.relaxed_sample(noise)
 
     def likeliest(self, parameters: Float[Tensor, "*rows bits"]) -> tuple[Tensor, Tensor]:
         """The logits, and the likelier bits."""

@@ -77,7 +77,8 @@ class BitDistribution(Distribution, ABC):
 
     def relaxed_sample(self, noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Float[Tensor, "*shape"]:
         """One draw of zeta, reparameterised where that can be."""
-        return self.rsample(noise=noise) if self.has_rsample else self.sample(noise=noise)
+        draw = self.rsample if self.has_rsample else self.sample
+        return draw() if noise is None else draw(noise=noise)
 
     def _uniform(self, sample_shape: Any, noise: Tensor | None) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
