@@ -106,6 +106,19 @@ class Plain(nn.Module):
         return torch.tanh(self.layer(x))
 
 
+class Doubled(nn.Linear):
+    """A linear layer that is none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(2 * x)
+
+
+def hooked(inputs: int) -> nn.Module:
+    network = dense(inputs, 3, (6,))
+    network[0].register_forward_pre_hook(lambda _, x: (2 * x[0],))
+    return network
+
+
 PIXELS, BITS, DRAWS = 5, 3, 4
 MEAN, SCALE = torch.linspace(-1, 1, PIXELS + BITS), torch.linspace(0.5, 2, PIXELS + BITS)
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -125,6 +138,9 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "plain-behind": lambda inputs: nn.Sequential(Affine(MEAN[:inputs]), Plain(inputs)),
     "activation-first": lambda inputs: nn.Sequential(nn.Tanh(), nn.Linear(inputs, 3)),
     "identity": lambda inputs: nn.Sequential(),
+    "doubled": lambda inputs: nn.Sequential(Doubled(inputs, 3), nn.Tanh()),
+    "hooked": hooked,
+    "hooked-within": lambda inputs: nn.Sequential(centring(MEAN[:PIXELS], inputs - PIXELS), hooked(inputs)),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+
+_M = TypeVar("_M", bound=nn.Module)
 
 
 class Affine(nn.Module):
@@ -85,7 +88,7 @@ def at_draws(
 
     What x alone decides is computed once for each x: all of it where there is no zeta, and else, in a nest of
     Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b. Any
-    other network sees x as often as there are draws.
+    other network, and one with hooks, which may change a layer, sees x as often as there are draws.
     """
     call: Callable[[Tensor], Tensor] = network
     if draws == 1:
@@ -94,7 +97,7 @@ def at_draws(
         return call(x).repeat_interleave(draws, 0)
     zeta, (entrances, rest) = torch.cat(list(zetas), -1), _opened(network)
     linear = rest[0] if rest else None
-    if not isinstance(linear, nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
+    if not _plain(linear, nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
         return call(torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
     for entrance in entrances:
         x, zeta = entrance.split(x, zeta)
@@ -108,16 +111,21 @@ def _opened(network: nn.Module) -> tuple[list[Affine | OneHot], list[nn.Module]]
     """The entrances that a nest of Sequentials begins with, and what it calls after them."""
     layers, entrances = _layers(network), []
     for layer in layers:
-        if not isinstance(layer, Affine | OneHot):
+        if not (_plain(layer, Affine) or _plain(layer, OneHot)):
             break
         entrances.append(layer)
     return entrances, layers[len(entrances) :]
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
-    if type(network) is not nn.Sequential:
+    if not _plain(network, nn.Sequential):
         return [network]
     return [layer for part in network for layer in _layers(part)]
+
+
+def _plain(module: nn.Module | None, kind: type[_M]) -> TypeGuard[_M]:
+    """Whether a module is of this very class and without hooks: then it may be taken apart."""
+    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
 
 
 def dense(
