@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.recipes import catalogue
-from dvaepp.likelihoods.base import DataSpec
 from dvaepp.recipes.recipe import override
 
 RECIPE = "table-3/mnist-static/rbm-normal"

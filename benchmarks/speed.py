@@ -29,8 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import dvaepp
 from dvaepp.boltzmann import gibbs as kernels
 from dvaepp.boltzmann import machine as boltzmann
-from dvaepp.recipes import catalogue
 from dvaepp.likelihoods.base import DataSpec
+from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.training.trainer import Trainer
 

@@ -13,12 +13,15 @@ from dvaepp.errors import InputError
 
 
 def check_above(name: str, value: float | Tensor, bound: float = 0.0) -> None:
-    """InputError unless the value is a finite number above the bound, or a 0-d tensor of such a number."""
-    if isinstance(value, Tensor) and (value.ndim or value.requires_grad):
-        raise InputError(f"{name} must be a number or a 0-d tensor without gradient, not {value}")
-    if isinstance(value, Tensor) and value.device.type != "cpu":
-        return  # reading its value would wait for the device
-    if not (isinstance(value, float | int | Tensor) and math.isfinite(value) and value > bound):
+    """InputError unless the value is a finite number above the bound, or a 0-d tensor without gradient.
+
+    What a tensor holds is not read: that would wait for a device, and cannot be where torch.func.vmap maps over it.
+    """
+    if isinstance(value, Tensor):
+        if value.ndim or value.requires_grad:
+            raise InputError(f"{name} must be a number or a 0-d tensor without gradient, not {value}")
+        return
+    if not (isinstance(value, float | int) and math.isfinite(value) and value > bound):
         raise InputError(f"{name} must be a finite number above {bound:g}, not {value!r}")
 
 

@@ -202,3 +202,17 @@ def test_nothing_is_lost_of_a_machine_of_many_bits() -> None:
     m = on_graph(networkx.empty_graph(bits))
     expected = sum(math.log1p(math.exp(b)) for b in m.bias.tolist())
     assert eliminated_log_partition(m).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_machine_whose_bits_came_in_another_order_is_summed_by_the_pairs_that_were_loaded() -> None:
+    pairs = torch.zeros(6, 6, dtype=torch.bool)
+    for i, j in ((0, 3), (0, 4), (1, 4), (2, 5)):
+        pairs[i, j] = True
+    stored = randomise(BoltzmannMachine(3, 3, mask=pairs, labels="abcdef"), 1.0)
+    order = [2, 0, 1, 5, 3, 4]
+    symmetric = pairs | pairs.T
+    other = BoltzmannMachine(3, 3, mask=symmetric[order][:, order], labels=["abcdef"[i] for i in order]).double()
+    other.load_state_dict(stored.state_dict())
+    assert other.labels == stored.labels
+    assert bits_to_sum(other) == 1
+    torch.testing.assert_close(exact_log_partition(other), brute_force_log_z(stored), rtol=1e-12, atol=1e-12)

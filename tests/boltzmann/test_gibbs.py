@@ -1,7 +1,12 @@
+from typing import Any
+
+import jaxtyping
 import pytest
 import torch
 
 from dvaepp.boltzmann.gibbs import linear, uniform_filler
+from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.errors import InputError
 
 
 def test_numbers_are_uniform_at_coarse_and_at_fine_scales() -> None:
@@ -61,3 +66,35 @@ def test_linear_is_the_product_of_what_x_holds_when_called(rows: int, dtype: tor
         exact = x.double() @ weight.double() + bias.double()
         assert float((product().double() - exact).abs().max()) < (1e-4 if dtype == torch.float32 else 1e-12)
         states.copy_(torch.randint(0, 2, states.shape))
+
+
+RING = torch.zeros(6, 6, dtype=torch.bool)
+for i in range(3):
+    RING[i, [3 + i, 3 + (i + 1) % 3]] = True
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: BoltzmannMachine(3, 3), lambda: BoltzmannMachine(2, 3, 1), lambda: BoltzmannMachine(3, 3, mask=RING)],
+)
+@pytest.mark.parametrize("beta", [1.0, 0.4, torch.linspace(0, 1, 20).view(4, 5)])
+@pytest.mark.parametrize("clamped", [None, torch.arange(6) > 3, torch.rand(4, 5, 6) < 0.3])
+def test_sweeps_of_given_numbers_are_those_in_place(
+    make: Any, beta: float | torch.Tensor, clamped: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make()
+    for parameter in machine.parameters():
+        torch.nn.init.normal_(parameter)
+    z, noise = machine.uniform(4, 5), torch.rand(7, 4, 5, 6)
+    start = z.clone()
+    order = sorted(machine.slices, key=lambda s: (s != machine.slices[machine.summed], s.start))
+    numbers = iter([uniform.view(20, 6)[:, s] for uniform in noise for s in order])
+    monkeypatch.setattr("dvaepp.boltzmann.machine.uniform_filler", lambda like: lambda out: out.copy_(next(numbers)))
+    in_place = machine.gibbs(z, 7, beta, clamped)
+    given = machine.gibbs(z, 7, beta, clamped, noise)
+    assert torch.equal(given, in_place)
+    assert not torch.equal(given, start)
+    assert torch.equal(z, start)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no shape checks
+    with pytest.raises(InputError, match=r"noise must be uniform numbers of shape \(6, 4, 5, 6\)"):
+        machine.gibbs(z, 6, beta, clamped, noise)

@@ -55,7 +55,12 @@ class Table(Model):
     def code(self, x: Tensor) -> Tensor:
         return x
 
-    def forward(self, x: Tensor, smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+    def given(self, x: Tensor, zeta: Tensor, smoothing: Smoothing | None = None) -> Trace:
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, smoothing: Smoothing | None = None, draws: int = 1, noise: Tensor | None = None
+    ) -> Trace:
         x = x.repeat_interleave(draws, 0)
         draw, first = smoothing or self.smoothing, self.sizes[0]
         q_1 = draw(torch.where(x[:, :first] > 0.5, self.on[:first], self.off[:first]))

@@ -1,12 +1,15 @@
 """Dense networks start as Tucker et al. (2017) start theirs, and see what they should see."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from dvaepp.networks.dense import Affine, centring, dense, output_bias
+from dvaepp.networks.dense import Affine, OneHot, at_draws, centring, dense, output_bias
 
 
 def linears(network: nn.Module) -> list[nn.Linear]:
@@ -90,3 +93,93 @@ def test_fixed_constants_are_saved_and_not_trained() -> None:
     layer = output_bias(torch.full((4,), 0.3))
     assert list(layer.parameters()) == []
     assert list(layer.state_dict()) == ["shift"]
+
+
+class Plain(nn.Module):
+    """A network of someone else's."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.layer(x))
+
+
+class Doubled(nn.Linear):
+    """A linear layer that is none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(2 * x)
+
+
+def hooked(inputs: int) -> nn.Module:
+    network = dense(inputs, 3, (6,))
+    network[0].register_forward_pre_hook(lambda _, x: (2 * x[0],))
+    return network
+
+
+PIXELS, BITS, DRAWS = 5, 3, 4
+MEAN, SCALE = torch.linspace(-1, 1, PIXELS + BITS), torch.linspace(0.5, 2, PIXELS + BITS)
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "dense": lambda inputs: dense(inputs, 3, (6,), batch_norm=True),
+    "linear": lambda inputs: nn.Linear(inputs, 3),
+    "centred": lambda inputs: nn.Sequential(centring(MEAN[:PIXELS], inputs - PIXELS), dense(inputs, 3, (6, 6))),
+    "standardised": lambda inputs: nn.Sequential(
+        Affine(MEAN[:inputs], SCALE[:inputs], 0 * MEAN[:inputs]), dense(inputs, 3, (6,))
+    ),
+    "twice": lambda inputs: nn.Sequential(
+        nn.Sequential(Affine(MEAN[:inputs], 2.0), Affine(MEAN[:inputs], SCALE[:inputs])), dense(inputs, 3)
+    ),
+    "categories": lambda inputs: nn.Sequential(OneHot(PIXELS, 4), dense(inputs + 3 * PIXELS, 3, (6,), True)),
+    "some-categories": lambda inputs: nn.Sequential(OneHot(2, 4), dense(inputs + 3 * 2, 3, (6,))),
+    "categories-of-both": lambda inputs: nn.Sequential(OneHot(inputs, 4), dense(4 * inputs, 3)),
+    "plain": Plain,
+    "plain-behind": lambda inputs: nn.Sequential(Affine(MEAN[:inputs]), Plain(inputs)),
+    "activation-first": lambda inputs: nn.Sequential(nn.Tanh(), nn.Linear(inputs, 3)),
+    "identity": lambda inputs: nn.Sequential(),
+    "doubled": lambda inputs: nn.Sequential(Doubled(inputs, 3), nn.Tanh()),
+    "hooked": hooked,
+    "hooked-within": lambda inputs: nn.Sequential(centring(MEAN[:PIXELS], inputs - PIXELS), hooked(inputs)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("bits", [0, BITS])
+@pytest.mark.parametrize("draws", [1, DRAWS])
+def test_a_network_at_several_draws_is_the_network_of_x_repeated(name: str, bits: int, draws: int) -> None:
+    network = NETWORKS[name](PIXELS + bits).double()
+    x = torch.randint(0, 4, (7, PIXELS)).double()
+    zetas = torch.randint(0, 4, (7 * draws, bits)).double().split([1, bits - 1], 1) if bits else ()
+    both = torch.cat([x.repeat_interleave(draws, 0), *zetas], 1)
+    for training in (True, False):  # every row of x as often as any other, so batch norm sees the same means
+        network.train(training)
+        found, expected = at_draws(network, x, zetas, draws), network(both)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        parameters = list(network.parameters())
+        if parameters:
+            weight = torch.randn_like(expected)
+            gradients = [torch.autograd.grad((weight * out).sum(), parameters) for out in (found, expected)]
+            torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dense", "centred", "standardised", "categories"])
+def test_the_part_from_x_is_computed_once_for_all_draws(name: str) -> None:
+    rows: list[int] = []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+                left, right = args[-2:]
+                rows.append(left.shape[0] * right.shape[0])
+            return func(*args, **(kwargs or {}))
+
+    x, zeta = torch.randint(0, 4, (7, PIXELS)).float(), torch.rand(7 * DRAWS, BITS)
+    for bits, zetas in ((0, ()), (BITS, (zeta,))):
+        network = NETWORKS[name](PIXELS + bits).eval()
+        columns = linears(network)[0].in_features - bits
+        rows.clear()
+        with Count(), torch.no_grad():
+            at_draws(network, x, zetas, DRAWS)
+        first = [7 * columns, 7 * DRAWS * bits] if bits else [7 * columns]
+        assert sorted(rows[: len(first)]) == sorted(first)

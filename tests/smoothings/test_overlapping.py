@@ -311,7 +311,7 @@ def test_integer_logits_are_refused(case: SmoothingCase, monkeypatch: pytest.Mon
         hard(torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, torch.ones(2), torch.tensor(-3.0)])
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, torch.ones(2), torch.tensor(5.0, requires_grad=True)])
 def test_a_beta_that_is_no_inverse_temperature_is_refused(make, beta: float | Tensor) -> None:
     with pytest.raises(InputError, match="beta"):
         type(make(5.0).smoothing)(beta)

@@ -85,9 +85,9 @@ def _product(factors: list[Factor]) -> Factor:
 
 
 def _pairs(machine: BoltzmannMachine) -> tuple[tuple[int, int], ...]:
-    if machine.mask is None:
+    if machine.masked_pairs is None:
         return tuple((i, j) for s in machine.slices[1:] for j in range(s.start, s.stop) for i in range(s.start))
-    return tuple((int(i), int(j)) for i, j in machine.mask.nonzero().tolist())
+    return machine.masked_pairs
 
 
 def _order(machine: BoltzmannMachine) -> tuple[tuple[int, ...], tuple[frozenset[int], ...]]:

@@ -1,6 +1,6 @@
-"""Block Gibbs sampling in place: what one block's redraw is made of.
+"""Block Gibbs sampling: what one block's redraw is made of, in place, or of uniform numbers that are given.
 
-It spends its time on two things: products without gradient, and uniform random numbers.
+In place it spends its time on two things: products without gradient, and uniform random numbers.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def redrawing(
         earlier, before, later, after = later, after, earlier, before
     field_given = linear(earlier, before, scale * bias)
     bits = states[:, block]
-    kept = None if held is None else (held[:, block], bits[held[:, block]])
+    kept = None if held is None else (held[:, block], bits.clone())
     uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
 
     def redraw() -> None:
@@ -92,15 +92,41 @@ def redrawing(
         fill_uniform(uniform)
         torch.lt(uniform, field.sigmoid_(), out=bits)
         if kept is not None:
-            bits[kept[0]] = kept[1]
+            bits.copy_(torch.where(*kept, bits))
 
     return redraw
 
 
+def redrawn(
+    states: Float[Tensor, "*batch bits"],
+    block: slice,
+    weights: tuple[Float[Tensor, "before size"], Float[Tensor, "after size"]],
+    bias: Float[Tensor, " size"],
+    inverse_temperature: float | Tensor,
+    held: Bool[Tensor, "*#batch bits"] | None,
+    uniform: Float[Tensor, "*batch bits"],
+) -> Float[Tensor, "*batch bits"]:
+    """What `redrawing` does to the states, as a function of them and of uniform numbers that torch.func.vmap maps."""
+    earlier, later = states[..., : block.start], states[..., block.stop :]
+    field = bias + earlier @ weights[0] + later @ weights[1]
+    beta = inverse_temperature
+    probability = torch.sigmoid((beta[..., None] if isinstance(beta, Tensor) else beta) * field)
+    bits = (uniform[..., block] < probability).to(states.dtype)
+    if held is not None:
+        bits = torch.where(held[..., block], states[..., block], bits)
+    return torch.cat([earlier, bits, later], -1)
+
+
 def check_sweeps(
-    z: Float[Tensor, "*batch bits"], sweeps: int, inverse_temperature: float | Tensor, clamped: Tensor | None
+    z: Float[Tensor, "*batch bits"],
+    sweeps: int,
+    inverse_temperature: float | Tensor,
+    clamped: Tensor | None,
+    noise: Tensor | None = None,
 ) -> None:
     """InputError unless states can be swept so."""
+    if noise is not None and noise.shape != (sweeps, *z.shape):
+        raise InputError(f"noise must be uniform numbers of shape {(sweeps, *z.shape)}, not {tuple(noise.shape)}")
     if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
         raise InputError(f"sweeps must be a whole number of at least 0, not {sweeps!r}")
     if isinstance(inverse_temperature, Tensor):

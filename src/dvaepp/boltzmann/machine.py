@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, uniform_filler
+from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, redrawn, uniform_filler
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision, softplus
 from dvaepp.states import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
@@ -72,10 +72,12 @@ class BoltzmannMachine(nn.Module):
             raise InputError(f"labels must be {self.bits} different names of the bits, not {len(self.labels)}")
         self.mask: Tensor | None
         self.register_buffer("mask", None if mask is None else self._upper(mask))
+        self.masked_pairs = _pairs(self.mask)
         self.bias = nn.Parameter(torch.zeros(self.bits))
         self.couplings = nn.ParameterList(nn.Parameter(torch.zeros(s.start, s.stop - s.start)) for s in self.slices[1:])
         for hook in (keep_extra_state, check_state):
             self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_keep_pairs)  # type: ignore[no-untyped-call]
 
     def get_extra_state(self) -> UInt8[Tensor, " bytes"]:
         """The labels, for a state dict."""
@@ -162,6 +164,7 @@ class BoltzmannMachine(nn.Module):
         sweeps: int,
         inverse_temperature: float | Float[Tensor, "*batch"] = 1.0,
         clamped: Bool[Tensor, "*#batch bits"] | None = None,
+        noise: Float[Tensor, "sweeps *batch bits"] | None = None,
     ) -> Float[Tensor, "*batch bits"]:
         """States after `sweeps` sweeps of block Gibbs sampling of exp(-inverse_temperature E(z)); z is left as it is.
 
@@ -169,18 +172,21 @@ class BoltzmannMachine(nn.Module):
         p(z_i = 1 | rest) = sigmoid(field_i). So it is a sweep of the other blocks' marginal distribution too: it does
         not read the summed-out block's old bits. On a graph's colour classes it is chromatic Gibbs sampling. Bits that
         are `clamped` keep z's values: the others are drawn from their distribution given those. Each state may have an
-        inverse temperature of its own.
+        inverse temperature of its own. Bits are 1[u < p] of uniform numbers u in [0, 1), one for each bit and sweep;
+        with those given as `noise` it is a function of its arguments and the parameters that torch.func.vmap maps.
         """
         self.check(z)
-        check_sweeps(z, sweeps, inverse_temperature, clamped)
-        states = z.reshape(-1, self.bits).clone()
-        held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
+        check_sweeps(z, sweeps, inverse_temperature, clamped, noise)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
-        fill_uniform = uniform_filler(z)
-        redraws = [
-            redrawing(states, s, self._weights(k), self.bias[s], inverse_temperature, held, fill_uniform)
-            for k, s in ((k, self.slices[k]) for k in order)
-        ]
+        blocks = [(self.slices[k], self._weights(k), self.bias[self.slices[k]], inverse_temperature) for k in order]
+        if noise is not None:
+            for uniform in noise:
+                for block in blocks:
+                    z = redrawn(z, *block, clamped, uniform)
+            return z
+        states, fill_uniform = z.reshape(-1, self.bits).clone(), uniform_filler(z)
+        held = None if clamped is None else clamped.expand(z.shape).reshape(-1, self.bits)
+        redraws = [redrawing(states, *block, held, fill_uniform) for block in blocks]
         for _ in range(sweeps):
             for redraw in redraws:
                 redraw()
@@ -229,6 +235,16 @@ def check_state(machine: BoltzmannMachine, state_dict: Mapping[str, Any], prefix
     labels = machine.labels if stored is None else in_stored_order(machine.labels, stored)
     if mask is not None and machine.mask is not None and _edges(mask, labels) != _edges(machine.mask, machine.labels):
         raise InputError("in a state dict of a Boltzmann machine other bits interact than in the machine")
+
+
+def _pairs(mask: Bool[Tensor, "bits bits"] | None) -> tuple[tuple[int, int], ...] | None:
+    """Which bits interact, kept beside the mask: a sum over states goes by them at each step of training."""
+    return None if mask is None else tuple((int(i), int(j)) for i, j in mask.nonzero().tolist())
+
+
+def _keep_pairs(machine: BoltzmannMachine, *_: Any) -> None:
+    """A load_state_dict post-hook: the pairs of the mask that was loaded, which may be in another order."""
+    machine.masked_pairs = _pairs(machine.mask)
 
 
 def _edges(mask: Bool[Tensor, "bits bits"], labels: Sequence[Hashable]) -> set[frozenset[Hashable]]:

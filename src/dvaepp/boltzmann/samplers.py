@@ -14,7 +14,11 @@ from dvaepp.boltzmann.annealing import annealed_population
 from dvaepp.boltzmann.enumeration import exact_sample
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import tempered_sweep
+<<<<<<< HEAD
 from dvaepp.components.registry import Component
+=======
+from dvaepp.errors import InputError
+>>>>>>> issue12-b
 from dvaepp.numerics import check_counts
 
 
@@ -35,11 +39,19 @@ class Sampler(Component, ABC):
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "*_ bits"]:
         """The state to begin with."""
 
-    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "*_ bits"]) -> Float[Tensor, "*_ bits"]:
+    def advance(
+        self,
+        machine: BoltzmannMachine,
+        state: Float[Tensor, "*_ bits"],
+        noise: Float[Tensor, "sweeps *_ bits"] | None = None,
+    ) -> Float[Tensor, "*_ bits"]:
         """The state after one step of training, of the same shape; `state` is left as it is.
 
-        A start anew, unless the sampler goes on from its state.
+        A start anew, unless the sampler goes on from its state. `noise`: the uniform numbers that it is drawn with;
+        InputError for a sampler that draws its own.
         """
+        if noise is not None:
+            raise InputError(f"{type(self).__name__} draws with numbers of its own and takes no noise")
         return self.start(machine)
 
     def samples(self, state: Float[Tensor, "*_ bits"]) -> Float[Tensor, "samples bits"]:
@@ -77,9 +89,14 @@ class PersistentChains(_Settings):
         """Uniform random states."""
         return machine.uniform(self.num_chains)
 
-    def advance(self, machine: BoltzmannMachine, state: Float[Tensor, "chains bits"]) -> Float[Tensor, "chains bits"]:
-        """The states after one step's sweeps."""
-        return machine.gibbs(state, self.sweeps)
+    def advance(
+        self,
+        machine: BoltzmannMachine,
+        state: Float[Tensor, "chains bits"],
+        noise: Float[Tensor, "sweeps chains bits"] | None = None,
+    ) -> Float[Tensor, "chains bits"]:
+        """The states after one step's sweeps, with the uniform numbers of `noise` as in `BoltzmannMachine.gibbs`."""
+        return machine.gibbs(state, self.sweeps, noise=noise)
 
 
 @dataclass(frozen=True)
@@ -110,9 +127,17 @@ class TemperedChains(_Settings):
         return machine.uniform(self.temperatures, self.num_chains)
 
     def advance(
-        self, machine: BoltzmannMachine, state: Float[Tensor, "temperatures chains bits"]
+        self,
+        machine: BoltzmannMachine,
+        state: Float[Tensor, "temperatures chains bits"],
+        noise: Float[Tensor, "sweeps temperatures chains bits"] | None = None,
     ) -> Float[Tensor, "temperatures chains bits"]:
-        """The states after one step's sweeps, each after swaps of the even or the odd neighbours in turn."""
+        """The states after one step's sweeps, each after swaps of the even or the odd neighbours in turn.
+
+        Raises InputError for `noise`, as swaps need more.
+        """
+        if noise is not None:
+            raise InputError("TemperedChains draws with numbers of its own and takes no noise")
         ladder = torch.linspace(0, 1, self.temperatures, dtype=torch.float64)
         first = int(torch.randint(2, ()))  # at random, so that all swap however few the sweeps of a step
         for sweep in range(first, first + self.sweeps):

@@ -92,10 +92,31 @@ class Model(nn.Module, ABC):
     __call__: Callable[..., Trace]
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+    def forward(
+        self,
+        x: Float[Tensor, "batch pixels"],
+        smoothing: Smoothing | None = None,
+        draws: int = 1,
+        noise: Float[Tensor, "2 rows bits"] | None = None,
+    ) -> Trace:
         """One pass: draw zeta given x under the smoothing (the model's own by default), decode it.
 
-        With several draws for each x the trace's batch is draws times as large, x by x.
+        With several draws for each x the trace's batch is draws times as large, x by x; what x alone decides is
+        computed once. Given `noise`, two uniform numbers for each variable of each draw, the pass is a function of its
+        arguments that torch.func.vmap maps, once torch's checks of distribution arguments are off; InputError for a
+        model that has draws it cannot make of it.
+        """
+
+    @abstractmethod
+    def given(
+        self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
+    ) -> Trace:
+        """The pass at a zeta that the caller chooses, in place of a draw: q(zeta | x) and p(x | zeta) there.
+
+        zeta has a row for each x, or equally many for each, x by x as `forward` lays out its draws:
+        `model.given(x, model(x, draws=3).posterior.zeta)` is that pass again. For bits z, with `hard`, the encoder's
+        logits are `posterior.logits`, log q(z | x) is `posterior.log_prob()`, and log p(x | z) `likelihood.log_prob(x)`
+        (x repeated as zeta is); log p(z) is `model.prior.log_prob(z, hard)`. Local variables, if any, are drawn.
         """
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.standard import BernoulliLikelihood, bernoulli_likelihood
 from dvaepp.models.base import Model, Trace
 from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
-from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
+from dvaepp.models.encoders import Encoder, HierarchicalEncoder, NormalEncoder, check_kinds, draws_for_each
 from dvaepp.models.grid import Grid
 from dvaepp.models.hierarchy import LocalHierarchy
 from dvaepp.models.local import LocalVariables
@@ -26,9 +26,10 @@ from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
 from dvaepp.networks.residual import Cells
 from dvaepp.priors.base import Prior, check_bits
-from dvaepp.priors.normal import NormalPrior
+from dvaepp.priors.normal import NormalPosterior, NormalPrior
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
+from dvaepp.smoothings.posterior import Posterior
 
 
 class ConvolutionalVAE(Model):
@@ -58,7 +59,7 @@ class ConvolutionalVAE(Model):
         self,
         grid: Grid,
         backbone: Backbone,
-        encoder: HierarchicalEncoder | NormalEncoder,
+        encoder: Encoder,
         prior: Prior,
         upsampler: Upsampler,
         hierarchy: LocalHierarchy,
@@ -73,18 +74,38 @@ class ConvolutionalVAE(Model):
         self.smoothing = smoothing
         self.precision = precision
 
-    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+    def forward(
+        self,
+        x: Float[Tensor, "batch pixels"],
+        smoothing: Smoothing | None = None,
+        draws: int = 1,
+        noise: Float[Tensor, "2 rows bits"] | None = None,
+    ) -> Trace:
         """Encode x, draw zeta and h under `smoothing` (the model's own by default), decode them.
 
-        Features of x are computed once, however many draws there are.
+        Features of x are computed once, however many draws there are. InputError for any `noise`.
         """
+        if noise is not None:
+            raise InputError("a ConvolutionalVAE draws local variables too, and takes no noise")
         smoothing = smoothing or self.smoothing
+        return self._pass(x, smoothing, draws, lambda top: self.encoder(top, smoothing, draws))
+
+    def given(
+        self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
+    ) -> Trace:
+        """Encode x at this zeta, draw h, decode both."""
+        smoothing = smoothing or self.smoothing
+        return self._pass(x, smoothing, draws_for_each(x, zeta), lambda top: self.encoder.given(top, zeta, smoothing))
+
+    def _pass(
+        self, x: Tensor, smoothing: Smoothing, draws: int, encoded: Callable[[Tensor], Posterior | NormalPosterior]
+    ) -> Trace:
         self._check(x)
         frozen = not (self.encoder.reparameterised(smoothing) and self.hierarchy.kind.reparameterised(smoothing))
         with reduced(self.precision, x):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                local, top = (features.repeat_interleave(draws, 0) for features in self._features(x))
-                posterior = self.encoder(top, smoothing)
+                local, top = self._features(x)
+                local, posterior = local.repeat_interleave(draws, 0), encoded(top)
             state, groups = self.hierarchy(self.upsampler(posterior.zeta), smoothing, local, frozen)
             return Trace(posterior, self.decoder(state), groups)
 
@@ -235,9 +256,7 @@ def _check_fit(grid: Grid, likelihood: Likelihood, sizes: ConvolutionalSizes) ->
         raise InputError(f"{likelihood} is for {likelihood.values} values a pixel, but the images have {grid.values}")
 
 
-def _global_encoder(
-    features: int, groups: Sequence[int], normal: bool, sizes: ConvolutionalSizes
-) -> HierarchicalEncoder | NormalEncoder:
+def _global_encoder(features: int, groups: Sequence[int], normal: bool, sizes: ConvolutionalSizes) -> Encoder:
     starts = [features + sum(groups[:k]) for k in range(len(groups))]
     levels = [
         dense(start, 2 * size if normal else size, sizes.hidden, activation=nn.ELU)

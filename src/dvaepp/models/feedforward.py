@@ -11,10 +11,12 @@ from torch.distributions import Distribution
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.standard import bernoulli_likelihood
 from dvaepp.models.base import Model, Trace
-from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
+from dvaepp.models.encoders import Encoder, check_kinds
 from dvaepp.networks.precision import full
 from dvaepp.priors.base import Prior
+from dvaepp.priors.normal import NormalPosterior
 from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.posterior import Posterior
 
 
 class FeedForwardVAE(Model):
@@ -38,7 +40,7 @@ class FeedForwardVAE(Model):
 
     def __init__(
         self,
-        encoder: HierarchicalEncoder | NormalEncoder,
+        encoder: Encoder,
         prior: Prior,
         decoder: nn.Module,
         smoothing: Smoothing,
@@ -52,12 +54,30 @@ class FeedForwardVAE(Model):
         self.smoothing = smoothing
         self.likelihood = likelihood
 
-    def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
+    def forward(
+        self,
+        x: Float[Tensor, "batch pixels"],
+        smoothing: Smoothing | None = None,
+        draws: int = 1,
+        noise: Float[Tensor, "2 rows bits"] | None = None,
+    ) -> Trace:
         """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
+        self._check(x)
+        return self._decoded(x, self.encoder(x, smoothing or self.smoothing, draws, noise))
+
+    def given(
+        self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
+    ) -> Trace:
+        """Encode x at this zeta, decode it."""
+        self._check(x)
+        return self._decoded(x, self.encoder.given(x, zeta, smoothing or self.smoothing))
+
+    def _check(self, x: Tensor) -> None:
         dtype = next(self.parameters()).dtype
         if x.ndim != 2 or not len(x) or x.dtype != dtype:
             raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
-        posterior = self.encoder(x.repeat_interleave(draws, 0), smoothing or self.smoothing)
+
+    def _decoded(self, x: Tensor, posterior: Posterior | NormalPosterior) -> Trace:
         likelihood = self.decode(posterior.zeta)
         if likelihood.event_shape != x.shape[1:]:
             raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+
+_M = TypeVar("_M", bound=nn.Module)
 
 
 class Affine(nn.Module):
@@ -35,11 +38,20 @@ class Affine(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         """scale max(x, least) + shift."""
+        return self._at(slice(None), x)
+
+    def split(self, x: Tensor, zeta: Tensor) -> tuple[Tensor, Tensor]:
+        """What becomes of x and of zeta where they lie side by side: features do not mix."""
+        pixels = x.shape[-1]
+        return self._at(slice(pixels), x), self._at(slice(pixels, None), zeta)
+
+    def _at(self, features: slice, x: Tensor) -> Tensor:
+        shift = self.shift[features]
         if self.least is not None:
-            x = x.clamp(min=self.least)
+            x = x.clamp(min=self.least[features])
         if isinstance(self.scale, Tensor):
-            return torch.addcmul(self.shift, self.scale, x)
-        return torch.add(self.shift, x, alpha=self.scale)
+            return torch.addcmul(shift, self.scale[features], x)
+        return torch.add(shift, x, alpha=self.scale)
 
 
 class OneHot(nn.Module):
@@ -54,6 +66,10 @@ class OneHot(nn.Module):
         columns = F.one_hot(x[..., : self.values].long(), self.categories).flatten(-2).to(x.dtype)
         return torch.cat([columns, x[..., self.values :]], -1)
 
+    def split(self, x: Tensor, zeta: Tensor) -> tuple[Tensor, Tensor]:
+        """What becomes of x and of zeta where they lie side by side: the columns are x's."""
+        return self(x), zeta
+
 
 def centring(mean: Float[Tensor, " pixels"], latents: int) -> Affine:
     """[x, zeta] -> [x - mean, zeta]."""
@@ -63,6 +79,53 @@ def centring(mean: Float[Tensor, " pixels"], latents: int) -> Affine:
 def output_bias(mean: Float[Tensor, " pixels"]) -> Affine:
     """logits -> logits + logit(clip(mean, .001, .999)): an untrained decoder predicts the mean image."""
     return Affine(torch.logit(mean.clamp(0.001, 0.999)))
+
+
+def at_draws(
+    network: nn.Module, x: Float[Tensor, "*batch pixels"], zetas: Sequence[Float[Tensor, "*rows _"]], draws: int
+) -> Float[Tensor, "*rows outputs"]:
+    """network([x_i, zeta_ik]) for the draws k of each example i, rows x by x, zetas side by side.
+
+    What x alone decides is computed once for each x: all of it where there is no zeta, and else, in a nest of
+    Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b. Any
+    other network, and one with hooks, which may change a layer, sees x as often as there are draws.
+    """
+    call: Callable[[Tensor], Tensor] = network
+    if draws == 1:
+        return call(torch.cat([x, *zetas], -1) if zetas else x)
+    if not zetas:
+        return call(x).repeat_interleave(draws, 0)
+    zeta, (entrances, rest) = torch.cat(list(zetas), -1), _opened(network)
+    linear = rest[0] if rest else None
+    if not _plain(linear, nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
+        return call(torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
+    for entrance in entrances:
+        x, zeta = entrance.split(x, zeta)
+    of_x, of_zeta = linear.weight.tensor_split([x.shape[-1]], 1)
+    hidden = torch.unflatten(F.linear(zeta, of_zeta), 0, (-1, draws)) + F.linear(x, of_x, linear.bias)[:, None]
+    outputs: Tensor = nn.Sequential(*rest[1:])(hidden.flatten(0, 1))
+    return outputs
+
+
+def _opened(network: nn.Module) -> tuple[list[Affine | OneHot], list[nn.Module]]:
+    """The entrances that a nest of Sequentials begins with, and what it calls after them."""
+    layers, entrances = _layers(network), []
+    for layer in layers:
+        if not (_plain(layer, Affine) or _plain(layer, OneHot)):
+            break
+        entrances.append(layer)
+    return entrances, layers[len(entrances) :]
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    if not _plain(network, nn.Sequential):
+        return [network]
+    return [layer for part in network for layer in _layers(part)]
+
+
+def _plain(module: nn.Module | None, kind: type[_M]) -> TypeGuard[_M]:
+    """Whether a module is of this very class and without hooks: then it may be taken apart."""
+    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
 
 
 def dense(

@@ -22,17 +22,25 @@ from dvaepp.smoothings.base import Smoothing
 
 
 def joint_elbo(
-    model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
+    model: Model,
+    x: Float[Tensor, "batch pixels"],
+    kl_weight: float = 1.0,
+    *,
+    balanced: bool = False,
+    noise: Float[Tensor, "2 batch bits"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta)] - kl_weight KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta (Eq. 4; Sec. 5).
 
     Nats, shape (batch,). Local variables h join zeta, and their KL the KL; `balanced` weighs their groups by
-    `balancing_weights` of this batch while kl_weight < 1. Raises InputError as `joint_terms` does.
+    `balancing_weights` of this batch while kl_weight < 1. `noise`: the uniform numbers that zeta is made of, as in
+    `Model.forward`. Raises InputError as `joint_terms` does.
     """
-    return joint_terms(model, x).of_batch(kl_weight, balanced)
+    return joint_terms(model, x, noise=noise).of_batch(kl_weight, balanced)
 
 
-def joint_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+def joint_terms(
+    model: Model, x: Float[Tensor, "batch pixels"], *, noise: Float[Tensor, "2 batch bits"] | None = None
+) -> BoundTerms:
     """log p(x | zeta) and KL(q(z, zeta | x) || p(z, zeta)), from one draw of zeta: the terms of `joint_elbo`.
 
     For directed priors the KL is a sum of Bernoulli divergences, for Boltzmann priors Eq. 6.
@@ -40,30 +48,38 @@ def joint_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
     Boltzmann prior of several groups, where gradients through nu are lost: `rolfe_elbo` has them; and for `hard`, which
     has no gradient to the encoder, unless none is asked for (`torch.no_grad()`).
     """
-    trace = model(x)
+    trace = model(x, noise=noise)
     JointBound().check_trace(trace, model)
     kl = model.prior.kl(trace.posterior)
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
 
 def marginal_elbo(
-    model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
+    model: Model,
+    x: Float[Tensor, "batch pixels"],
+    kl_weight: float = 1.0,
+    *,
+    balanced: bool = False,
+    noise: Float[Tensor, "2 batch bits"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """E_q(zeta|x)[log p(x | zeta) - kl_weight (log q(zeta | x) - log p(zeta))], z summed out, from one draw (Eq. 5).
 
-    Nats, shape (batch,). Tighter than `joint_elbo`; `balanced` as there. Raises InputError as `marginal_terms` does.
+    Nats, shape (batch,). Tighter than `joint_elbo`; `balanced` and `noise` as there. Raises InputError as
+    `marginal_terms` does.
     """
-    return marginal_terms(model, x).of_batch(kl_weight, balanced)
+    return marginal_terms(model, x, noise=noise).of_batch(kl_weight, balanced)
 
 
-def marginal_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+def marginal_terms(
+    model: Model, x: Float[Tensor, "batch pixels"], *, noise: Float[Tensor, "2 batch bits"] | None = None
+) -> BoundTerms:
     """log p(x | zeta) and log q(zeta | x) - log p(zeta), z summed out, from one draw: the terms of `marginal_elbo`.
 
     Raises InputError for a Boltzmann prior too large to enumerate: its p(zeta) has no tractable density under a soft
     smoothing; for a smoothing with an atom, whose log q(zeta | x) jumps there, so that its gradient is lost; and for
     `hard` as in joint_terms.
     """
-    trace = model(x)
+    trace = model(x, noise=noise)
     MarginalBound().check_trace(trace, model)
     kl = trace.posterior.log_prob() - _log_prior(model.prior, trace.posterior.zeta, model.smoothing)
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())

@@ -18,24 +18,31 @@ from dvaepp.smoothings.posterior import Posterior
 
 
 def rolfe_elbo(
-    model: Model, x: Float[Tensor, "batch pixels"], kl_weight: float = 1.0, *, balanced: bool = False
+    model: Model,
+    x: Float[Tensor, "batch pixels"],
+    kl_weight: float = 1.0,
+    *,
+    balanced: bool = False,
+    noise: Float[Tensor, "2 batch bits"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """E[log p(x | zeta)] - kl_weight (log Z - H(q) + E[E(z)]), the energy's gradient by hand (Rolfe 2016, Eq. 11, 12).
 
-    Nats, shape (batch,). The value is the bound's, as `joint_elbo`'s is, and so is `balanced`. Raises InputError as
-    `rolfe_terms` does.
+    Nats, shape (batch,). The value is the bound's, as `joint_elbo`'s is, and so are `balanced` and `noise`. Raises
+    InputError as `rolfe_terms` does.
     """
-    return rolfe_terms(model, x).of_batch(kl_weight, balanced)
+    return rolfe_terms(model, x, noise=noise).of_batch(kl_weight, balanced)
 
 
-def rolfe_terms(model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+def rolfe_terms(
+    model: Model, x: Float[Tensor, "batch pixels"], *, noise: Float[Tensor, "2 batch bits"] | None = None
+) -> BoundTerms:
     """log p(x | zeta) and log Z - H(q) + E[E(z)], from one draw of zeta: the terms of `rolfe_elbo`.
 
     For a Boltzmann prior and a smoothing with an atom at zeta = 0, such as SpikeExponential, where z = 1[zeta != 0] is
     known and the energy of groups before the last is a step function of zeta: `lost_gradient`. Every other term is
     reparameterised. Raises InputError for other priors and smoothings, which joint_terms serves.
     """
-    trace = model(x)
+    trace = model(x, noise=noise)
     RolfeBound().check_trace(trace, model)
     q = trace.posterior
     assert isinstance(q, Posterior)

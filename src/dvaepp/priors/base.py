@@ -63,8 +63,11 @@ class Prior(nn.Module, ABC):
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Bits drawn from p(z), in the binary limit. Moves no state but the random generator's."""
 
-    def refresh(self) -> None:
-        """Advance what the gradient of log Z is estimated from, if anything: call it once a training step."""
+    def refresh(self, noise: Float[Tensor, "sweeps *_ bits"] | None = None) -> None:
+        """Advance what the gradient of log Z is estimated from, if anything: call it once a training step.
+
+        `noise`: the uniform numbers that a sampler draws with, where it takes them.
+        """
 
     def restart(self) -> None:
         """Begin the chains anew from the random state as it is, if there are any."""

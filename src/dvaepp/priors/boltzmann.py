@@ -133,10 +133,11 @@ class BoltzmannPrior(Prior):
         """The chains' samples of p(z), which the gradient of log Z is taken from."""
         return self.states if self.chains is None else self.chains.samples(self.states)
 
-    def refresh(self) -> None:
-        """Advance the chains by one step of their sampler."""
+    def refresh(self, noise: Float[Tensor, "sweeps *_ bits"] | None = None) -> None:
+        """Advance the chains by one step of their sampler, with these uniform numbers if it takes them."""
         if self.chains is not None:
-            self.states.copy_(self.chains.advance(self.machine, self.states))
+            given = {} if noise is None else {"noise": noise}  # a sampler of someone else's need not know the word
+            self.states.copy_(self.chains.advance(self.machine, self.states, **given))
 
     def restart(self) -> None:
         """Begin the chains anew."""

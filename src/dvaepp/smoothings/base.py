@@ -7,6 +7,7 @@ A smoothing is a frozen dataclass of plain numbers. Called with logits (the log 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -22,7 +23,15 @@ from dvaepp.numerics import check_precision
 
 
 class BitDistribution(Distribution, ABC):
-    """q(zeta | x) of independent bits z with the given logits, seen through a smoothing; zeta has their shape."""
+    """q(zeta | x) of independent bits z with the given logits, seen through a smoothing; zeta has their shape.
+
+    A draw is a function of the logits and of two uniform numbers in [0, 1) for each entry. Those can be given, `noise`
+    of shape (2, *sample_shape, *logits.shape): then it is deterministic, and torch.func.vmap maps it, once torch's
+    checks of distribution arguments are off, which read values back. What needs one number takes the first.
+    """
+
+    uniforms: ClassVar[int] = 2
+    """How many uniform numbers a draw is made of."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}
     logits: Tensor
@@ -52,9 +61,38 @@ class BitDistribution(Distribution, ABC):
         if self._validate_args and not bool(((rho >= 0) & (rho <= 1)).all()):
             raise InputError("icdf takes probabilities rho in [0, 1]")
 
-    def relaxed_sample(self) -> Float[Tensor, "*shape"]:
+    @abstractmethod
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """The draws made of uniform numbers (uniforms, *sample_shape, *logits.shape), with what gradient they carry."""
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = (), noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Tensor:
+        """Draws of zeta, shape sample_shape + logits.shape, without gradient."""
+        return self._draw(self._uniform(sample_shape, noise))
+
+    def rsample(self, sample_shape: Any = (), noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Tensor:
+        """Draws of zeta, shape sample_shape + logits.shape, differentiable in the logits; refused where none are."""
+        if not self.has_rsample:
+            raise NotImplementedError(f"a {type(self).__name__} has no reparameterised draws")
+        return self._draw(self._uniform(sample_shape, noise))
+
+    def relaxed_sample(self, noise: Float[Tensor, "numbers=2 *shape"] | None = None) -> Float[Tensor, "*shape"]:
         """One draw of zeta, reparameterised where that can be."""
-        return self.rsample() if self.has_rsample else self.sample()
+        draw = self.rsample if self.has_rsample else self.sample
+        return draw() if noise is None else draw(noise=noise)
+
+    def _uniform(self, sample_shape: Any, noise: Tensor | None) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        if noise is None:
+            return torch.rand((self.uniforms, *shape), dtype=self.logits.dtype, device=self.logits.device)
+        check_noise(noise, (2, *shape))
+        return noise[: self.uniforms]
+
+
+def check_noise(noise: Tensor, shape: Sequence[int]) -> None:
+    """InputError unless the uniform numbers of a draw have this shape."""
+    if noise.shape != torch.Size(shape):
+        raise InputError(f"noise must be uniform numbers of shape {tuple(shape)}, not {tuple(noise.shape)}")
 
 
 class ImplicitBernoulli(BitDistribution):

@@ -38,6 +38,7 @@ class HardBernoulli(BitDistribution):
     """
 
     support = constraints.boolean
+    uniforms = 1
 
     def __init__(
         self,
@@ -63,18 +64,12 @@ class HardBernoulli(BitDistribution):
         """The same distribution with a larger batch shape."""
         return HardBernoulli(self.logits.expand(torch.Size(batch_shape)), self._validate_args, self.surrogate)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Bits 0 or 1, shape sample_shape + logits.shape."""
-        with torch.no_grad():
-            return (self._uniform(sample_shape) < self.probs).to(self.logits.dtype)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Bits 0 or 1, shape sample_shape + logits.shape, with the surrogate's gradient; refused without one."""
-        if self.surrogate is None:
-            raise NotImplementedError("bits have no reparameterised draws without a surrogate gradient")
-        uniform = self._uniform(sample_shape)
-        z = (uniform < self.probs).to(self.logits.dtype)
-        return replace_gradient(z, self.surrogate(self.logits, uniform)) if self.logits.requires_grad else z
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """1[u < q] with the surrogate's gradient, if there is one."""
+        z = (uniform[0] < self.probs).to(self.logits.dtype)
+        if self.surrogate is None or not self.logits.requires_grad:
+            return z
+        return replace_gradient(z, self.surrogate(self.logits, uniform[0]))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(z | x) = z log q + (1 - z) log(1 - q), nats, elementwise."""
@@ -94,10 +89,6 @@ class HardBernoulli(BitDistribution):
     def posterior(self, zeta: Tensor) -> Bernoulli:
         """q(z | x, zeta) = 1[z = zeta]; what gradient zeta carries flows through its probs."""
         return Bernoulli(probs=zeta)
-
-    def _uniform(self, sample_shape: Any) -> Tensor:
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
 
 
 hard = Hard()

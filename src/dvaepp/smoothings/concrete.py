@@ -59,6 +59,7 @@ class ConcreteBernoulli(BitDistribution):
     """
 
     has_rsample = True
+    uniforms = 1
     support = constraints.unit_interval
 
     def __init__(
@@ -87,11 +88,9 @@ class ConcreteBernoulli(BitDistribution):
         """The same distribution with a larger batch shape."""
         return ConcreteBernoulli(self.temperature, self.logits.expand(torch.Size(batch_shape)), self._validate_args)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """A draw of zeta, shape sample_shape + logits.shape; d zeta / d l = zeta (1 - zeta) / T."""
-        shape = self._extended_shape(torch.Size(sample_shape))
-        uniform = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-        return self._relax(torch.logit(clamp_probs(uniform)))
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """sigmoid((l + logit(u)) / T); d zeta / d l = zeta (1 - zeta) / T."""
+        return self._relax(torch.logit(clamp_probs(uniform[0])))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(zeta | x), nats, elementwise."""

@@ -6,7 +6,6 @@ A pair is a few formulas for z = 0; density, CDF, posterior and gradient of the 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -134,11 +133,9 @@ class SmoothedBernoulli(ImplicitBernoulli):
         r, q, p = self.smoothing, self.probs, torch.sigmoid(-self.logits)
         return p * r.variance0 + q * r.variance1 + q * p * (r.mean1 - r.mean0) ** 2
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits."""
-        shape = self._extended_shape(torch.Size(sample_shape))
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """z of the first number, zeta given z of the second."""
         with torch.no_grad():
-            uniform = torch.rand((2, *shape), dtype=self.logits.dtype, device=self.logits.device)
             z, rho = uniform[0] < self.probs, clamp_probs(uniform[1])
             zeta = torch.where(z, self.smoothing.draw1(rho), self.smoothing.draw0(rho))
         return self._reparameterise(zeta)

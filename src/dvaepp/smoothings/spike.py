@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -90,11 +90,9 @@ class SpikedBernoulli(ImplicitBernoulli):
         r, q = self.smoothing, self.probs
         return q * r.variance1 + q * torch.sigmoid(-self.logits) * r.mean1**2
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """A draw of zeta, shape sample_shape + logits.shape, differentiable in the logits; 0 exactly where z = 0."""
-        shape = self._extended_shape(torch.Size(sample_shape))
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """z of the first number, zeta given z of the second: 0 exactly where z = 0."""
         with torch.no_grad():
-            uniform = torch.rand((2, *shape), dtype=self.logits.dtype, device=self.logits.device)
             zeta = self._place(uniform[0] < self.probs, self.smoothing.icdf1(clamp_probs(uniform[1])))
         return self._reparameterise(zeta)
 
