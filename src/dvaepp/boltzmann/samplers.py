@@ -14,11 +14,8 @@ from dvaepp.boltzmann.annealing import annealed_population
 from dvaepp.boltzmann.enumeration import exact_sample
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import tempered_sweep
-<<<<<<< HEAD
 from dvaepp.components.registry import Component
-=======
 from dvaepp.errors import InputError
->>>>>>> issue12-b
 from dvaepp.numerics import check_counts
 
 
