@@ -1,5 +1,6 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from dvaepp.data.caltech101_silhouettes import CALTECH101_SILHOUETTES
@@ -7,7 +8,7 @@ from dvaepp.data.cifar10 import CIFAR10
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.digits import DIGITS
 from dvaepp.data.download import PublicDataSet, check_file, obtain
-from dvaepp.data.formats import Header
+from dvaepp.data.formats import Header, column_names
 from dvaepp.data.kinds import Plain
 from dvaepp.data.mnist_dynamic import MNIST_DYNAMIC
 from dvaepp.data.mnist_static import MNIST_STATIC
@@ -50,7 +51,8 @@ def load(
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
     own = path.resolve().name
-    return load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold, kind, background, header)
+    found = load_own(path, f"own-{own}" if own in NAMES else own, binarise, threshold, kind, background, header)
+    return replace(found, columns=column_names(path, header)) if path.suffix.lower() == ".csv" else found
 
 
 def describe(name: str) -> str:
