@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -200,38 +202,38 @@ def test_unwritable_paths_and_folders_without_a_run_are_refused(table: Run, tmp_
         write_report(Run(tmp_path), tmp_path / "report.html")
 
 
-def test_every_block_has_markup_and_escapes_text() -> None:
-    picture = page.Picture(Image.new("L", (1, 1)), HOSTILE)
-    figure = page.Figure(picture, HOSTILE, (HOSTILE, HOSTILE), (HOSTILE, HOSTILE))
-    blocks = [
-        picture,
-        figure,
-        page.Text(HOSTILE),
-        page.Code(HOSTILE),
-        page.Code(HOSTILE, HOSTILE),
-        page.Notice(HOSTILE, HOSTILE),
-        page.Headline(HOSTILE, HOSTILE, HOSTILE, [HOSTILE]),
-        page.Meanings([(HOSTILE, HOSTILE, HOSTILE)]),
-        page.Table([HOSTILE, HOSTILE], [[HOSTILE, HOSTILE]]),
-        page.Columns([[figure]]),
-        page.Panels([figure]),
-    ]
-    assert {type(block) for block in blocks} | {page.Section} == set(page.Block.__subclasses__())
-    read = Page(page.Page(HOSTILE, HOSTILE, 0, [HOSTILE], [page.Section(HOSTILE, blocks)]).html())
+def test_every_part_escapes_text() -> None:
+    texts = [HOSTILE, HOSTILE]
+    made = {
+        "section": page.parts.section(HOSTILE, texts),
+        "text": page.parts.text(HOSTILE),
+        "note": page.parts.note(HOSTILE),
+        "commands": page.parts.commands(HOSTILE),
+        "unfolded": page.parts.unfolded(*texts),
+        "warning": page.parts.warning(*texts),
+        "headline": page.parts.headline(*texts, HOSTILE, texts),
+        "meanings": page.parts.meanings([(*texts, HOSTILE)]),
+        "table": page.parts.table(texts, [texts]),
+        "picture": page.picture(Image.new("L", (1, 1)), HOSTILE),
+        "figure": page.parts.figure(HOSTILE, HOSTILE, texts, texts),
+        "columns": page.parts.columns(texts),
+        "panels": page.parts.panels([1, 2], texts),
+    }
+    assert set(made) == {name for name in vars(page.parts) if not name.startswith("_")}
+    read = Page(page.page(HOSTILE, HOSTILE, 0, texts, [*made.values(), HOSTILE]))
     assert "script" not in read.tags
-    assert read.text.count(HOSTILE) == 37
+    assert read.text.count(HOSTILE) == 6 + 3 + 1 + 1 + 1 + 2 + 2 + 5 + 3 + 4 + 0 + 6 + 2 + 2
     assert 'aria-label="&lt;script&gt;' in curves(HOSTILE, Curve([1.0], [1.0]))
 
 
-def test_code_is_wrapped_not_cut_off() -> None:
-    style = page.Page("", "", 0, [], []).html().partition("@media print")[0]
-    rule = re.search(r"\npre {([^}]*)}", style)
+def test_commands_are_wrapped_between_words_not_cut_off() -> None:
+    command = "dvaepp train x --out 'a  b'\n\ndvaepp report"
+    text = page.page("", "", 0, [], [page.parts.commands(command), page.parts.warning("", command)])
+    rule = re.search(r"\npre {([^}]*)}", text.partition("@media print")[0])
     assert rule
     assert "white-space: pre-wrap" in rule[1]
     assert "overflow-wrap: anywhere" in rule[1]
-    command = "dvaepp train x --out 'a  b'\n\ndvaepp report"
-    read = Page(page.Page("", "", 0, [], [page.Code(command), page.Notice("", command)]).html())
-    assert read.text.count(command) == 2
+    assert Page(text).text.count(command) == 2
 
 
 # --- what was trained -------------------------------------------------------------------------------------------------
@@ -348,12 +350,13 @@ def test_the_sizes_of_the_splits_are_listed(rbm: Run) -> None:
     assert f"train{train} valid{valid} test{test}" in text
 
 
-def test_real_examples_stand_beside_the_samples(rbm: Run, copied: Callable[[Run], Run]) -> None:
-    subject = Subject(rbm)
-    *_, real = next(block for block in gallery.samples(subject) if isinstance(block, page.Panels)).figures
-    assert isinstance(real.shown, page.Picture)
-    shown = np.asarray(real.shown.image)[2:, 2:].reshape(6, 86, 3, 86)[:, :84:3, :, :84:3].transpose(0, 2, 1, 3)
-    valid = {tuple(row) for row in subject.data.valid.tolist()}
+def test_real_examples_stand_beside_the_samples(rbm: Run) -> None:
+    panels = gallery.samples(Subject(rbm))[0]
+    assert re.findall("<figcaption>\\s*(.*)\\s*</figcaption>", panels) == ["Mean", "Draws", "Real examples"]
+    *_, real = re.findall('base64,([^"]*)', panels)
+    with Image.open(BytesIO(b64decode(real))) as image:
+        shown = np.asarray(image)[2:, 2:].reshape(6, 86, 3, 86)[:, :84:3, :, :84:3].transpose(0, 2, 1, 3)
+    valid = {tuple(row) for row in rbm.data.valid.tolist()}
     assert len({tuple(row) for row in (shown.reshape(18, 784) // 255).tolist()} & valid) == 18
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Shaped
+from markupsafe import Markup
 from torch import Tensor
 
 from dvaepp.data import Dataset
 from dvaepp.report import pictures, plots
-from dvaepp.report.page import Block, Columns, Figure, Table, Text
+from dvaepp.report.page import parts
 from dvaepp.report.subject import Subject, short
 
 _DRAWS, _ROWS, _MOST = 2000, 3, 30
@@ -26,10 +27,10 @@ class _Comparison:
     apart: Float[Tensor, " columns"]
     measure: str
     note: str
-    plot: Sequence[Figure]
+    plot: Sequence[Markup]
 
 
-def columns(subject: Subject) -> list[Block]:
+def columns(subject: Subject) -> list[Markup]:
     """What a table's columns hold against the model's draws and reconstructions; nothing where x is an image."""
     if len(subject.trained.shape) > 1:
         return []
@@ -42,12 +43,12 @@ def columns(subject: Subject) -> list[Block]:
     real = x[:_ROWS]
     head = ["Column", *(f"{what} {i}" for what, n in (("real", len(real)), ("drawn", _ROWS)) for i in range(1, n + 1))]
     return [
-        *([Columns([found.plot])] if found.plot else []),
-        Table(["Column", *found.numbers], _rows(data, shown, torch.stack([*found.numbers.values()]))),
-        *([Text(cut)] if len(shown) < data.pixels else []),
-        Text(found.note, "note"),
-        Text("Validation examples beside draws of the model:"),
-        Table(head, _rows(data, shown, torch.cat([real, draws[:_ROWS]]))),
+        *([parts.columns(found.plot)] if found.plot else []),
+        parts.table(["Column", *found.numbers], _rows(data, shown, torch.stack([*found.numbers.values()]))),
+        *([parts.text(cut)] if len(shown) < data.pixels else []),
+        parts.note(found.note),
+        parts.text("Validation examples beside draws of the model:"),
+        parts.table(head, _rows(data, shown, torch.cat([real, draws[:_ROWS]]))),
     ]
 
 
@@ -67,10 +68,11 @@ def _numbers(
     """Means, spreads where they do not follow from the means, and R² of reconstructions."""
     known, model = data.mean.double(), means.double().mean(0)
     numbers = {"mean, data": known, "mean, model": model}
-    dots = []
+    plot = []
     if data.kind == "bits":
         axes = ("mean of training data", "mean of the model")
-        dots = [Figure(plots.agreement("Column means", known, model, axes), f"A dot for each of {data.pixels} columns")]
+        dots = plots.agreement("Column means", known, model, axes)
+        plot = [parts.figure(dots, f"A dot for each of {data.pixels} columns")]
     else:
         spreads = (values.double().std(0, correction=0) for values in (data.train, draws))
         numbers |= dict(zip(("sd, data", "sd, model"), spreads, strict=True))
@@ -80,7 +82,7 @@ def _numbers(
         f"{len(x)} validation examples: x̂ is the mean of p(x | z) for one z from q(z | x), x̄ that of x; – where x is "
         "constant."
     )
-    return _Comparison(numbers, ((model - known) / data.sd).abs(), "means, in sd of the data, differ", note, dots)
+    return _Comparison(numbers, ((model - known) / data.sd).abs(), "means, in sd of the data, differ", note, plot)
 
 
 def _categories(
@@ -102,7 +104,7 @@ def _categories(
     dots = plots.agreement("Shares", known.flatten(), model.flatten(), axes)
     text = f"A dot for each category of each of {data.pixels} columns; the model's share is of {_DRAWS:,} x"
     rounded = {name: values.round(decimals=3) for name, values in numbers.items()}
-    return _Comparison(rounded, apart, "shares differ", note, [Figure(dots, text)])
+    return _Comparison(rounded, apart, "shares differ", note, [parts.figure(dots, text)])
 
 
 def shares(x: Shaped[Tensor, "n columns"], categories: int) -> Float[Tensor, "columns {categories}"]:

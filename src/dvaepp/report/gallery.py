@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.report import pictures, plots
-from dvaepp.report.page import Block, Columns, Figure, Panels, Picture, Text
+from dvaepp.report.page import parts, picture
 from dvaepp.report.subject import Subject
 from dvaepp.smoothings.binary import hard
 
@@ -31,7 +32,7 @@ _PIECE = 100
 """Examples that a model with local variables sees at a time."""
 
 
-def samples(subject: Subject) -> list[Block]:
+def samples(subject: Subject) -> list[Markup]:
     """Images from the prior beside real ones; nothing where examples are rows of a table."""
     trained = subject.trained
     if len(trained.shape) == 1:
@@ -54,9 +55,13 @@ def samples(subject: Subject) -> list[Block]:
     real, why = _real(subject)
     grids = {name: _grid(subject, images) for name, images in (shown | real).items()}
     figures = [
-        Figure(Picture(grid, f"{name} of p(x | z)" if name in shown else name), name) for name, grid in grids.items()
+        parts.figure(picture(grid, f"{name} of p(x | z)" if name in shown else name), name)
+        for name, grid in grids.items()
     ]
-    return [Panels(figures), Text(f"Each row: {each}. Model of step {trained.step:,}.{why}", "note")]
+    return [
+        parts.panels([grid.width for grid in grids.values()], figures),
+        parts.note(f"Each row: {each}. Model of step {trained.step:,}.{why}"),
+    ]
 
 
 def _real(subject: Subject) -> tuple[dict[str, Float[Tensor, "rows columns pixels"]], str]:
@@ -78,7 +83,7 @@ def _grid(subject: Subject, images: Float[Tensor, "rows columns pixels"]) -> Ima
     return pictures.grid(images, subject.trained.shape, pictures.white(subject.run.recipe))
 
 
-def reconstructions(subject: Subject) -> list[Block]:
+def reconstructions(subject: Subject) -> list[Markup]:
     """Validation examples above what the model makes of them; nothing where they are rows of a table."""
     trained = subject.trained
     if len(trained.shape) == 1:
@@ -87,16 +92,16 @@ def reconstructions(subject: Subject) -> list[Block]:
     made = "Mean of p(x | z, h), for each x one z and h" if subject.local else "Mean of p(x | z), for each x one z"
     texts = ("Validation examples x", f"{made} from q({'z, h' if subject.local else 'z'} | x)")
     images = [_grid(subject, values[None]) for values in (x, pictures.reconstructions(trained.model, x))]
-    return [Figure(Picture(image, text), text) for image, text in zip(images, texts, strict=True)]
+    return [parts.figure(picture(image, text), text) for image, text in zip(images, texts, strict=True)]
 
 
-def prior(subject: Subject) -> list[Block]:
+def prior(subject: Subject) -> list[Markup]:
     """Couplings and biases of a Boltzmann machine, probabilities of independent bits."""
     prior = subject.trained.model.prior
     if isinstance(prior, BoltzmannPrior):
         return _machine(prior.machine)
     if isinstance(prior, NormalPrior):
-        return [Text(f"{len(prior.mean)} standard normal variables: nothing of this prior is learned.", "note")]
+        return [parts.note(f"{len(prior.mean)} standard normal variables: nothing of this prior is learned.")]
     first = prior.first if isinstance(prior, DirectedPrior) else prior
     if not isinstance(first, BernoulliPrior):
         raise InputError(f"there is no picture of a {type(prior).__name__}")
@@ -104,26 +109,26 @@ def prior(subject: Subject) -> list[Block]:
     alone = len(subject.run.recipe.model.groups) == 1 or first is prior
     which = "bits" if alone else "bits of the first group, on which the others depend"
     bars = plots.histogram("p(z = 1)", probabilities, (0.0, 1.0))
-    return [Columns([[Figure(bars, f"The {len(probabilities)} {which}")]])]
+    return [parts.columns([parts.figure(bars, f"The {len(probabilities)} {which}")])]
 
 
-def _machine(machine: BoltzmannMachine) -> list[Block]:
+def _machine(machine: BoltzmannMachine) -> list[Markup]:
     """Couplings as an image, without the blocks that are zero by construction, and histograms."""
-    biases = Figure(plots.histogram("b", machine.bias.detach().cpu()), f"The {machine.bits:,} biases b")
+    biases = parts.figure(plots.histogram("b", machine.bias.detach().cpu()), f"The {machine.bits:,} biases b")
     if len(machine.blocks) == 1:
-        return [Columns([[biases]])]
+        return [parts.columns([biases])]
     matrix = machine.coupling_matrix().detach().cpu()[: -machine.blocks[-1], machine.blocks[0] :]
     weights = torch.from_numpy(-to_qubo(machine).quadratic)
     scale = float(np.quantile(weights.abs(), 0.99)) or 1.0
     text = f"Couplings J between {matrix.shape[0]} bits (down) and {matrix.shape[1]} (across)"
-    image = Figure(
-        Picture(pictures.signed(matrix, scale), "Couplings"), text, ends=(f"≤ −{scale:.2g}", f"≥ {scale:.2g}")
+    image = parts.figure(
+        picture(pictures.signed(matrix, scale), "Couplings"), text, ends=(f"≤ −{scale:.2g}", f"≥ {scale:.2g}")
     )
-    bars = Figure(plots.histogram("J", weights), f"The {len(weights):,} couplings J")
-    return [Columns([[image], [bars, biases]])]
+    bars = parts.figure(plots.histogram("J", weights), f"The {len(weights):,} couplings J")
+    return [parts.columns([image, bars + biases])]
 
 
-def units(subject: Subject) -> list[Block]:
+def units(subject: Subject) -> list[Markup]:
     """How much each global variable varies with x."""
     model, x = subject.trained.model, subject.valid
     if len(x) < 2:
@@ -135,4 +140,4 @@ def units(subject: Subject) -> list[Block]:
     variances = torch.split(unit_variances(mu).cpu(), list(draws[0][0].sizes))
     over = f"variance of E[z | x] over {len(x)} validation examples"
     named = {f"Group {k}: {over}": values for k, values in enumerate(variances, 1)}
-    return [Columns([[Figure(plots.ranked(text, values), text)] for text, values in named.items()])]
+    return [parts.columns([parts.figure(plots.ranked(text, values), text) for text, values in named.items()])]

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from dvaepp.report import plots
-from dvaepp.report.page import Block, Figure, Text
+from dvaepp.report.page import parts
 from dvaepp.report.subject import Subject, number
 
 COLLAPSED = 0.1
 """Nats: a group whose KL is below this says next to nothing about x."""
 
 
-def local_groups(subject: Subject) -> list[Block]:
+def local_groups(subject: Subject) -> list[Markup]:
     """KL of every group over training and at last, and the active variables; nothing where there are no groups."""
     if subject.local is None:
         return []
-    blocks: list[Block] = []
+    blocks: list[Markup] = []
     curves = [subject.curve(f"kl_local_{j}") for j in range(1, subject.local.local_groups + 1)]
     if all(curve.values for curve in curves):
         drawn = plots.group_curves("KL by local group over training", curves, COLLAPSED)
         text = (
             f"KL of each local group on the latest training batch, nats; below the line at {COLLAPSED} it has collapsed"
         )
-        blocks.append(Figure(drawn, text))
+        blocks.append(parts.figure(drawn, text))
     values, where = _latest(subject, "kl_local")
     if values:
         bars = plots.bars("KL by local group", values, COLLAPSED)
-        blocks += [Figure(bars, f"KL of each local group on {where}, nats"), Text(_verdict(values))]
+        blocks += [parts.figure(bars, f"KL of each local group on {where}, nats"), parts.text(_verdict(values))]
     return [*blocks, *_active(subject)] if blocks else []
 
 
-def _active(subject: Subject) -> list[Block]:
+def _active(subject: Subject) -> list[Markup]:
     counts, where = _latest(subject, "active_local")
     text = ", ".join(f"{count:,.0f}" for count in counts)
     each = f"{dimensions(subject):,} in each group"
-    return [Text(f"Active variables on {where}, of {each}: {text}.")] if counts else []
+    return [parts.text(f"Active variables on {where}, of {each}: {text}.")] if counts else []
 
 
 def dimensions(subject: Subject) -> int:

@@ -88,9 +88,14 @@ class Subject:
         return self.run.recipe.model.likelihood == "logistic-mixture"
 
     @property
+    def prior(self) -> str:
+        """The prior's name in recipes."""
+        return self.run.recipe.model.prior
+
+    @property
     def normal(self) -> bool:
         """Whether global variables are normal, not bits."""
-        return self.run.recipe.model.prior == "normal"
+        return self.prior == "normal"
 
     def curve(self, name: str) -> Curve:
         """A quantity of metrics.jsonl, with its standard errors where it has them."""
