@@ -20,7 +20,7 @@ QUICK = (
     "model.groups=[20,20]",
     "evaluation.examples=10",
 )
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 HOSTILE = "<script>alert('&')</script>"
 
 
@@ -33,6 +33,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.links: list[str] = []
         self.headings: list[str] = []
+        self.tables: list[list[list[str]]] = []
         self.text = ""
         self.feed(text)
         self.close()
@@ -47,6 +48,12 @@ class Page(HTMLParser):
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
         self.tags.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("th", "td"):
+            self.tables[-1][-1].append("")
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
 
     def handle_endtag(self, tag: str) -> None:
@@ -55,6 +62,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
             self.text += data
+        if self.open[-1:] in (["th"], ["td"]):
+            self.tables[-1][-1][-1] += data
         if self.open[-1:] == ["h2"]:
             self.headings.append(data)
 

@@ -80,10 +80,12 @@ def test_the_wheel_runs_alone(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, 'site')\n"
         "import dvaepp, dvaepp.cli\n"
         "assert dvaepp.__file__.endswith('site/dvaepp/__init__.py'), dvaepp.__file__\n"
-        "raise SystemExit(dvaepp.cli.main(['train', 'quick/rbm', '--size', 'tiny', '--steps', '2', '--out', 'run',"
-        " '--set', 'model.hidden=[4]']))\n"
+        "assert not dvaepp.cli.main(['train', 'quick/rbm', '--size', 'tiny', '--steps', '2', '--out', 'run',"
+        " '--set', 'model.hidden=[4]'])\n"
+        "raise SystemExit(dvaepp.cli.main(['report', 'run']))\n"
     )
     assert "best validation NLL" in run("-c", program)
+    assert "Changed from quick/rbm" in (tmp_path / "run/report.html").read_text()
 
 
 def loaded(program: str) -> set[str]:

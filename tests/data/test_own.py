@@ -4,6 +4,7 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,3 +286,32 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         (tmp_path / split).mkdir()
     with pytest.raises(InputError, match="holds the folders train, valid, expected"):
         data.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("first", "header", "names"),
+    [
+        ("a,b c , d\n", "auto", ("a", "b c", "d")),
+        ('\ufeff"x, y","",z\r\n', "auto", ("x, y", "", "z")),
+        ("\n\na,NA,c\n", "auto", ("a", "NA", "c")),
+        ("7,8,9\n", "present", ("7", "8", "9")),
+        ("", "auto", None),
+        ("", "absent", None),
+    ],
+)
+def test_a_table_knows_the_names_of_its_columns(
+    first: str, header: Any, names: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    rows = "".join(f"{i % 2},{i % 3 % 2},1\n" for i in range(20))
+    (tmp_path / "named.csv").write_text(first + rows, encoding="utf-8")
+    (tmp_path / "plain.csv").write_text(rows)
+    named = data.load(str(tmp_path / "named.csv"), header=header)
+    assert named.columns == names
+    assert named.digest() == data.load(str(tmp_path / "plain.csv"), header="absent").digest()
+
+
+def test_names_of_columns_are_one_for_each() -> None:
+    x = torch.zeros(3, 4, dtype=torch.uint8)
+    for shape, names in (((4,), ("a", "b", "c")), ((2, 2), ("a", "b", "c", "d"))):
+        with pytest.raises(InputError, match=rf"'d' has {len(names)} names of columns for examples of shape"):
+            data.Dataset("d", shape, x, x, x, dynamic=False, protocol="", columns=names)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +18,19 @@ import torch
 from pages import HOSTILE, Page, report, train
 from PIL import Image
 
+from dvaepp.boltzmann.ising import to_qubo
 from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.catalogue import find
-from dvaepp.report import page
+from dvaepp.recipes.recipe import override
+from dvaepp.recipes.settings import SIZES, Size
+from dvaepp.report import gallery, page
+from dvaepp.report.changes import origin
 from dvaepp.report.pictures import grid, reconstructions, samples, save_grid, signed
 from dvaepp.report.plots import Curve, curves
 from dvaepp.report.report import write_report
+from dvaepp.report.subject import Subject, duration
 from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors, save_tensors, write_json
 
@@ -78,8 +87,8 @@ def test_the_page_holds_the_scores_what_they_rest_on_and_how_to_repeat_them(rbm:
     assert result["data"]["protocol"] in read.text
     assert "Not shown" not in read.text
     assert read.headings == [
-        *("Numbers", "Training", "Chains", "Samples", "Reconstructions"),
-        *("Prior", "Latent units", "Data", "To repeat it"),
+        *("Changed settings", "Numbers", "Training", "Chains", "Samples", "Reconstructions"),
+        *("Prior", "Latent units", "Parameters", "Data", "To repeat it"),
     ]
 
 
@@ -141,10 +150,11 @@ def test_pictures_are_of_the_model_that_was_scored(rbm: Run, copied: Callable[[R
     assert "The scores are of step" not in text
 
 
-def test_a_table_is_shown_as_column_means(table: Run) -> None:
+def test_a_table_is_shown_by_column(table: Run) -> None:
     read = report_of(table.folder)
     assert "A dot for each of 5 columns" in read.text
-    assert "have no picture" in read.text
+    assert {"Samples", "Reconstructions"}.isdisjoint(read.headings)
+    assert "Not shown" not in read.text
     assert "No uncertainty comes from log Z: exact" in read.text
 
 
@@ -155,7 +165,8 @@ def test_missing_data_costs_only_what_needs_it(table: Run, copied: Callable[[Run
         read = report(run)
     finally:
         data.with_name("elsewhere.csv").rename(data)
-    assert read.text.count("Not shown") == 3
+    assert read.text.count("Not shown") == 2
+    assert read.text.count("not shown: ") == 1
     assert "table.csv" in read.text
     assert "The 4 biases b" in read.text
 
@@ -191,20 +202,170 @@ def test_unwritable_paths_and_folders_without_a_run_are_refused(table: Run, tmp_
         write_report(Run(tmp_path), tmp_path / "report.html")
 
 
-def test_elements_escape_text() -> None:
-    elements = [
-        page.paragraph(HOSTILE),
-        page.code(HOSTILE),
-        page.warning(HOSTILE),
-        page.section(HOSTILE, ""),
-        page.details(HOSTILE, ""),
-        page.figure("", HOSTILE),
-        page.table([(HOSTILE, HOSTILE, HOSTILE)]),
-        page.headline(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
-        page.header(HOSTILE, HOSTILE, HOSTILE),
-        page.picture(Image.new("L", (1, 1)), HOSTILE),
-    ]
-    assert "script" not in Page(page.page(HOSTILE, "".join(elements))).tags
+def test_every_part_escapes_text() -> None:
+    texts = [HOSTILE, HOSTILE]
+    made = {
+        "section": page.parts.section(HOSTILE, texts),
+        "text": page.parts.text(HOSTILE),
+        "note": page.parts.note(HOSTILE),
+        "commands": page.parts.commands(HOSTILE),
+        "unfolded": page.parts.unfolded(*texts),
+        "warning": page.parts.warning(*texts),
+        "headline": page.parts.headline(*texts, HOSTILE, texts),
+        "meanings": page.parts.meanings([(*texts, HOSTILE)]),
+        "table": page.parts.table(texts, [texts]),
+        "picture": page.picture(Image.new("L", (1, 1)), HOSTILE),
+        "figure": page.parts.figure(HOSTILE, HOSTILE, texts, texts),
+        "columns": page.parts.columns(texts),
+        "panels": page.parts.panels([1, 2], texts),
+    }
+    assert set(made) == {name for name in vars(page.parts) if not name.startswith("_")}
+    read = Page(page.page(HOSTILE, HOSTILE, 0, texts, [*made.values(), HOSTILE]))
+    assert "script" not in read.tags
+    assert read.text.count(HOSTILE) == 6 + 3 + 1 + 1 + 1 + 2 + 2 + 5 + 3 + 4 + 0 + 6 + 2 + 2
+    assert 'aria-label="&lt;script&gt;' in curves(HOSTILE, Curve([1.0], [1.0]))
+
+
+def test_commands_are_wrapped_between_words_not_cut_off() -> None:
+    command = "dvaepp train x --out 'a  b'\n\ndvaepp report"
+    text = page.page("", "", 0, [], [page.parts.commands(command), page.parts.warning("", command)])
+    rule = re.search(r"\npre {([^}]*)}", text.partition("@media print")[0])
+    assert rule
+    assert "white-space: pre-wrap" in rule[1]
+    assert "overflow-wrap: anywhere" in rule[1]
+    assert Page(text).text.count(command) == 2
+
+
+# --- what was trained -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["quick/zephyr", "table-2/mnist-static/linear-1/rbm", "table-3/cifar10/normal-normal"])
+def test_a_recipe_of_the_catalogue_is_unchanged_at_every_size(name: str, size: Size) -> None:
+    found = origin(find(name, size))
+    assert found is not None
+    assert (found.size, found.changes) == (size, [])
+
+
+@pytest.mark.parametrize(
+    ("size", "changed", "expected"),
+    [
+        ("tiny", ["training.steps=41"], [("training.steps", "40", "41")]),
+        ("small", ["data.name=a b.csv"], [("data.name", "digits", "a b.csv")]),
+        ("paper", ["model.blocks=[100,300]"], [("model.prior.blocks", "null", "[100, 300]")]),
+        ("small", ["about=other", "evaluation.samples=7"], [("evaluation.samples", "100", "7")]),
+    ],
+)
+def test_changed_settings_are_listed_with_both_values(
+    size: Size, changed: list[str], expected: list[tuple[str, str, str]]
+) -> None:
+    found = origin(override(find("quick/rbm", size), changed))
+    assert found is not None
+    assert (found.size, found.changes) == (size, expected)
+
+
+def test_settings_that_only_one_of_two_recipes_has_are_changes() -> None:
+    within = find("table-3/omniglot/rbm-normal", "tiny").model_dump()["model"]["convolutional"]
+    changes = origin(override(find("quick/rbm", "tiny"), ["model.convolutional.cells=1", "model.batch_norm=false"]))
+    assert changes is not None
+    listed = {name: values for name, *values in changes.changes}
+    assert listed.pop("model.convolutional") == ["null", "–"]
+    assert listed.pop("model.batch_norm") == ["true", "false"]
+    assert {name.removeprefix("model.convolutional.").partition(".")[0] for name in listed} == set(within)
+    assert listed["model.convolutional.cells.count"] == ["–", "1"]
+
+
+def test_the_title_says_what_was_trained(rbm: Run, tmp_path: Path) -> None:
+    sentence = find("quick/rbm").about
+    read = report_of(rbm.folder)
+    assert "Changed from quick/rbm" in read.text
+    assert sentence not in read.text.partition("To repeat it")[0]
+    assert "[200, 200]" in read.text
+    assert "[20, 20]" in read.text
+    known, own = find("quick/rbm", "tiny"), {"name": "mine", "about": "My own sentence."}
+    for recipe, title, about in (
+        (known, "quick/rbm", sentence),
+        (known.model_copy(update=own), "mine", own["about"]),
+        (
+            override(known, ["training.steps=7", "about=Mine, for a week."]),
+            "Changed from quick/rbm",
+            "Mine, for a week.",
+        ),
+    ):
+        folder = tmp_path / recipe.model_dump_json()[-40:-20].encode().hex() / title.replace("/", "_")
+        run = Run.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="dvaepp train")
+        header = report(run).text.partition("Not evaluated yet")[0]
+        assert title in header
+        assert about in header
+
+
+def test_training_time_is_the_sum_of_its_parts_or_unknown(rbm: Run, copied: Callable[[Run], Run]) -> None:
+    run = copied(rbm)
+    lines = [{**line, "seconds": 30.0} for line in rbm.metrics()]
+    path = run.folder / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(lines) == 6
+    assert "Training took 3 min on cpu, 0.0222 steps a second, validations included" in report(run).text
+    del lines[0]["seconds"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "Training took" not in report(run).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.26, "0.3 s"),
+        (59.0, "59.0 s"),
+        (3569.0, "59 min"),
+        (3600.0, "1 h 0 min"),
+        (9000.0, "2 h 30 min"),
+        (2e5, "2 d 8 h"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_parameters_are_those_that_training_moves(rbm: Run, directed: Run, tmp_path: Path) -> None:
+    for run in (rbm, directed):
+        model = run.model(last=run is directed).model
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert sum(Subject(run).parameters.values()) == count
+        assert f"all\n{count:,}" in re.sub(r"\s*\n\s*|(?<=all)", "\n", report_of(run.folder).text)
+    graph = train(tmp_path, "quick/zephyr", "model.groups=[80,80]", "training.steps=1", evaluated=False)
+    machine = graph.model(last=True).model.prior.machine
+    assert (
+        Subject(graph).parameters["prior"]
+        == 160 + len(to_qubo(machine).quadratic)
+        < sum(parameter.numel() for parameter in machine.parameters())
+    )
+
+
+def test_the_sizes_of_the_splits_are_listed(rbm: Run) -> None:
+    text = " ".join(report_of(rbm.folder).text.split())
+    sizes = [len(split) for split in (rbm.data.train, rbm.data.valid, rbm.data.test)]
+    assert "examples of 28 × 28" in text
+    train, valid, test = (f"{size:,}" for size in sizes)
+    assert f"train{train} valid{valid} test{test}" in text
+
+
+def test_real_examples_stand_beside_the_samples(rbm: Run) -> None:
+    panels = gallery.samples(Subject(rbm))[0]
+    assert re.findall("<figcaption>\\s*(.*)\\s*</figcaption>", panels) == ["Mean", "Draws", "Real examples"]
+    *_, real = re.findall('base64,([^"]*)', panels)
+    with Image.open(BytesIO(b64decode(real))) as image:
+        shown = np.asarray(image)[2:, 2:].reshape(6, 86, 3, 86)[:, :84:3, :, :84:3].transpose(0, 2, 1, 3)
+    valid = {tuple(row) for row in rbm.data.valid.tolist()}
+    assert len({tuple(row) for row in (shown.reshape(18, 784) // 255).tolist()} & valid) == 18
+
+
+def test_few_real_examples_leave_their_places_grey(table: Run) -> None:
+    subject = Subject(table)
+    subject.__dict__["data"] = replace(subject.data, valid=subject.data.valid[:1].repeat(8, 1))
+    images, why = gallery._real(subject)
+    assert why == ""
+    assert images["Real examples"].shape == (6, 2, 5)
+    assert (images["Real examples"].flatten(0, 1)[8:] == 128 / 255).all()
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from deep import deep_model
-from pages import report, train
+from pages import Page, report, train
 from PIL import Image
 from registry import boltzmann_prior
 
@@ -20,10 +20,11 @@ from dvaepp.errors import InputError
 from dvaepp.models.local import BernoulliVariables, NormalVariables
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.report import pictures, plots
-from dvaepp.report.gallery import _shares
+from dvaepp.report.columns import r_squared, shares
 from dvaepp.report.local_groups import _verdict
 from dvaepp.report.pictures import grid, local_samples
 from dvaepp.report.plots import Curve
+from dvaepp.report.subject import Subject
 from dvaepp.runs.codes import read_codes
 from dvaepp.runs.run import Run
 from dvaepp.storage import write_json
@@ -247,17 +248,13 @@ def test_the_verdict_names_the_collapsed_groups(values: list[float], expected: s
 
 
 @pytest.mark.parametrize(
-    ("kind", "likelihood", "expected"),
-    [
-        ("real", "normal", "A dot for each of 3 columns"),
-        ("counts", "poisson", "A dot for each of 3 columns"),
-        ("categories", "categorical", "A dot for each category of each of 3 columns"),
-    ],
+    ("kind", "likelihood"), [("real", "normal"), ("counts", "poisson"), ("categories", "categorical")]
 )
-def test_tables_of_numbers_have_a_page_and_samples(kind: str, likelihood: str, expected: str, tmp_path: Path) -> None:
+def test_tables_of_numbers_have_a_page_and_samples(kind: str, likelihood: str, tmp_path: Path) -> None:
     random = np.random.RandomState(0)
     rows = 100 * random.randn(60, 3) if kind == "real" else random.randint(0, 4, (60, 3))
-    np.savetxt(tmp_path / "t.csv", rows, fmt="%.3f" if kind == "real" else "%d", delimiter=",")
+    form = "%.3f" if kind == "real" else "%d"
+    np.savetxt(tmp_path / "t.csv", rows, fmt=form, delimiter=",", header="first,a & b,", comments="")
     data = [f"data.name={tmp_path / 't.csv'}"]
     settings = [
         "model.groups=[4]",
@@ -266,18 +263,56 @@ def test_tables_of_numbers_have_a_page_and_samples(kind: str, likelihood: str, e
         "training.learning_rate=[[1,0.001]]",
     ]
     run = train(tmp_path / "run", "quick/directed", *data, *settings)
-    text = report(run).text
-    assert expected in text
-    assert text.count("Not shown") == 1
+    read = report(run)
+    assert "Not shown" not in read.text
+    table = cells(read)
+    numbers = run.data.train.double().numpy()
+    expected = (
+        [f"{np.bincount(column.astype(int)).max() / len(column):.3g}" for column in numbers.T]
+        if kind == "categories"
+        else [f"{value:.4g}".replace("-", "−") for value in numbers.mean(0)]
+    )
+    assert [table[name][0] for name in ("first", "a & b", "3")] == expected
+    if kind != "categories":
+        assert [table[name][2] for name in ("first", "a & b", "3")] == [f"{value:.4g}" for value in numbers.std(0)]
     assert main(["sample", str(run.folder), "-o", str(tmp_path / "s.npz"), "--rows", "2", "--columns", "3"]) == 0
     with np.load(tmp_path / "s.npz") as arrays:
         assert arrays["means"].shape == (2, 3)
         assert arrays["samples"].shape == (2, 2, 3)
 
 
+def cells(read: Page) -> dict[str, list[str]]:
+    """The rows of the first table with columns, by name."""
+    rows = next(rows for rows in read.tables if rows[0][0] == "Column")
+    return {name: values for name, *values in rows[1:]}
+
+
+def test_a_wide_table_shows_the_columns_that_are_most_off(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "wide.csv", np.random.RandomState(0).randint(0, 2, (40, 50)), fmt="%d", delimiter=",")
+    run = train(tmp_path / "run", "quick/directed", f"data.name={tmp_path / 'wide.csv'}", "model.groups=[4]")
+    read = report(run)
+    assert "30 of 50 columns are listed" in read.text
+    table = cells(read)
+    assert len(table) == 30
+    assert list(table) == sorted(table, key=int)
+    subject = Subject(run)
+    means = pictures.samples(subject.trained.model, 2000, 2)[:, 0].mean(0)
+    off = (means - run.data.mean).abs()
+    assert {int(name) - 1 for name in table} == set(off.topk(30).indices.tolist())
+
+
+def test_r_squared_is_one_of_x_itself_nought_of_its_mean_and_undefined_of_constants() -> None:
+    x = torch.rand(50, 4)
+    x[:, 3] = 0.1
+    made = torch.stack([x[:, 0], x[:, 1].mean().expand(50), x[:, 2] + x[:, 2].std(correction=0), x[:, 3]], 1)
+    found = r_squared(x, made)
+    torch.testing.assert_close(found[:3], torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64), atol=1e-5, rtol=0)
+    assert math.isnan(found[3])
+
+
 def test_shares_are_those_of_each_column() -> None:
     x = torch.tensor([[0, 2], [0, 1], [1, 2], [0, 2]], dtype=torch.int32)
-    assert _shares(x, 3).tolist() == [0.75, 0.25, 0.0, 0.0, 0.25, 0.75]
+    assert shares(x, 3).tolist() == [[0.75, 0.25, 0.0], [0.0, 0.25, 0.75]]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

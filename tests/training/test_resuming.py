@@ -253,6 +253,28 @@ def test_metrics_are_json_lines_and_the_loss_is_never_called_a_bound(tmp_path: P
     assert "valid_log_z_standard_error" in text
 
 
+def test_seconds_are_those_of_the_steps_that_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(dvaepp.training.trainer.time, "perf_counter", lambda: clock[0])
+    run = start(tmp_path, "training.steps=6", "training.validate_every=4", "training.log_every=1")
+
+    def a_second_each(metrics: dict[str, float]) -> None:
+        clock[0] += 1
+        if metrics["step"] == 5:
+            raise KeyboardInterrupt
+
+    trainer = run.trainer()
+    clock[0] += 1000
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(a_second_each)
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3, 4, 4, 5]
+    again = run.trainer()
+    clock[0] += 1000
+    again.fit(lambda metrics: clock.append(clock.pop() + 1))
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3, 4, 4, 5, 6, 6]
+    assert [line["seconds"] for line in run.metrics()] == [0, 1, 1, 1, 1, 0, 1, 1]
+
+
 STEPS, EVERY = 7, 3
 ANNEALED = {
     "rising": ["training.beta=[5,8]"],

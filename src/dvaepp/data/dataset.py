@@ -31,12 +31,17 @@ class Dataset:
     """Source, split, binarisation and seeds, in a sentence or two."""
     kind: Kind = "bits"
     """bits, levels 0..255 (uint8), real (float32), counts or categories (int32), in all splits alike."""
+    columns: tuple[str, ...] | None = None
+    """Names of a table's columns, where they are known; they take no part in the digest."""
 
     def __post_init__(self) -> None:
         if self.kind not in DTYPES:
             raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected one of {', '.join(DTYPES)}")
         if self.dynamic and self.kind != "bits":
             raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected bits of dynamic data")
+        if self.columns is not None and (len(self.columns),) != self.shape:
+            held = f"{len(self.columns)} names of columns for examples of shape {self.shape}"
+            raise InputError(f"data set {self.name!r} has {held}, expected one for each column of a table")
         for split in ("train", "valid", "test"):
             self._validate(split, getattr(self, split))
 

@@ -112,6 +112,14 @@ def number_table(raw: bytes, path: Path, header: Header = "auto") -> Array:
     return table(raw, path, header, numbers=True)
 
 
+def column_names(path: Path, header: Header = "auto") -> tuple[str, ...] | None:
+    """The names in the first line of a comma-separated table that `table` has read, if by `header` it holds them."""
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        first = next(row for row in csv.reader(lines, strict=True) if row)
+    named = header == "present" or (header == "auto" and _is_header((1, first), path))
+    return tuple(name.strip() for name in first) if named else None
+
+
 def _lines(raw: bytes, path: Path) -> list[tuple[int, list[str]]]:
     """The cells of each line that is not blank, with its number."""
     try:

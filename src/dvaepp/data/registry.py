@@ -1,11 +1,12 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from dvaepp.components.registry import components
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.download import PublicDataSet, check_file, obtain
-from dvaepp.data.formats import Header
+from dvaepp.data.formats import Header, column_names
 from dvaepp.data.kinds import Plain
 from dvaepp.data.own import Binarise, check_options, load_own
 from dvaepp.data.pictures import Background
@@ -45,7 +46,8 @@ def load(
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
     own = path.resolve().name
-    return load_own(path, f"own-{own}" if own in names() else own, binarise, threshold, kind, background, header)
+    found = load_own(path, f"own-{own}" if own in names() else own, binarise, threshold, kind, background, header)
+    return replace(found, columns=column_names(path, header)) if path.suffix.lower() == ".csv" else found
 
 
 def describe(name: str) -> str:

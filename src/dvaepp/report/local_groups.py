@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from dvaepp.report import page, plots
+from markupsafe import Markup
+
+from dvaepp.report import plots
+from dvaepp.report.page import parts
 from dvaepp.report.subject import Subject, number
 
 COLLAPSED = 0.1
 """Nats: a group whose KL is below this says next to nothing about x."""
 
 
-def local_groups(subject: Subject) -> str:
+def local_groups(subject: Subject) -> list[Markup]:
     """KL of every group over training and at last, and the active variables; nothing where there are no groups."""
     if subject.local is None:
-        return ""
-    parts = []
+        return []
+    blocks: list[Markup] = []
     curves = [subject.curve(f"kl_local_{j}") for j in range(1, subject.local.local_groups + 1)]
     if all(curve.values for curve in curves):
         drawn = plots.group_curves("KL by local group over training", curves, COLLAPSED)
         text = (
             f"KL of each local group on the latest training batch, nats; below the line at {COLLAPSED} it has collapsed"
         )
-        parts.append(page.figure(drawn, text))
+        blocks.append(parts.figure(drawn, text))
     values, where = _latest(subject, "kl_local")
     if values:
         bars = plots.bars("KL by local group", values, COLLAPSED)
-        parts += [page.figure(bars, f"KL of each local group on {where}, nats"), page.paragraph(_verdict(values))]
-    return "\n".join([*parts, _active(subject)]) if parts else ""
+        blocks += [parts.figure(bars, f"KL of each local group on {where}, nats"), parts.text(_verdict(values))]
+    return [*blocks, *_active(subject)] if blocks else []
 
 
-def _active(subject: Subject) -> str:
+def _active(subject: Subject) -> list[Markup]:
     counts, where = _latest(subject, "active_local")
     text = ", ".join(f"{count:,.0f}" for count in counts)
     each = f"{dimensions(subject):,} in each group"
-    return page.paragraph(f"Active variables on {where}, of {each}: {text}.") if counts else ""
+    return [parts.text(f"Active variables on {where}, of {each}: {text}.")] if counts else []
 
 
 def dimensions(subject: Subject) -> int:

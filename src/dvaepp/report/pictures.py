@@ -19,7 +19,9 @@ from dvaepp.smoothings.binary import hard
 from dvaepp.storage import replacing
 
 POSITIVE, NEGATIVE = (44, 116, 196), (212, 98, 28)
-"""Blue and orange: they read on white and on black, and to the colour-blind."""
+"""Blue and orange, as `.key` of the page's style has them: they read on white, on black, and to the colour-blind."""
+GREY = 128 / 255
+"""Between images, as a share of white."""
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -31,7 +33,7 @@ _FORMATS = {
 }
 _CELL = 84
 """About how many pixels the longer side of an image takes in a grid, unless it has more."""
-_GAP, _GAP_GREY = 2, 128
+_GAP, _GAP_GREY = 2, round(255 * GREY)
 _PIECE = 500
 """Images decoded at a time."""
 

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from io import StringIO
 from typing import Any
 
 from jaxtyping import Float
+from markupsafe import Markup, escape
 from torch import Tensor
 
 from dvaepp.errors import InputError
@@ -65,23 +65,20 @@ class Curve:
     errors: Sequence[float] = ()
 
 
-def curves(label: str, *series: Curve) -> str:
+def curves(label: str, *series: Curve) -> Markup:
     """Values against steps, with bands of one standard error; long ones as means of neighbours."""
 
     def draw(axes: Any) -> None:
-        from matplotlib.ticker import EngFormatter
-
         for curve, colour in zip(series, _SERIES, strict=False):
             _draw_curve(axes, curve, colour)
         axes.set_xlim(left=0)
         axes.set_ylim(top=_top(series))
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _label_steps(axes)
 
     return _svg(label, draw)
 
 
-def histogram(label: str, values: Float[Tensor, " n"], limits: tuple[float, float] | None = None) -> str:
+def histogram(label: str, values: Float[Tensor, " n"], limits: tuple[float, float] | None = None) -> Markup:
     """How often values occur; the label names them below the axis too."""
 
     def draw(axes: Any) -> None:
@@ -95,7 +92,7 @@ def histogram(label: str, values: Float[Tensor, " n"], limits: tuple[float, floa
     return _svg(label, draw)
 
 
-def ranked(label: str, values: Float[Tensor, " n"]) -> str:
+def ranked(label: str, values: Float[Tensor, " n"]) -> Markup:
     """The values, largest first."""
 
     def draw(axes: Any) -> None:
@@ -104,6 +101,7 @@ def ranked(label: str, values: Float[Tensor, " n"]) -> str:
         axes.set_xlim(0, len(ordered))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("unit, by rank")
+        axes.locator_params(axis="x", integer=True)
 
     return _svg(label, draw)
 
@@ -114,7 +112,7 @@ def agreement(
     y: Float[Tensor, " n"],
     names: tuple[str, str],
     ends: tuple[float, float] = (0.0, 1.0),
-) -> str:
+) -> Markup:
     """Pairs of numbers between two ends as dots, and the diagonal on which they would be equal."""
     margin = 0.02 * (ends[1] - ends[0])
     limits = (ends[0] - margin, ends[1] + margin)
@@ -127,11 +125,11 @@ def agreement(
     return _svg(label, draw, (3.5, 3.5))
 
 
-def group_curves(label: str, series: Sequence[Curve], floor: float) -> str:
+def group_curves(label: str, series: Sequence[Curve], floor: float) -> Markup:
     """A curve for each group, numbered at its end: logarithmic above `floor`, a dashed line, and linear below it."""
 
     def draw(axes: Any) -> None:
-        from matplotlib.ticker import EngFormatter, FuncFormatter
+        from matplotlib.ticker import FuncFormatter
 
         axes.set_yscale("symlog", linthresh=floor, linscale=0.5)
         axes.axhline(floor, color=_FAINT, linewidth=0.75, linestyle="--")
@@ -139,15 +137,14 @@ def group_curves(label: str, series: Sequence[Curve], floor: float) -> str:
             style = {"color": _shade(j, len(series)), "linestyle": ("-", "--", ":")[j % 3], "linewidth": 1.2}
             _plot(axes, curve, **style)
         axes.set_xlim(0, max(curve.steps[-1] for curve in series))
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _label_steps(axes)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _number_ends(axes, [_thinned(curve.values)[-1] for curve in series])
 
     return _svg(label, draw, _WIDE, _WIDE_AXES)
 
 
-def bars(label: str, values: Sequence[float], floor: float) -> str:
+def bars(label: str, values: Sequence[float], floor: float) -> Markup:
     """A bar for each group with its value above it, in orange where that is below `floor`."""
 
     def draw(axes: Any) -> None:
@@ -159,6 +156,7 @@ def bars(label: str, values: Sequence[float], floor: float) -> str:
             axes.annotate(text, (number, max(value, 0)), (0, 2), color=colour, ha="center", **_ABOVE)
         axes.set_xlim(0.4, len(values) + 0.6)
         axes.margins(y=0.12)
+        axes.set_ylim(top=max(axes.get_ylim()[1], floor))
         axes.set_xlabel("group")
         axes.locator_params(axis="x", integer=True, nbins=20)
         axes.grid(visible=False, axis="x")
@@ -167,6 +165,15 @@ def bars(label: str, values: Sequence[float], floor: float) -> str:
 
 
 _ABOVE: Any = {"textcoords": "offset points", "fontsize": 7}
+
+
+def _label_steps(axes: Any) -> None:
+    """Whole steps, in thousands where there are many."""
+    from matplotlib.ticker import EngFormatter
+
+    axes.set_xlabel("step")
+    axes.locator_params(axis="x", integer=True)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _shade(j: int, count: int) -> tuple[float, float, float]:
@@ -238,7 +245,7 @@ def _svg(
     draw: Callable[[Any], None],
     size: tuple[float, float] = (3.5, 2.2),
     place: tuple[float, float, float, float] = _AXES,
-) -> str:
+) -> Markup:
     """A figure as <svg> to be put into a page, in the page's colours and font; `label` is read out in its place."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -252,4 +259,4 @@ def _svg(
     svg = _PRIVATE.sub("", svg)
     for placeholder, colour in _COLOURS.items():
         svg = svg.replace(placeholder, colour)
-    return f'<svg role="img" aria-label="{escape(label)}" {svg}'
+    return Markup(f'<svg role="img" aria-label="{escape(label)}" {svg}')

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from dvaepp.data import Dataset
 from dvaepp.errors import InputError
+from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes.settings import ConvolutionalSettings
-from dvaepp.report import page
+from dvaepp.report import changes
 from dvaepp.report.plots import Curve
 from dvaepp.runs.run import Run, TrainedModel
 from dvaepp.training.trainer import Metrics
@@ -49,10 +52,30 @@ class Subject:
         return last if last.step == self.scores["steps"] else best
 
     @cached_property
+    def origin(self) -> changes.Origin | None:
+        """The catalogue's recipe of the run's name, and what was changed; None where there is none."""
+        return changes.origin(self.run.recipe)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data that the model was trained on; InputError where they are gone or others."""
+        return self.run.data_for(self.trained)
+
+    @cached_property
     def valid(self) -> Float[Tensor, "n pixels"]:
         """Some of the validation data, where the model is."""
-        valid = self.run.data_for(self.trained).valid
-        return valid[:_VALIDATION_EXAMPLES].float().to(self.trained.device)
+        return self.data.valid[:_VALIDATION_EXAMPLES].float().to(self.trained.device)
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        """The numbers that training moves, by part of the model."""
+        return {name: _count(part) for name, part in self.trained.model.named_children() if _count(part)}
+
+    @property
+    def seconds(self) -> float | None:
+        """What the steps so far took, validations included and what a stop lost left out; None where it is unknown."""
+        known = [line["seconds"] for line in self.metrics if "seconds" in line]
+        return sum(known) if known and len(known) == len(self.metrics) else None
 
     @property
     def local(self) -> ConvolutionalSettings | None:
@@ -63,6 +86,11 @@ class Subject:
     def levels(self) -> bool:
         """Whether x is levels, whose likelihood is usually given in bits per dimension."""
         return self.run.recipe.model.likelihood.data_kind == "levels"
+
+    @property
+    def prior(self) -> str:
+        """The prior's name in recipes."""
+        return self.run.recipe.model.prior.name
 
     @property
     def normal(self) -> bool:
@@ -78,15 +106,42 @@ class Subject:
 
     def command(self, name: str, options: str = "") -> str:
         """A command about the run, to copy."""
-        return page.code(f"dvaepp {name} {shlex.quote(str(self.run.folder))}{options}")
+        return f"dvaepp {name} {shlex.quote(str(self.run.folder))}{options}"
+
+
+def _count(part: nn.Module) -> int:
+    """Its parameters, but for couplings of pairs that a machine's graph does not join."""
+    if isinstance(part, BoltzmannPrior) and part.machine.mask is not None:
+        return part.machine.bits + int(part.machine.mask.sum())
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def number(value: float) -> str:
-    """With two decimals and a true minus."""
-    return f"{value:.2f}".replace("-", "−")
+    """With two decimals and a true minus; a dash for what is not defined."""
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
+def short(value: float) -> str:
+    """With four digits and a true minus; a dash for what is not defined."""
+    return "–" if math.isnan(value) else f"{value:.4g}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that it fills."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def estimate(scores: dict[str, float], name: str) -> str:
-    """value ± standard error, or the value alone where it is exact."""
+    """value ± standard error, or the value alone where it has none."""
     error = scores[f"{name}_standard_error"]
-    return f"{number(scores[name])} ± {number(error)}" if error else number(scores[name])
+    return f"{number(scores[name])} {spread(error)}" if error else number(scores[name])
+
+
+def spread(error: float) -> str:
+    """± a standard error, or what it lies below."""
+    return f"± {number(error)}" if error >= 0.005 else "± less than 0.01"

@@ -90,7 +90,6 @@ class Trainer:
         self.best: Metrics = {}
         self._metrics_lines = 0
         self._order = BatchOrder(len(data.train), settings.batch, seed)
-        self._clock = time.perf_counter()
 
     @property
     def checkpoint(self) -> Path:
@@ -109,6 +108,7 @@ class Trainer:
         mode, such as those of a frozen encoder, stay so.
         """
         settings = self.settings
+        self._clock = time.perf_counter()
         if self.step == 0:
             self.save()
         losses: list[Tensor] = []
