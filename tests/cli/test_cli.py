@@ -357,6 +357,7 @@ def test_what_is_not_there_is_named(fails: Callable[..., str], trained: Path, tm
 def test_bad_input_leaves_no_run_behind(fails: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert "device 'cuda:77' cannot be used here" in fails("train", "quick/rbm", "--device", "cuda:77", "--out", out)
+    assert "device 'mps' has no float64" in fails("train", "quick/rbm", "--device", "mps", "--out", out)
     assert "device 'gpu' is not one of cpu, cuda" in fails("train", "quick/rbm", "--device", "gpu", "--out", out)
     assert "did you mean 'steps'" in fails("train", "quick/rbm", "--set", "training.step=3", "--out", out)
     assert not out.exists()
@@ -516,7 +517,7 @@ def test_changed_data_are_not_evaluated(fails: Callable[..., str], tmp_path: Pat
     assert "is no longer the data" in fails("evaluate", run)
     assert "is no longer the data" in fails("encode", run, "test", "-o", tmp_path / "c.npz")
     data.unlink()
-    assert "is not a name or an existing path" in fails("evaluate", run)
+    assert "does not exist: --data says where it lies now" in fails("evaluate", run)
 
 
 def test_two_processes_do_not_train_one_run(fails: Callable[..., str], trained: Path) -> None:

@@ -20,7 +20,8 @@ from dvaepp.objectives.bounds import BoundTerms
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.report.pictures import reconstructions, samples
-from dvaepp.runs.run import Run, evaluate
+from dvaepp.runs.evaluation import evaluate
+from dvaepp.runs.run import Run
 from dvaepp.training.settings import TrainingSettings
 
 SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]
