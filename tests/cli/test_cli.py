@@ -520,6 +520,27 @@ def test_changed_data_are_not_evaluated(fails: Callable[..., str], tmp_path: Pat
     assert "does not exist: --data says where it lies now" in fails("evaluate", run)
 
 
+def test_a_run_without_any_finite_validation_ends_as_any_other(
+    fails: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One value of the validation data is so large that its square is infinite: there is never a best model."""
+    splits = {split: np.random.RandomState(0).randn(n, 5) for split, n in (("train", 40), ("valid", 10), ("test", 10))}
+    splits["valid"][0, 0] = 1e30
+    np.savez(tmp_path / "x.npz", **splits)
+    run, settings = str(tmp_path / "run"), ["--set", "model.likelihood=normal", "--set", "training.log_every=1"]
+    assert main(["train", "quick/rbm", *QUICK, *settings, "--data", str(tmp_path / "x.npz"), "--out", run]) == 0
+    assert main(["resume", run]) == 0
+    assert capsys.readouterr().out.count("done: no validation NLL was finite, so that there is no best model") == 2
+    lines = Run(Path(run)).metrics()
+    assert [line["step"] for line in lines if "valid_kl" in line] == [2, 4]
+    assert not any("valid_nll" in line for line in lines)
+    assert main(["report", run]) == 0
+    assert main(["evaluate", run, "--last"]) == 0
+    error = fails("evaluate", run, "--last", "--split", "valid")
+    assert "the likelihood of 1 of 10 valid examples is no finite number: no scores are kept" in error
+    assert "has no validated model yet: train on, or use --last" in fails("evaluate", run)
+
+
 def test_two_processes_do_not_train_one_run(fails: Callable[..., str], trained: Path) -> None:
     with locked(trained):
         assert "is being trained by another process" in fails("resume", trained)

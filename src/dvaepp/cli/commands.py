@@ -196,11 +196,15 @@ def _fit(run: Run, trainer: Trainer) -> None:
             board(metrics)
 
         trainer.fit(report)
-    folder = shlex.quote(str(run.folder))
+    folder, last = shlex.quote(str(run.folder)), ""
     samples_file = "samples.png" if len(run.data.shape) > 1 else "samples.npz"
+    if trainer.best:
+        done = f"best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}"
+    else:
+        done, last = "no validation NLL was finite, so that there is no best model, only the last", " --last"
     console.print(
-        f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
-        f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o {samples_file}; dvaepp report {folder}",
+        f"done: {done}\n"
+        f"next: dvaepp evaluate {folder}{last}; dvaepp sample {folder}{last} -o {samples_file}; dvaepp report {folder}",
         markup=False,
     )
 

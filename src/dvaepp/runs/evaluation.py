@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dvaepp import distributed
+from dvaepp.errors import InputError
 from dvaepp.evaluation.kept import KeptScores
 from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.evaluation.scores import Scores
@@ -35,7 +36,7 @@ def evaluate(
     """Score a run's model on a split, with a fresh log Z; the JSON object is what scores.json and `results/` keep.
 
     What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was. The
-    result is then the latest there (`archive.keep_latest`).
+    result is then the latest there (`archive.keep_latest`). InputError where a likelihood is not finite.
     """
     trained = run.model(last, device)
     examples = getattr(run.data_for(trained), split)
@@ -65,6 +66,10 @@ def evaluate(
     kept = KeptScores(run.folder / f"scores-so-far-{name}.safetensors", about)
     x = examples.float().to(trained.device)
     scores = score(trained.model, x, settings.samples, seed=seed, megabytes=megabytes, progress=progress, kept=kept)
+    if bad := int((~scores.examples.log_likelihood.isfinite()).sum()):
+        raise InputError(
+            f"the likelihood of {bad} of {len(x)} {split} examples is no finite number: no scores are kept"
+        )
     effort = settings.model_dump() | {"model": "last" if last else "best", "examples": len(examples)}
     result = {
         "recipe": run.recipe.name,
