@@ -318,7 +318,6 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"split": "valid"}, "on valid data"),
         ({"recipe": "table-2/mnist-static/linear-2/rbm"}, "is of recipe table-2/mnist-static/linear-2/rbm"),
         ({"settings": {}}, "setting 'name': Field required"),
         (

@@ -14,6 +14,7 @@ from dvaepp.recipes import table_2, table_3
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import SIZES
+from dvaepp.runs.archive import chosen
 from dvaepp.runs.records import Result, read_result
 
 _HEADING_2 = """# Table 2: NLL on test data, nats, z binary
@@ -53,7 +54,7 @@ def table(folder: Path, number: str = "2") -> str:
     heading, known = _TABLES[number]
     rows = []
     for row in known():
-        results = [_result(path, row.name) for path in sorted((folder / row.name).glob("seed*.json"))]
+        results = [_result(path, row.name) for path in chosen(folder / row.name)]
         rows += [_line(row, results)] if results else []
     if not rows:
         made = f"`dvaepp evaluate RUN --results {folder}` makes them"
