@@ -92,7 +92,7 @@ class Run:
     def create(
         recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
     ) -> Run:
-        """A new run in an empty or new folder, its data read and its model built once. Nothing is written if bad."""
+        """A new run in an empty or new folder. Data and model are tried; nothing is written for bad input."""
         run = Run.plan(recipe, folder, seed=seed, device=device, threads=threads, data_dir=data_dir, command=command)
         run._build(spec_of(run.data))
         run.write()
