@@ -8,7 +8,8 @@ from pathlib import Path
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
 from dvaepp.report.report import write_report
-from dvaepp.runs.run import Run, evaluate
+from dvaepp.runs.evaluation import evaluate
+from dvaepp.runs.run import Run
 from dvaepp.storage import write_json
 
 QUICK = (

@@ -337,8 +337,27 @@ def test_two_processes_score_what_one_scores_in_the_same_order(whole: Path, tmp_
 @pytest.mark.parametrize(
     ("environment", "device", "message"),
     [
-        ({"WORLD_SIZE": "2"}, "cpu", "are not all set: start several processes with torchrun or accelerate launch"),
-        ({"WORLD_SIZE": "two"}, "cpu", "WORLD_SIZE is 'two'"),
+        (
+            {"WORLD_SIZE": "2"},
+            "cpu",
+            "without RANK, LOCAL_RANK, .*: start several processes with torchrun or accelerate",
+        ),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "cpu", "without LOCAL_RANK: start"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "DVAEPP_JOIN_SECONDS": "0"}, "cpu", "_SECONDS is '0'"),
+        *[
+            ({"WORLD_SIZE": size}, "cpu", f"WORLD_SIZE is '{size}' in the")
+            for size in ("two", "0", "-1", "1.5", "", "9" * 30)
+        ],
+        *[
+            ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", name: value}, "cpu", f"{name} is '{value}' in the")
+            for name, value in (
+                ("RANK", "2"),
+                ("RANK", "-1"),
+                ("RANK", "x"),
+                ("LOCAL_RANK", "1e0"),
+                ("MASTER_PORT", "65536"),
+            )
+        ],
         ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "cuda:1", "take the device cpu or cuda"),
         ({"WORLD_SIZE": "99", "RANK": "98", "LOCAL_RANK": "98"}, "cuda", "needs a GPU of its own; it has"),
     ],
@@ -349,11 +368,51 @@ def test_processes_that_cannot_work_together_are_refused(
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
     if "RANK" in environment:
-        environment = {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+        environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", **environment}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message), distributed.processes(device):
         pass
+
+
+@pytest.mark.parametrize("absent", [0, 1, 2])
+def test_those_who_wait_for_one_who_does_not_come_end_in_a_sentence(
+    absent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVAEPP_JOIN_SECONDS", "2")
+    processes = start(3, "-m", "dvaepp", *TRAIN, "--out", tmp_path / "run")
+    processes[absent].kill()
+    ends = finish(processes)
+    for rank in {0, 1, 2} - {absent}:
+        code, _, errors = ends[rank]
+        assert code == 2
+        said = [line for line in errors.splitlines() if line.startswith("dvaepp: ")]
+        assert len(said) == 1, errors
+        assert f"dvaepp: process {rank} of 3 at 127.0.0.1:" in said[0]
+        assert "did not meet the others within 2 s (" in said[0]
+        assert "#" not in errors  # frames of torch's own trace
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_first_process_that_has_no_address_is_named(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": "0", "MASTER_PORT": "29500", "DVAEPP_JOIN_SECONDS": "1"}
+    for name, value in {**shared, "MASTER_ADDR": "no such host"}.items():
+        monkeypatch.setenv(name, value)
+    met = distributed.processes("cpu")
+    with pytest.raises(InputError, match=rf"process {rank} of 2 at no such host:29500 did not meet"), met:
+        pass
+
+
+def test_those_who_have_met_may_wait_longer_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVAEPP_JOIN_SECONDS", "8")
+    slow = """
+import time
+from dvaepp import distributed
+with distributed.processes("cpu"):
+    distributed.on_first(lambda: time.sleep(9))
+"""
+    assert [code for code, _, _ in finish(start(2, "-c", slow))] == [0, 0]
 
 
 def test_one_process_alone_is_left_as_it_is() -> None:

@@ -7,12 +7,10 @@ does nothing, and costs nothing.
 from __future__ import annotations
 
 import atexit
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +22,9 @@ from torch import Tensor, nn
 
 from dvaepp.errors import InputError
 from dvaepp.randomness import stream_seed
+from dvaepp.rendezvous import environment, join
 
 _T = TypeVar("_T")
-_PATIENCE = timedelta(hours=6)  # the others wait while the first process estimates log Z
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -45,12 +43,13 @@ def processes(device: str) -> Iterator[None]:
     """Work together with the processes that torchrun started beside this one, if it did: WORLD_SIZE says how many.
 
     On "cuda" the process LOCAL_RANK of a machine takes its GPU cuda:LOCAL_RANK, and they talk by NCCL; on "cpu" by
-    Gloo. InputError for any other device, for too few GPUs, and where the environment or the others are not there.
+    Gloo. InputError for any other device, for too few GPUs, where the environment is not whole, and where the others
+    have not come after a minute, or DVAEPP_JOIN_SECONDS.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1" or world() > 1:
+    number = {} if world() > 1 else environment()
+    if not number:
         yield
         return
-    number = _environment()
     if device not in ("cpu", "cuda"):
         raise InputError(f"several processes take the device cpu or cuda, a GPU for each process, not {device!r}")
     if device == "cuda":
@@ -58,28 +57,13 @@ def processes(device: str) -> Iterator[None]:
             gpus = torch.cuda.device_count()
             raise InputError(f"process {number['LOCAL_RANK']} of this machine needs a GPU of its own; it has {gpus}")
         torch.cuda.set_device(number["LOCAL_RANK"])
-    try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"process {number['RANK']} could not join the others: {error}") from None
+    join("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", number)
     # DDP never ends Gloo's threads, and one that lets go of a tensor after Python has ended aborts the process.
     atexit.register(time.sleep, 0.2)
     try:
         yield
     finally:
         dist.destroy_process_group()
-
-
-def _environment() -> dict[str, int]:
-    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
-    try:
-        return {name: int(os.environ[name]) for name in names if os.environ["MASTER_ADDR"]}
-    except (KeyError, ValueError):
-        wanted = ", ".join(names)
-        raise InputError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, but {wanted} and MASTER_ADDR are not all set: start several "
-            "processes with torchrun or accelerate launch"
-        ) from None
 
 
 def share(count: int, what: str) -> int:

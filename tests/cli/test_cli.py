@@ -318,7 +318,6 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"split": "valid"}, "on valid data"),
         ({"recipe": "table-2/mnist-static/linear-2/rbm"}, "is of recipe table-2/mnist-static/linear-2/rbm"),
         ({"settings": {}}, "setting 'name': Field required"),
         (
@@ -357,6 +356,7 @@ def test_what_is_not_there_is_named(fails: Callable[..., str], trained: Path, tm
 def test_bad_input_leaves_no_run_behind(fails: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert "device 'cuda:77' cannot be used here" in fails("train", "quick/rbm", "--device", "cuda:77", "--out", out)
+    assert "device 'mps' has no float64" in fails("train", "quick/rbm", "--device", "mps", "--out", out)
     assert "device 'gpu' is not one of cpu, cuda" in fails("train", "quick/rbm", "--device", "gpu", "--out", out)
     assert "did you mean 'steps'" in fails("train", "quick/rbm", "--set", "training.step=3", "--out", out)
     assert not out.exists()
@@ -514,7 +514,28 @@ def test_changed_data_are_not_evaluated(fails: Callable[..., str], tmp_path: Pat
     assert "is no longer the data" in fails("evaluate", run)
     assert "is no longer the data" in fails("encode", run, "test", "-o", tmp_path / "c.npz")
     data.unlink()
-    assert "is not a name or an existing path" in fails("evaluate", run)
+    assert "does not exist: --data says where it lies now" in fails("evaluate", run)
+
+
+def test_a_run_without_any_finite_validation_ends_as_any_other(
+    fails: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One value of the validation data is so large that its square is infinite: there is never a best model."""
+    splits = {split: np.random.RandomState(0).randn(n, 5) for split, n in (("train", 40), ("valid", 10), ("test", 10))}
+    splits["valid"][0, 0] = 1e30
+    np.savez(tmp_path / "x.npz", **splits)
+    run, settings = str(tmp_path / "run"), ["--set", "model.likelihood=normal", "--set", "training.log_every=1"]
+    assert main(["train", "quick/rbm", *QUICK, *settings, "--data", str(tmp_path / "x.npz"), "--out", run]) == 0
+    assert main(["resume", run]) == 0
+    assert capsys.readouterr().out.count("done: no validation NLL was finite, so that there is no best model") == 2
+    lines = Run(Path(run)).metrics()
+    assert [line["step"] for line in lines if "valid_kl" in line] == [2, 4]
+    assert not any("valid_nll" in line for line in lines)
+    assert main(["report", run]) == 0
+    assert main(["evaluate", run, "--last"]) == 0
+    error = fails("evaluate", run, "--last", "--split", "valid")
+    assert "the likelihood of 1 of 10 valid examples is no finite number: no scores are kept" in error
+    assert "has no validated model yet: train on, or use --last" in fails("evaluate", run)
 
 
 def test_two_processes_do_not_train_one_run(fails: Callable[..., str], trained: Path) -> None:

@@ -20,7 +20,8 @@ from dvaepp.objectives.base import BoundTerms
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.report.pictures import reconstructions, samples
-from dvaepp.runs.run import Run, evaluate
+from dvaepp.runs.evaluation import evaluate
+from dvaepp.runs.run import Run
 from dvaepp.training.settings import TrainingSettings
 
 SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]
@@ -190,6 +191,10 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     run = start(tmp_path, f"data.name={tmp_path / 't.csv'}", "training.steps=2")
     run.trainer().fit()
     write(1)
+    with pytest.raises(InputError, match="is no longer the data that"):
+        Run(run.folder).trainer()
+    record = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**record, "data": None}))  # as it was before it said so
     with pytest.raises(InputError, match="was trained with other data than the run has now"):
         Run(run.folder).trainer()
 

@@ -16,6 +16,7 @@ from dvaepp.boltzmann.ising import to_ising, to_qubo
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
+from dvaepp.cli.run_folder import opened
 from dvaepp.components.registry import Component, components, described
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
@@ -28,12 +29,12 @@ from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.report.report import write_report
-from dvaepp.runs import results
-from dvaepp.runs import run as runs
-from dvaepp.runs.run import Run
+from dvaepp.runs import evaluation, results
+from dvaepp.runs.archive import file_away
+from dvaepp.runs.run import Run, check_not_a_runs
 from dvaepp.smoothings.base import Smoothing
-from dvaepp.storage import check_arrays_name, check_target, locked, write_json, write_text
-from dvaepp.training.trainer import Metrics
+from dvaepp.storage import check_arrays_name, check_target, locked, write_text
+from dvaepp.training.trainer import Metrics, Trainer
 
 _KINDS: dict[str, type[Component]] = {
     "model.smoothing": Smoothing,
@@ -75,8 +76,8 @@ def train(arguments: Namespace) -> None:
         raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
     if arguments.out == "":
         raise InputError("--out must name a folder")
-    create = partial(
-        Run.create,
+    plan = partial(
+        Run.plan,
         recipe,
         Path(arguments.out or default),
         seed=arguments.seed,
@@ -86,21 +87,26 @@ def train(arguments: Namespace) -> None:
         command=arguments.command_line,
     )
     with processes(arguments.device):
-        _fit(distributed.on_first(create))
+        run = distributed.on_first(plan)
+        trainer = run.trainer()  # bad data and settings end here, before anything is written
+        distributed.on_first(lambda: run.folder.mkdir(parents=True, exist_ok=True))
+        with distributed.entered_by_first(locked(run.folder)):
+            distributed.on_first(run.write)
+            _fit(run, trainer)
 
 
 def resume(arguments: Namespace) -> None:
     """Go on with a run."""
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     if not run.folder.is_dir():
         raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
-    with processes(run.record.device):
-        _fit(run)
+    with processes(run.record.device), distributed.entered_by_first(locked(run.folder)):
+        _fit(run, run.trainer())
 
 
 def evaluate(arguments: Namespace) -> None:
     """Score a run; print the scores and keep them."""
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     changes = {name: getattr(arguments, name) for name in ("samples", "examples", "temperatures", "chains")}
     settings = run.recipe.evaluation.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if arguments.all:
@@ -120,7 +126,7 @@ def evaluate(arguments: Namespace) -> None:
 
 def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> None:
     with progress() as advance:
-        scores, result = runs.evaluate(
+        scores, result = evaluation.evaluate(
             run,
             settings,
             split=arguments.split,
@@ -134,7 +140,7 @@ def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> N
     if distributed.rank() > 0:
         return
     if arguments.results:
-        write_json(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json", result)
+        console.print(f"wrote {file_away(Path(arguments.results), result)}")
     if arguments.per_example:
         examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
         save_arrays(Path(arguments.per_example), **examples)
@@ -143,7 +149,7 @@ def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> N
 
 def report(arguments: Namespace) -> None:
     """The HTML page."""
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     path = Path(arguments.output) if arguments.output else run.folder / "report.html"
     if not path.is_dir() and path.suffix not in (".html", ".htm"):
         raise InputError(f"{path} must end in .html")
@@ -155,7 +161,7 @@ def table(arguments: Namespace) -> None:
     """The table of results."""
     text = results.table(Path(arguments.results), arguments.name)
     if arguments.output:
-        runs.check_not_a_runs(Path(arguments.output))
+        check_not_a_runs(Path(arguments.output))
         write_text(Path(arguments.output), text)
     else:
         print(text, end="")
@@ -163,12 +169,12 @@ def table(arguments: Namespace) -> None:
 
 def prior(arguments: Namespace) -> None:
     """A run's Boltzmann machine as an Ising model or QUBO."""
-    boltzmann = Run(Path(arguments.run)).model(arguments.last, arguments.device).model.prior
+    boltzmann = opened(arguments).model(arguments.last, arguments.device).model.prior
     if not isinstance(boltzmann, BoltzmannPrior):
         raise InputError(f"the prior of {arguments.run} is a {type(boltzmann).__name__}, not a Boltzmann machine")
     if not arguments.output.endswith(".json"):
         raise InputError(f"{arguments.output} must end in .json")
-    runs.check_not_a_runs(Path(arguments.output))
+    check_not_a_runs(Path(arguments.output))
     form = to_ising if arguments.form == "ising" else to_qubo
     write_model(Path(arguments.output), form(boltzmann.machine))
     console.print(f"wrote {arguments.output}")
@@ -198,13 +204,7 @@ def _recipe(arguments: Namespace) -> Recipe:
     return override(recipe, [*changes, *arguments.set])
 
 
-def _fit(run: Run) -> None:
-    with distributed.entered_by_first(locked(run.folder)):
-        _fit_alone(run)
-
-
-def _fit_alone(run: Run) -> None:
-    trainer = run.trainer()
+def _fit(run: Run, trainer: Trainer) -> None:
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
     if trainer.step:
         finished = trainer.step == trainer.settings.steps
@@ -219,11 +219,15 @@ def _fit_alone(run: Run) -> None:
             board(metrics)
 
         trainer.fit(report)
-    folder = shlex.quote(str(run.folder))
+    folder, last = shlex.quote(str(run.folder)), ""
     samples_file = "samples.png" if len(run.data.shape) > 1 else "samples.npz"
+    if trainer.best:
+        done = f"best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}"
+    else:
+        done, last = "no validation NLL was finite, so that there is no best model, only the last", " --last"
     console.print(
-        f"done: best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}\n"
-        f"next: dvaepp evaluate {folder}; dvaepp sample {folder} -o {samples_file}; dvaepp report {folder}",
+        f"done: {done}\n"
+        f"next: dvaepp evaluate {folder}{last}; dvaepp sample {folder}{last} -o {samples_file}; dvaepp report {folder}",
         markup=False,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+_RESULTS = "keep the scores there too, as RECIPE/seedN.json, or beside another's as RECIPE/seedN-XXXXXXXX.json"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
@@ -32,9 +34,11 @@ def parser() -> argparse.ArgumentParser:
 
     resume = command("resume", "go on with a run that was stopped, bit for bit")
     _run(resume)
+    _data(resume)
 
     evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
     _run(evaluate)
+    _data(evaluate)
     _model_choice(evaluate)
     _seed(evaluate)
     evaluate.add_argument("--samples", type=_positive, help="importance samples per example (default: the recipe's)")
@@ -46,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=["test", "valid"], default="test")
     evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
     evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
-    evaluate.add_argument("--results", metavar="FOLDER", help="keep the scores there too, as RECIPE/seedN.json")
+    evaluate.add_argument("--results", metavar="FOLDER", help=_RESULTS)
 
     sample = command(
         "sample",
@@ -62,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
     encode = command("encode", "codes q(z = 1 | x) of data, group after group, from the likelier bits before")
     _run(encode)
+    _data(encode)
     encode.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
     _model_choice(encode)
     _seed(encode)
@@ -76,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
     report = command("report", "one self-contained HTML page about a run")
     _run(report)
+    _data(report)
     report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
 
     table = command("table", "results at hand beside the paper's, as Markdown")
@@ -124,6 +130,15 @@ def _recipe(command: argparse.ArgumentParser) -> None:
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", help="a run folder")
+    command.add_argument(
+        "--graph", metavar="FILE.csv", help="where the prior's file of edges lies now, if it was moved"
+    )
+
+
+def _data(command: argparse.ArgumentParser) -> None:
+    """Where a run's data lie now; as `data_at`, since `encode` takes other data too."""
+    command.add_argument("--data", dest="data_at", metavar="PATH", help="where the run's data lie now, if moved")
+    command.add_argument("--data-dir", help="where data sets lie now (default: as in training)")
 
 
 def _model_choice(command: argparse.ArgumentParser) -> None:

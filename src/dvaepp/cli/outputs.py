@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dvaepp.cli.console import console
+from dvaepp.cli.run_folder import opened
 from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
 from dvaepp.priors.normal import NormalPrior
@@ -18,13 +19,12 @@ from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
 from dvaepp.report.pictures import grid, local_samples, samples, save_grid, white
 from dvaepp.runs.codes import read_codes
-from dvaepp.runs.run import Run
 from dvaepp.storage import check_arrays_name, write_arrays
 
 
 def sample(arguments: Namespace) -> None:
     """Pictures or arrays from the prior."""
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     trained, path = run.model(arguments.last, arguments.device), Path(arguments.output)
     size = (arguments.rows, arguments.columns, arguments.seed)
     if run.recipe.model.convolutional is not None:
@@ -42,7 +42,7 @@ def sample(arguments: Namespace) -> None:
 
 def encode(arguments: Namespace) -> None:
     """Codes of data."""
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     trained = run.model(arguments.last, arguments.device)
     normal = isinstance(trained.model.prior, NormalPrior)
     if normal and arguments.hard:
@@ -71,7 +71,7 @@ def encode(arguments: Namespace) -> None:
 
 def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     trained = run.model(arguments.last, arguments.device)
     codes = read_codes(existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
     with measuring(trained.model, stream_seed("decoded codes")):
@@ -101,7 +101,7 @@ def figure(arguments: Namespace) -> None:
 def _figure_4(arguments: Namespace) -> None:
     if arguments.run is None:
         raise InputError("figure 4 shows samples of a trained model: --run names its folder")
-    run = Run(Path(arguments.run))
+    run = opened(arguments)
     trained = run.model(arguments.last, arguments.device)
     if run.recipe.model.convolutional is None:
         raise InputError(f"figure 4 varies local variables, and the model of {arguments.run} has none")

@@ -131,9 +131,14 @@ class PriorDesign(Component, ABC):
         """The same with as few chains as can be: enough to ask what bounds it has."""
         return self
 
-    def resolved(self) -> PriorDesign:
-        """The same with absolute paths, if it has any."""
-        return self
+    @property
+    def file(self) -> str | None:
+        """The path of the file that it is made from, if it is."""
+        return None
+
+    def with_file(self, path: str) -> PriorDesign:
+        """The same with its file there."""
+        raise InputError(f"prior {self.name!r} is made from no file")
 
 
 def check_bits(owner: str, bits: int, zeta: Tensor) -> None:

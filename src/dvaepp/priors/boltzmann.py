@@ -274,7 +274,7 @@ class GraphBoltzmannDesign(PriorDesign):
 
     def __call__(self, groups: tuple[int, ...], network: Callable[[int, int], nn.Module]) -> BoltzmannPrior:
         """A BoltzmannPrior; InputError unless the graph has as many nodes as the groups have bits."""
-        edges = read_edges(Path(self.graph)) if self._is_file else hardware_graph(self.graph)
+        edges = hardware_graph(self.graph) if self.file is None else read_edges(Path(self.file).expanduser())
         machine = machine_on_graph(edges)
         if machine.bits != sum(groups):
             raise InputError(f"graph {self.graph} has {machine.bits} nodes and model.groups hold {sum(groups)} bits")
@@ -284,10 +284,11 @@ class GraphBoltzmannDesign(PriorDesign):
         """With one chain."""
         return replace(self, sampler=PersistentChains(1, 1))
 
-    def resolved(self) -> GraphBoltzmannDesign:
-        """With the absolute path of its file, if it is one."""
-        return replace(self, graph=str(Path(self.graph).resolve())) if self._is_file else self
-
     @property
-    def _is_file(self) -> bool:
-        return self.graph.endswith(".csv")
+    def file(self) -> str | None:
+        """The graph, where it is a file."""
+        return self.graph if self.graph.endswith(".csv") else None
+
+    def with_file(self, path: str) -> GraphBoltzmannDesign:
+        """The graph of that file."""
+        return replace(self, graph=path)

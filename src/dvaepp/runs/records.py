@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,6 +23,10 @@ class Record(BaseModel):
     data_dir: str | None
     command: str
     versions: dict[str, str]
+    folder: str | None = None
+    """Where the run folder was, an absolute path: what was moved together with it is found from there."""
+    data: str | None = None
+    """The digest of the data."""
 
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
@@ -44,10 +48,23 @@ class Foundation(BaseModel):
 
 
 class Source(BaseModel):
-    """The data: name and protocol."""
+    """The data: name, protocol, and the digest, which results from before it was kept lack."""
 
     name: str
     protocol: str
+    digest: str | None = None
+
+
+class Effort(BaseModel):
+    """Which of a run's models was scored, and the settings of the evaluation, with the number of examples it took."""
+
+    model: Literal["best", "last"]
+    samples: int
+    examples: int
+    temperatures: int
+    chains: int
+    repeats: int
+    thorough: bool
 
 
 class Result(BaseModel):
@@ -63,6 +80,8 @@ class Result(BaseModel):
     log_partition: Foundation
     split: str
     evaluation_seed: int
+    evaluation: Effort | None = None
+    """None in results from before it was kept."""
     data: Source
     commands: list[str]
 
@@ -76,10 +95,23 @@ class Result(BaseModel):
 
 def read_result(path: Path) -> Result:
     """The result in a file; InputError for anything else."""
+    return check_result(read_json(path, "scores of a run"), f"{path} does not hold the scores of a run")
+
+
+def check_result(values: Any, complaint_begins: str) -> Result:
+    """The result that JSON values are; InputError, with the words that it begins with, for anything else."""
     try:
-        return Result.model_validate(read_json(path, "scores of a run"), strict=True)
+        return Result.model_validate(values, strict=True)
     except ValidationError as error:
-        raise InputError(f"{path} does not hold the scores of a run: {complaint(error)}") from None
+        raise InputError(f"{complaint_begins}: {complaint(error)}") from None
+
+
+def holds_result(path: Path) -> bool:
+    """Whether a file is there and holds a result."""
+    try:
+        return path.is_file() and bool(read_result(path))
+    except InputError:
+        return False
 
 
 def complaint(error: ValueError) -> str:

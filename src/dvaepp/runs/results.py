@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dvaepp.recipes.catalogue import find, names
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import SIZES
 from dvaepp.recipes.table import Table
+from dvaepp.runs.archive import chosen
 from dvaepp.runs.records import Result, read_result
 
 
@@ -26,8 +28,8 @@ def table(folder: Path, name: str) -> str:
     rows = []
     for cell in shown.cells():
         recipe = f"{shown.name}/{cell}"
-        paths = sorted((folder / recipe).glob("seed*.json"))
-        results = [found for path in paths if (found := _result(path, recipe, shown)) is not None]
+        paths = chosen(folder / recipe, partial(_is_wanted, shown))
+        results = [_result(path, recipe) for path in paths]
         rows += [_line(shown, cell, results)] if results else []
     if not rows:
         made = f"`dvaepp evaluate RUN --results {folder}` makes them"
@@ -69,15 +71,16 @@ def _other_part(recipe: Recipe) -> str | None:
     return next((part for part in parts if settings[part] not in [each[part] for each in known]), None)
 
 
-def _result(path: Path, name: str, shown: Table) -> Result | None:
-    """A result of this recipe on test data; InputError where it is of anything else, whatever its name.
+def _is_wanted(shown: Table, result: Result, source: str) -> bool:
+    """Whether a table has a row for a result: not where a starting point was changed."""
+    recipe = recipe_from(result.settings, source).model_copy(update={"name": result.recipe})
+    return not shown.starting_points or (recipe.name in names() and _other_part(recipe) is None)
 
-    None where a starting point was changed.
-    """
+
+def _result(path: Path, name: str) -> Result:
+    """A result of this recipe on test data; InputError where it is of anything else, whatever its name."""
     result = read_result(path)
     recipe = recipe_from(result.settings, str(path)).model_copy(update={"name": name})
-    if shown.starting_points and _other_part(recipe):
-        return None
     check_comparable(recipe, str(path))
     if result.split != "test" or result.recipe != name:
         raise InputError(f"{path} is of recipe {result.recipe} on {result.split} data, not of {name} on test data")

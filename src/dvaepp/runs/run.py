@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,18 @@ import dvaepp
 from dvaepp import distributed
 from dvaepp.data import Dataset, names
 from dvaepp.errors import InputError
-from dvaepp.evaluation.kept import KeptScores
-from dvaepp.evaluation.likelihood import score, shared_log_partition
-from dvaepp.evaluation.scores import Scores
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
+from dvaepp.objectives.base import Objective
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe, recipe_from
-from dvaepp.recipes.settings import EvaluationSettings
-from dvaepp.runs.records import Number, Record, complaint, read_result
-from dvaepp.storage import load_tensors, read_json, read_lines, write_json
+from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
+from dvaepp.storage import check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.checkpoints import check_origin, load_model
 from dvaepp.training.trainer import Metrics, Trainer
 
 _RECORD = "run.json"
-_OWN = (_RECORD, "metrics.jsonl", "checkpoint.safetensors", "best.safetensors", "scores.json")
+_OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)?\.json")
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
@@ -51,42 +47,70 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: `run.json` (recipe, seed, device, threads, where the data is), checkpoints, metrics, scores."""
+    """A run folder: `run.json` (recipe, seed, device, threads, where the data is), checkpoints, metrics, scores.
+
+    What run.json says of paths is where they led when the run was made. Data and a graph's file of edges that were
+    moved together with the folder are found, and others where `data_at`, `data_dir` and `graph` say; the checkpoint's
+    digest of the data, and its bits, say whether they are the run's.
+    """
 
     folder: Path
+    data_at: str | None = None
+    """Where the data lie now: a path, or a data set's name."""
+    data_dir: str | None = None
+    """Where data sets by name lie now."""
+    graph: str | None = None
+    """Where the prior's file of edges lies now."""
+    planned: Record | None = field(default=None, repr=False)
+    """What run.json is to say, of a run that is not written yet."""
+
+    @staticmethod
+    def plan(
+        recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
+    ) -> Run:
+        """A new run for an empty or new folder, in which nothing is written until `write`; paths are made absolute."""
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder, which a run needs")
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
+        check_target(folder / _RECORD)
+        _device(device)
+        distributed.share(recipe.training.batch, "training.batch")
+        record = Record(
+            recipe=_absolute(recipe).model_dump(mode="json"),
+            seed=seed,
+            device=device,
+            threads=threads,
+            data_dir=data_dir and str(Path(data_dir).expanduser().resolve()),
+            command=command,
+            versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
+            folder=str(folder.resolve()),
+        )
+        return Run(folder, planned=record)
 
     @staticmethod
     def create(
         recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
     ) -> Run:
-        """A new run in an empty or new folder; a path to data is made absolute. Nothing is written for bad input."""
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is not a folder, which a run needs")
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
-        _device(device)
-        distributed.share(recipe.training.batch, "training.batch")
-        recipe.build(spec_of(recipe.load_data(data_dir)))
-        if recipe.data.name not in names():
-            data = recipe.data.model_copy(update={"name": str(Path(recipe.data.name).resolve())})
-            recipe = recipe.model_copy(update={"data": data})
-        model = recipe.model.model_copy(update={"prior": recipe.model.prior.resolved()})
-        recipe = recipe.model_copy(update={"model": model})
-        record = Record(
-            recipe=recipe.model_dump(mode="json"),
-            seed=seed,
-            device=device,
-            threads=threads,
-            data_dir=data_dir and str(Path(data_dir).resolve()),
-            command=command,
-            versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
-        )
-        write_json(folder / _RECORD, record.model_dump(mode="json"))
+        """A new run in an empty or new folder. Data and model are tried; nothing is written for bad input."""
+        run = Run.plan(recipe, folder, seed=seed, device=device, threads=threads, data_dir=data_dir, command=command)
+        run._build(spec_of(run.data))
+        run.write()
         return Run(folder)
+
+    def write(self) -> None:
+        """Write run.json of a planned run, with the digest of its data; InputError where another is there by now."""
+        path = self.folder / _RECORD
+        if path.exists():
+            raise InputError(f"{path} was written meanwhile: another process trains there")
+        record = self.record.model_copy(update={"data": self.data.digest()})
+        write_json(path, record.model_dump(mode="json"))
 
     @cached_property
     def record(self) -> Record:
-        """What run.json says."""
+        """What run.json says, or is to say."""
+        if self.planned is not None:
+            return self.planned
         path = self.folder / _RECORD
         values = read_json(path, "the record of a run (is this a run folder?)")
         try:
@@ -101,8 +125,38 @@ class Run:
 
     @cached_property
     def data(self) -> Dataset:
-        """The recipe's data."""
-        return self.recipe.load_data(self.record.data_dir)
+        """The recipe's data, where they lie now; InputError where they are not there."""
+        name = self.data_at or self.recipe.data.name
+        if name not in names() and self.planned is None:  # that of a planned run may be a name that is wrong
+            name = self._existing(self.data_at, name, "data", "--data")
+        settings = self.recipe.data.model_copy(update={"name": name})
+        known = self.record.data_dir and self._now(self.record.data_dir)
+        data_dir = self.data_dir or (known if known and Path(known).is_dir() else None)
+        return self.recipe.model_copy(update={"data": settings}).load_data(data_dir)
+
+    def _build(self, spec: DataSpec) -> tuple[Model, Objective]:
+        """Model and objective, on the graph where it lies now."""
+        recipe, file = self.recipe, self.recipe.model.prior.file
+        if file is None and self.graph is not None:
+            raise InputError(f"--graph says where a file of edges lies, and the prior of {self.folder} has none")
+        if file is not None and self.planned is None:
+            recipe = _with_file(recipe, self._existing(self.graph, file, "graph", "--graph"))
+        return recipe.build(spec)
+
+    def _existing(self, given: str | None, recorded: str, what: str, option: str) -> str:
+        """A file of the run as it was given, or as recorded; InputError, naming the option, where there is none."""
+        path = given or self._now(recorded)
+        if not Path(path).expanduser().exists():
+            holds = f"which holds the {what} of {self.folder}"
+            raise InputError(f"{path}, {holds}, does not exist: {option} says where it lies now")
+        return path
+
+    def _now(self, recorded: str) -> str:
+        """A path in run.json as it is now: where it was, or else as far from the run folder as it was."""
+        if self.record.folder is None or Path(recorded).exists():
+            return recorded
+        moved = (self.folder.resolve() / os.path.relpath(recorded, self.record.folder)).resolve()
+        return str(moved) if moved.exists() else recorded
 
     @property
     def seed(self) -> int:
@@ -116,13 +170,17 @@ class Run:
 
     def trainer(self) -> Trainer:
         """The trainer, at the run's latest checkpoint, or at its start where there is none yet."""
-        device, data = self.device, self.data
+        device = self.device
+        distributed.on_first(lambda: self.data.name)  # the first alone downloads what is not there
+        data = self.data
         torch.set_num_threads(self.record.threads)
         torch.manual_seed(stream_seed("weights", self.seed))
-        model, objective = self.recipe.build(spec_of(data))
+        model, objective = self._build(spec_of(data))
         trainer = Trainer(
             model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin()
         )
+        if self.record.data not in (None, trainer.about["data"]):
+            raise self._other_data()
         if trainer.checkpoint.exists():
             trainer.restore()
         elif trainer.metrics.exists() or (self.folder / "best.safetensors").exists():
@@ -142,15 +200,22 @@ class Run:
         check_origin(path, about, self.origin())
         shape = tuple(about["shape"])
         ones = torch.ones(math.prod(shape))
-        model, _ = self.recipe.build(DataSpec(shape, ones, ones, about.get("categories", 2)))
+        model, _ = self._build(DataSpec(shape, ones, ones, about.get("categories", 2)))
         load_model(model, path, tensors, about, self.recipe.training)
         return TrainedModel(model.to(where).eval(), about["step"], shape, where, about["data"])
 
     def data_for(self, trained: TrainedModel) -> Dataset:
-        """The run's data; InputError where they are no longer those that the model was trained on."""
+        """The run's data; InputError where they are not those that the model was trained on."""
         if self.data.digest() != trained.data:
-            raise InputError(f"{self.data.name} is no longer the data that {self.folder} was trained on")
+            raise self._other_data()
         return self.data
+
+    def _other_data(self) -> InputError:
+        if self.data_at:
+            return InputError(f"{self.data_at} is not the data that {self.folder} was trained on")
+        return InputError(
+            f"{self.data.name} is no longer the data that {self.folder} was trained on; --data says where those lie now"
+        )
 
     def origin(self) -> dict[str, Any]:
         return {"recipe": self.record.recipe, "seed": self.seed}
@@ -167,7 +232,7 @@ class Run:
             ) from None
 
     def scores(self) -> dict[str, Any] | None:
-        """What `evaluate` wrote last; InputError for anything else."""
+        """What `evaluate` wrote last of test data; InputError for anything else."""
         path = self.folder / "scores.json"
         if not path.exists():
             return None
@@ -175,9 +240,11 @@ class Run:
 
 
 def check_not_a_runs(path: Path) -> None:
-    """InputError where a file to be written is one of those that make a run."""
-    if path.name in _OWN and (path.parent / _RECORD).exists():
+    """InputError where a file to be written is one of those that make a run, or holds a result."""
+    if _OWN.fullmatch(path.name) and (path.parent / _RECORD).exists():
         raise InputError(f"{path} belongs to the run in {path.parent}, which would be lost: name another file")
+    if holds_result(path):
+        raise InputError(f"{path} holds the scores of a run, which would be lost: name another file")
 
 
 def spec_of(data: Dataset) -> DataSpec:
@@ -185,75 +252,28 @@ def spec_of(data: Dataset) -> DataSpec:
     return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
 
 
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe, whose paths to data and to a graph lead there from anywhere."""
+    data, file = recipe.data, recipe.model.prior.file
+    if data.name not in names() and (path := Path(data.name).expanduser()).exists():
+        data = data.model_copy(update={"name": str(path.resolve())})
+    if file is not None:
+        recipe = _with_file(recipe, str(Path(file).expanduser().resolve()))
+    return recipe.model_copy(update={"data": data})
+
+
+def _with_file(recipe: Recipe, path: str) -> Recipe:
+    """The recipe, the file of its prior being there."""
+    model = recipe.model.model_copy(update={"prior": recipe.model.prior.with_file(path)})
+    return recipe.model_copy(update={"model": model})
+
+
 def _device(name: str) -> torch.device:
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
-        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:0, cuda:1, ..., mps")
+    if re.fullmatch(r"mps(:\d+)?", name):
+        raise InputError(f"device {name!r} has no float64, which likelihoods and log Z take: expected cpu or cuda")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:0, cuda:1, ...")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):
         raise InputError(f"device {name!r} cannot be used here: this machine or this PyTorch has none") from None
-
-
-def evaluate(
-    run: Run,
-    settings: EvaluationSettings,
-    *,
-    split: str,
-    seed: int,
-    last: bool,
-    device: str | None = None,
-    command: str,
-    megabytes: int | float = 64,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Scores, dict[str, Any]]:
-    """Score a run's model on a split, with a fresh log Z; the JSON object is what scores.json and `results/` keep.
-
-    What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was.
-    """
-    trained = run.model(last, device)
-    examples = getattr(run.data_for(trained), split)
-    if settings.examples is not None and settings.examples < len(examples):
-        generator = torch.Generator().manual_seed(seed)  # the subset that results so far were measured on
-        examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
-    torch.manual_seed(stream_seed("log Z of the evaluation", seed))
-    log_z = shared_log_partition(
-        trained.model.prior,
-        temperatures=settings.temperatures,
-        chains=settings.chains,
-        repeats=settings.repeats,
-        thorough=settings.thorough,
-    )
-    about = {
-        **run.origin(),
-        "data": trained.data,
-        "step": trained.step,
-        "split": split,
-        "evaluation_seed": seed,
-        "samples": settings.samples,
-        "examples": len(examples),
-        "log_z": log_z.value,
-        "megabytes": megabytes,
-    }
-    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
-    kept = KeptScores(run.folder / f"scores-so-far-{name}.safetensors", about)
-    x = examples.float().to(trained.device)
-    scores = score(trained.model, x, settings.samples, seed=seed, megabytes=megabytes, progress=progress, kept=kept)
-    result = {
-        "recipe": run.recipe.name,
-        "settings": run.record.recipe,
-        "seed": run.seed,
-        "steps": trained.step,
-        "scores": scores.numbers(),
-        "log_partition": {
-            "method": log_z.method,
-            "trusted": log_z.trusted,
-            "diagnosis": {name: value for name, value in log_z.diagnosis.items() if math.isfinite(value)},
-        },
-        "split": split,
-        "evaluation_seed": seed,
-        "data": {"name": run.data.name, "protocol": run.data.protocol},
-        "commands": [run.record.command, command],
-    }
-    distributed.on_first(lambda: write_json(run.folder / "scores.json", result))
-    kept.clear()
-    return scores, result

@@ -223,9 +223,13 @@ class Trainer:
         )
 
     def _log(self, metrics: Metrics) -> Metrics:
-        """Append a line to metrics.jsonl; `seconds` since the last one is the only field that a repeat would change."""
+        """Append a line to metrics.jsonl, of what is finite, as JSON's numbers are.
+
+        `seconds` since the last one is the only field that a repeat would change.
+        """
         now = time.perf_counter()
-        line = json.dumps({**metrics, "seconds": round(now - self._clock, 3)})
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        line = json.dumps({**finite, "seconds": round(now - self._clock, 3)})
         self._clock = now
         distributed.on_first(lambda: append_line(self.metrics, line))
         self._metrics_lines += 1

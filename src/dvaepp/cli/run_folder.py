@@ -1,0 +1,17 @@
+"""The run that a command is about, and where its files lie now."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from dvaepp.errors import InputError
+from dvaepp.runs.run import Run
+
+
+def opened(arguments: Namespace) -> Run:
+    """The run folder that the arguments name, its data and graph where they say that they lie now."""
+    given = {name: getattr(arguments, name, None) for name in ("data_at", "data_dir", "graph")}
+    if given["data_dir"] is not None and not Path(given["data_dir"]).is_dir():
+        raise InputError(f"--data-dir {given['data_dir']} is not a folder")
+    return Run(Path(arguments.run), **given)
