@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
+from dvaepp.numerics import is_count
 
 Vartype = Literal["SPIN", "BINARY"]
 VALUES: Mapping[str, tuple[int, int]] = {"SPIN": (-1, 1), "BINARY": (0, 1)}
@@ -65,12 +66,12 @@ class QuadraticModel:
             raise InputError("pairs of a quadratic model must not repeat")
         if self.blocks is not None:
             self._check_blocks(self.blocks)
+            object.__setattr__(self, "blocks", tuple(map(int, self.blocks)))
 
     def _check_blocks(self, blocks: tuple[int, ...]) -> None:
         bits = len(self.labels)
         sizes = blocks if isinstance(blocks, tuple) else ()
-        counts = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
-        if not counts or sum(sizes) != bits:
+        if not all(map(is_count, sizes)) or sum(sizes) != bits:
             raise InputError(
                 f"blocks of a quadratic model must be positive whole numbers that add up to {bits}, not {blocks}"
             )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, uniform_filler
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_precision, softplus
+from dvaepp.numerics import check_precision, is_count, plain, softplus, whole
 from dvaepp.states import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
 
 _P = ParamSpec("_P")
@@ -61,9 +61,9 @@ class BoltzmannMachine(nn.Module):
         labels: Sequence[Hashable] | None = None,
     ) -> None:
         super().__init__()
-        if not blocks or any(isinstance(b, bool) or not isinstance(b, int) or b < 1 for b in blocks):
+        if not blocks or not all(map(is_count, blocks)):
             raise InputError(f"blocks of a Boltzmann machine must be positive whole numbers, not {blocks}")
-        self.blocks = blocks
+        self.blocks = blocks = tuple(map(int, blocks))
         ends = list(accumulate(blocks))
         self.slices = tuple(slice(end - size, end) for size, end in zip(blocks, ends, strict=True))
         self.summed = max(range(len(blocks)), key=lambda k: (blocks[k], k))
@@ -109,7 +109,8 @@ class BoltzmannMachine(nn.Module):
 
     def uniform(self, *shape: int) -> Float[Tensor, "*shape bits"]:
         """States of independent fair bits, (*shape, bits): p(z) at inverse temperature 0."""
-        return torch.randint(0, 2, (*shape, self.bits), device=self.bias.device).to(self.bias.dtype)
+        sizes = [whole("sizes of states", size, least=0) for size in shape]
+        return torch.randint(0, 2, (*sizes, self.bits), device=self.bias.device).to(self.bias.dtype)
 
     def coupling_matrix(self) -> Float[Tensor, "bits bits"]:
         """J, strictly upper block triangular."""
@@ -178,7 +179,7 @@ class BoltzmannMachine(nn.Module):
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
         fill_uniform = uniform_filler(z)
         redraws = [
-            redrawing(states, s, self._weights(k), self.bias[s], inverse_temperature, held, fill_uniform)
+            redrawing(states, s, self._weights(k), self.bias[s], plain(inverse_temperature), held, fill_uniform)
             for k, s in ((k, self.slices[k]) for k in order)
         ]
         for _ in range(sweeps):

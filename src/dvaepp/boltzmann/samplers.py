@@ -13,7 +13,7 @@ from dvaepp.boltzmann.annealing import annealed_population
 from dvaepp.boltzmann.enumeration import exact_sample
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import tempered_sweep
-from dvaepp.numerics import check_counts
+from dvaepp.numerics import check_counts, keep_plain
 
 
 class Sampler(ABC):
@@ -47,6 +47,7 @@ class _Settings(Sampler):
     """A sampler whose settings are all counts."""
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_counts(type(self).__name__, **{f.name: getattr(self, f.name) for f in fields(self)})
 
 

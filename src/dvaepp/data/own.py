@@ -26,6 +26,7 @@ from dvaepp.data.kinds import Plain, check_resolved, plain
 from dvaepp.data.pictures import Background
 from dvaepp.data.splits import split_folders
 from dvaepp.errors import InputError
+from dvaepp.storage import AnyPath
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
 _FEWEST = 10
@@ -170,7 +171,7 @@ def _split(arrays: dict[str, Grey], path: Path) -> tuple[tuple[Grey, Grey, Grey]
 
 
 def read_examples(
-    path: Path,
+    path: AnyPath,
     binarise: Binarise = "auto",
     threshold: float = 0.5,
     kind: Plain = "levels",
@@ -183,7 +184,7 @@ def read_examples(
     bits as in valid and test of `load`, whose options these are: drawn once, or by threshold.
     """
     check_options(binarise, threshold, kind, background, header)
-    examples = list(_read(path, kind if binarise == "none" else None, background, header).values())
+    examples = list(_read(Path(path), kind if binarise == "none" else None, background, header).values())
     shape = tuple(examples[0].shape[1:])
     if binarise == "none":
         return torch.cat([as_rows(x) for x in examples]), shape

@@ -1,5 +1,6 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
+import os
 from pathlib import Path
 
 from dvaepp.data.caltech101_silhouettes import CALTECH101_SILHOUETTES
@@ -16,6 +17,7 @@ from dvaepp.data.omniglot_lake import OMNIGLOT_LAKE
 from dvaepp.data.own import Binarise, check_options, load_own
 from dvaepp.data.pictures import Background
 from dvaepp.errors import InputError, nearest
+from dvaepp.storage import AnyPath
 
 _EVERY = (DIGITS, MNIST_STATIC, MNIST_DYNAMIC, OMNIGLOT, OMNIGLOT_LAKE, CALTECH101_SILHOUETTES, CIFAR10)
 PUBLIC = {each.name: each for each in _EVERY}
@@ -23,8 +25,8 @@ NAMES = tuple(PUBLIC)
 
 
 def load(
-    name: str,
-    data_dir: str | Path | None = None,
+    name: AnyPath,
+    data_dir: AnyPath | None = None,
     binarise: Binarise = "auto",
     threshold: float = 0.5,
     kind: Plain = "levels",
@@ -42,6 +44,7 @@ def load(
     InputError for everything that is not as expected.
     """
     check_options(binarise, threshold, kind, background, header)
+    name = os.fspath(name)
     if name in NAMES:
         if binarise != "auto":
             raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
@@ -58,12 +61,12 @@ def describe(name: str) -> str:
     return _public(name).summary
 
 
-def fetch(name: str, data_dir: str | Path | None = None) -> list[Path]:
+def fetch(name: str, data_dir: AnyPath | None = None) -> list[Path]:
     """The files of a data set, those missing downloaded; InputError naming file and address when that fails."""
     return [obtain(file, data_dir) for file in _public(name).files_at(data_dir)]
 
 
-def check(name: str, data_dir: str | Path | None = None) -> list[tuple[Path, str]]:
+def check(name: str, data_dir: AnyPath | None = None) -> list[tuple[Path, str]]:
     """Each file of a data set with 'ok', 'missing' or 'wrong SHA-256: expected .. got ..'."""
     return [check_file(file, data_dir) for file in _public(name).files_at(data_dir)]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood, refuse_unless
-from dvaepp.numerics import softplus
+from dvaepp.numerics import check_counts, keep_plain, softplus
 
 _TOP = 255
 _HALF = _TOP / 2
@@ -58,8 +58,8 @@ class DiscretizedLogisticMixture(Likelihood):
     values: int = 3
 
     def __post_init__(self) -> None:
-        if self.components < 1:
-            raise InputError(f"components is {self.components}, expected at least 1")
+        keep_plain(self)
+        check_counts(type(self).__name__, components=self.components)
         if self.values not in (1, 3):
             raise InputError(f"values is {self.values}, expected 1 (grey) or 3 (colour)")
 

@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Distribution, Independent
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood, refuse_unless
-from dvaepp.numerics import check_precision
+from dvaepp.numerics import check_counts, check_precision, is_number, keep_plain
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class NormalLikelihood(Likelihood):
 
     log_scale_floor: float = -7.0
 
+    def __post_init__(self) -> None:
+        keep_plain(self)
+        if not is_number(self.log_scale_floor) or math.isnan(self.log_scale_floor):
+            raise InputError(f"log_scale_floor must be a number, not {self.log_scale_floor!r}")
+
     @property
     def width(self) -> int:
         """The mean and the log scale."""
@@ -111,8 +116,8 @@ class CategoricalLikelihood(Likelihood):
     categories: int
 
     def __post_init__(self) -> None:
-        if self.categories < 2:
-            raise InputError(f"categories is {self.categories}, expected at least 2")
+        keep_plain(self)
+        check_counts(type(self).__name__, least=2, categories=self.categories)
 
     @property
     def width(self) -> int:

@@ -23,6 +23,7 @@ from dvaepp.models.pyramid import PixelPyramid
 from dvaepp.networks.backbone import Backbone, Upsampler
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
+from dvaepp.numerics import check_counts, keep_plain, plain, whole
 from dvaepp.priors.base import Prior, check_bits
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
@@ -76,7 +77,7 @@ class ConvolutionalVAE(Model):
 
         Features of x are computed once, however many draws there are.
         """
-        smoothing = smoothing or self.smoothing
+        smoothing, draws = smoothing or self.smoothing, whole("draws", draws)
         self._check(x)
         frozen = not (self.encoder.reparameterised(smoothing) and self.hierarchy.kind.reparameterised(smoothing))
         with reduced(self.precision, x):
@@ -144,10 +145,10 @@ class ConvolutionalSizes:
     squeeze_excite: bool = True
 
     def __post_init__(self) -> None:
-        plain = {name: value for name, value in vars(self).items() if name not in ("hidden", "squeeze_excite")}
-        for name, value in {**plain, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)}}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} of ConvolutionalSizes must be a positive whole number, not {value!r}")
+        keep_plain(self)
+        object.__setattr__(self, "hidden", tuple(map(plain, self.hidden)))
+        counts = {name: value for name, value in vars(self).items() if name not in ("hidden", "squeeze_excite")}
+        check_counts("ConvolutionalSizes", **counts, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)})
 
     def channels_at(self, size: int) -> dict[int, int]:
         """Channels at every scale of an image of this size."""

@@ -13,6 +13,7 @@ from dvaepp.likelihoods.standard import bernoulli_likelihood
 from dvaepp.models.base import Model, Trace
 from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
 from dvaepp.networks.precision import full
+from dvaepp.numerics import whole
 from dvaepp.priors.base import Prior
 from dvaepp.smoothings.base import Smoothing
 
@@ -57,7 +58,7 @@ class FeedForwardVAE(Model):
         dtype = next(self.parameters()).dtype
         if x.ndim != 2 or not len(x) or x.dtype != dtype:
             raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
-        posterior = self.encoder(x.repeat_interleave(draws, 0), smoothing or self.smoothing)
+        posterior = self.encoder(x.repeat_interleave(whole("draws", draws), 0), smoothing or self.smoothing)
         likelihood = self.decode(posterior.zeta)
         if likelihood.event_shape != x.shape[1:]:
             raise InputError(

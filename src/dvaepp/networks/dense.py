@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.errors import InputError
+from dvaepp.numerics import check_counts, whole
 
 
 class Affine(nn.Module):
@@ -77,9 +77,8 @@ def dense(
     Weights are normal, cut at 2 sd, of variance about 2 / fan-in after the cut, biases 0 (Tucker et al. 2017). Batch
     norm has momentum .2 and eps 1e-2.
     """
-    sizes = (inputs, outputs, *hidden)
-    if any(size < 1 for size in sizes):
-        raise InputError(f"a dense network needs sizes of at least 1, not {sizes}")
+    check_counts("a dense network", inputs=inputs, outputs=outputs)
+    hidden = [whole("hidden sizes of a dense network", size) for size in hidden]
     layers: list[nn.Module] = []
     for size in hidden:
         layers.append(_linear(inputs, size, bias=not batch_norm))

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.errors import InputError
 from dvaepp.models.base import Model
+from dvaepp.numerics import whole
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
@@ -27,6 +27,7 @@ def log_weight(
     `unnormalised` adds log Z to each, which then need not be known; gradients stay. Raises InputError for Concrete with
     a Boltzmann prior, which has neither, and where log Z is missing or that of other parameters.
     """
+    draws = whole("draws", draws)
     joint = smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing))
     if joint and not isinstance(model.prior, NormalPrior):
         return _joint_log_weight(model, x, smoothing, draws, unnormalised)
@@ -70,7 +71,6 @@ def importance_weighted(
     large to enumerate it has none (Burda et al. 2015). Such a prior's log Z must be that of its parameters as they are,
     else InputError is raised; `unnormalised` gives the bound + log Z, a loss with the bound's gradient, without it.
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
+    num_samples = whole("num_samples", num_samples)
     log_weights = log_weight(model, x, smoothing, num_samples, unnormalised=unnormalised)
     return torch.logsumexp(log_weights.view(len(x), num_samples), 1) - math.log(num_samples)

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.errors import InputError
-from dvaepp.numerics import check_precision
+from dvaepp.numerics import check_precision, whole
 from dvaepp.priors.base import NORMALISED, Prior, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
@@ -54,9 +53,7 @@ class BernoulliPrior(_DirectedByLogits):
 
     def __init__(self, bits: int) -> None:
         super().__init__()
-        if isinstance(bits, bool) or not isinstance(bits, int) or bits < 1:
-            raise InputError(f"bits of a BernoulliPrior must be a positive whole number, not {bits!r}")
-        self.bias = nn.Parameter(torch.zeros(bits))
+        self.bias = nn.Parameter(torch.zeros(whole("bits of a BernoulliPrior", bits)))
 
     def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
         """The learned logits, whatever zeta is."""
@@ -68,6 +65,7 @@ class BernoulliPrior(_DirectedByLogits):
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Independent bits."""
         check_precision("parameters of a prior", self.bias)
+        num_samples = whole("num_samples", num_samples, least=0)
         return torch.bernoulli(torch.sigmoid(self.bias).expand(num_samples, -1))
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, measuring
+from dvaepp.numerics import check_counts
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.smoothings.binary import hard
-from dvaepp.storage import replacing
+from dvaepp.storage import AnyPath, replacing
 
 POSITIVE, NEGATIVE = (44, 116, 196), (212, 98, 28)
 """Blue and orange: they read on white and on black, and to the colour-blind."""
@@ -43,7 +44,7 @@ def white(recipe: Recipe) -> float:
 
 def samples(model: Model, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:
     """In every row one z ~ p(z): first the mean of p(x | z), then draws x ~ p(x | z)."""
-    _check_size(rows, columns)
+    check_counts("pictures", rows=rows, columns=columns)
     with measuring(model, stream_seed("samples", seed)):
         likelihood = model.decode(model.prior.sample(rows))
         draws = likelihood.sample(torch.Size([columns - 1]))
@@ -57,18 +58,14 @@ def local_samples(
 
     A conditional decoder's mean is that of the finest scale's new pixels, given one draw of the coarser pixels.
     """
-    _check_size(rows, columns)
+    check_counts("pictures", rows=rows, columns=columns)
+    rows, columns = int(rows), int(columns)
     with measuring(model, stream_seed("samples", seed)):
         zeta = model.prior.sample(rows).repeat_interleave(columns, 0)
         decoded = (model.decode(piece) for piece in torch.split(zeta, _PIECE))
         means, draws = zip(*((each.mean.cpu(), each.sample().cpu()) for each in decoded), strict=True)
         shape = (rows, columns)
         return torch.unflatten(torch.cat(means), 0, shape), torch.unflatten(torch.cat(draws), 0, shape)
-
-
-def _check_size(rows: int, columns: int) -> None:
-    if rows < 1 or columns < 1:
-        raise InputError(f"samples need at least one row and one column, not {rows} x {columns}")
 
 
 def reconstructions(model: Model, x: Float[Tensor, "n pixels"], seed: int = 0) -> Float[Tensor, "n pixels"]:
@@ -114,8 +111,9 @@ def signed(values: Float[Tensor, "rows columns"], scale: float) -> Image.Image:
     return Image.fromarray(torch.cat([colour, opacity.round()], -1).to(torch.uint8).numpy())
 
 
-def save_grid(path: Path, image: Image.Image) -> None:
+def save_grid(path: AnyPath, image: Image.Image) -> None:
     """Write an image in the format that the suffix names; the file is whole or not there."""
+    path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path} has no suffix of an image format, expected one of {', '.join(_FORMATS)}")

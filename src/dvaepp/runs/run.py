@@ -28,7 +28,7 @@ from dvaepp.recipes.build import DataSpec
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.records import Number, Record, complaint, read_result
-from dvaepp.storage import load_tensors, read_json, read_lines, write_json
+from dvaepp.storage import AnyPath, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.checkpoints import check_origin, load_model
 from dvaepp.training.trainer import Metrics, Trainer
 
@@ -54,6 +54,9 @@ class Run:
     """A run folder: `run.json` (recipe, seed, device, threads, where the data is), checkpoints, metrics, scores."""
 
     folder: Path
+
+    def __init__(self, folder: AnyPath) -> None:
+        object.__setattr__(self, "folder", Path(folder))
 
     @staticmethod
     def create(
