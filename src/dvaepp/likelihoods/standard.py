@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 
@@ -33,7 +33,7 @@ class BernoulliLikelihood(Likelihood):
         self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
     ) -> Float[Tensor, "*batch sites"]:
         """x logit - softplus(logit), nats a site."""
-        return -F.binary_cross_entropy_with_logits(parameters, x, reduction="none").squeeze(-1)
+        return -F.binary_cross_entropy_with_logits(parameters, x.to(parameters), reduction="none").squeeze(-1)
 
     def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
         """Bits."""
@@ -43,6 +43,10 @@ class BernoulliLikelihood(Likelihood):
         """sigmoid(logit)."""
         return torch.sigmoid(parameters)
 
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """sigmoid(logit) sigmoid(-logit)."""
+        return torch.sigmoid(parameters) * torch.sigmoid(-parameters)
+
     def check(self, x: Tensor) -> None:
         """InputError unless x holds bits."""
         refuse_unless((x == 0) | (x == 1), x, "0 or 1")
@@ -50,7 +54,15 @@ class BernoulliLikelihood(Likelihood):
     def __call__(self, parameters: Float[Tensor, "*batch outputs"]) -> Distribution:
         """p(x | zeta) = prod_i Bernoulli(x_i; sigmoid(logit_i)): torch's own, which is the fastest."""
         check_precision("parameters of a likelihood", parameters)
-        return Independent(Bernoulli(logits=parameters), 1)
+        return Independent(_Bernoulli(logits=parameters), 1)
+
+
+class _Bernoulli(Bernoulli):
+    """torch's own, but that bits of another dtype, such as half precision, do not decide in which one nats add up."""
+
+    def log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
+        log_prob: Tensor = super().log_prob(value.to(self.logits))  # type: ignore[no-untyped-call]
+        return log_prob
 
 
 bernoulli_likelihood = BernoulliLikelihood()
@@ -96,6 +108,10 @@ class NormalLikelihood(Likelihood):
         """m."""
         return parameters[..., :1]
 
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """s^2."""
+        return torch.exp(2 * self._moments(parameters)[1]).unsqueeze(-1)
+
     def check(self, x: Tensor) -> None:
         """InputError unless x is finite."""
         refuse_unless(x.isfinite(), x, "finite numbers")
@@ -139,6 +155,10 @@ class CategoricalLikelihood(Likelihood):
         """The likeliest category, not an average: between the indices of categories there is nothing."""
         return parameters.argmax(-1, keepdim=True).to(parameters.dtype)
 
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """InputError: the indices of categories are names."""
+        raise InputError("categories have no variance: their indices are names")
+
     def check(self, x: Tensor) -> None:
         """InputError unless x holds indices of categories."""
         inside = (x >= 0) & (x < self.categories) & (x == x.floor())
@@ -172,6 +192,10 @@ class PoissonLikelihood(Likelihood):
         return torch.where(rate < 2**62, torch.poisson(rate.clamp(max=2**62)), rate)
 
     def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """r."""
+        return parameters.exp()
+
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
         """r."""
         return parameters.exp()
 
