@@ -183,6 +183,7 @@ def _fit(run: Run) -> None:
 def _fit_alone(run: Run) -> None:
     trainer = run.trainer()
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
+    console.print(run.data.protocol, style="dim")
     if trainer.step:
         finished = trainer.step == trainer.settings.steps
         console.print("is finished already" if finished else f"goes on after step {trainer.step}")

@@ -35,12 +35,14 @@ def load(
 ) -> Dataset:
     """The data set of a name in NAMES, found or downloaded, or the user's own data at a path.
 
-    A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Binary data stay as they are;
-    `binarise` makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes
-    1[grey > threshold]. "none" leaves numbers as they are, and `kind` says what they are: 8-bit "levels" of images,
-    grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent images are laid
-    over the `background`. `header` says whether the first line of a .csv is "present" names of columns or they are
-    "absent"; "auto" takes a line without any number for names, and refuses numbers that may be or stand among names.
+    A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Arrays of images have their channels,
+    one or three, in the last axis or, as in torch, the second. Binary data stay as they are; `binarise` makes grey into
+    bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes 1[grey > threshold]. Pictures in colour
+    become grey for it, which the protocol says. "none" leaves numbers as they are, and `kind` says what they are: 8-bit
+    "levels" of images, grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent
+    images are laid over the `background`. `header` says whether the first line of a .csv is "present" names of columns
+    or they are "absent"; "auto" takes a line without any number for names, and refuses numbers that may be or stand
+    among names.
     InputError for everything that is not as expected.
     """
     check_options(binarise, threshold, kind, background, header)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dvaepp.errors import InputError
+from dvaepp.evaluation.scores import plus_minus
 from dvaepp.recipes import table_2, table_3
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import Recipe, recipe_from
@@ -110,10 +111,11 @@ def _line(row: _Row, results: list[Result]) -> str:
     nlls = [score["nll"] for score in scores]
     spread = statistics.stdev(nlls) if len(nlls) > 1 else scores[0]["nll_standard_error"]
     examples = " or ".join(sorted({f"{score['examples']:,.0f}" for score in scores}))
-    nll, error = (f"{value / row.unit:.{row.decimals}f}" for value in (statistics.mean(nlls), spread))
+    nll = f"{statistics.mean(nlls) / row.unit:.{row.decimals}f}"
+    error = plus_minus(spread / row.unit, max(scores[0]["examples"], len(results)), row.decimals)
     effort = {f"{result.steps:,}, {result.scores['samples']:.0f}" for result in results}
     seeds = ", ".join(str(result.seed) for result in results)
     log_z = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
-    ours = f"{nll} ± {error} ({examples} examples)"
+    ours = f"{nll}{error} ({examples} examples)"
     cells = (f"`{row.name}`", ours, "; ".join(sorted(effort)), seeds, log_z, row.paper)
     return f"| {' | '.join(cells)} |"
