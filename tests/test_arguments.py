@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,109 @@ def test_every_path_may_be_a_text(tmp_path: Path) -> None:
         save_grid(kind(folder / "g.png"), grid(torch.ones(1, 1, 4), (2, 2)))
         with pytest.raises(InputError, match="does not exist"):
             _ = Run(kind(folder / "none")).record
+
+
+# Half precision, and a state alone
+
+
+def dense_vae(prior: dvaepp.Prior, batch_norm: bool = False) -> dvaepp.FeedForwardVAE:
+    encoder = dvaepp.HierarchicalEncoder(dvaepp.dense(6, 5, (7,), batch_norm))
+    return dvaepp.FeedForwardVAE(
+        encoder, prior, dvaepp.dense(5, 6, (7,), batch_norm), dvaepp.OverlappingExponential(5.0)
+    )
+
+
+def deep_vae() -> dvaepp.ConvolutionalVAE:
+    return dvaepp.convolutional_vae(
+        (2, 3),
+        torch.full((6,), 0.5),
+        prior=dvaepp.BernoulliPrior(5),
+        global_groups=(5,),
+        local=dvaepp.NormalVariables(),
+        smoothing=dvaepp.OverlappingExponential(5.0),
+        sizes=dvaepp.ConvolutionalSizes(local=1, top=1, channels=4, cells=1, groups=1, variables=1, hidden=()),
+    )
+
+
+every_model: dict[str, Callable[[], dvaepp.Model]] = {
+    "bernoulli": lambda: dense_vae(dvaepp.BernoulliPrior(5)),
+    "directed": lambda: dense_vae(dvaepp.DirectedPrior(3, dvaepp.dense(3, 2))),
+    "boltzmann": lambda: dense_vae(dvaepp.BoltzmannPrior(dvaepp.BoltzmannMachine(3, 2))),
+    "convolutional": deep_vae,
+}
+every_use: dict[str, Callable[[dvaepp.Model, torch.Tensor, torch.Tensor], Any]] = {
+    "forward": lambda model, x, z: model(x),
+    "decode": lambda model, x, z: model.decode(z),
+    "code": lambda model, x, z: model.code(x),
+    "sample": lambda model, x, z: model.prior.sample(3),
+    "log_prob": lambda model, x, z: model.prior.log_prob(z, hard),
+    "generate": lambda model, x, z: model.generate(3),
+    "joint_elbo": lambda model, x, z: dvaepp.joint_elbo(model, x),
+    "marginal_elbo": lambda model, x, z: dvaepp.marginal_elbo(model, x),
+    "importance_weighted": lambda model, x, z: dvaepp.importance_weighted(model, x, 3),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("use", every_use)
+@pytest.mark.parametrize("name", every_model)
+def test_a_model_in_half_precision_is_refused_in_a_sentence(name: str, use: str, dtype: torch.dtype) -> None:
+    z = torch.zeros(2, 5, dtype=dtype)
+    for given in (dtype, torch.float32):
+        with pytest.raises(InputError, match=r"must be float32 or float64, not torch\.b?float16"):
+            every_use[use](every_model[name]().to(dtype), torch.zeros(2, 6, dtype=given), z)
+
+
+def test_normal_variables_in_half_precision_are_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="must be float32 or float64, not torch.float16"):
+        dvaepp.NormalPrior(3).half().sample(2)
+
+
+@pytest.mark.parametrize("blocks", [(3, 2), (2, 3, 1), (1, 1, 1), (4,)], ids=str)
+def test_a_machine_takes_a_state_alone(blocks: tuple[int, ...]) -> None:
+    m = machine(*blocks)
+    z = (torch.arange(m.bits) % 2).double()
+    for compute in (m.energy, m.log_marginal, *(partial(m.field, block=k) for k in range(len(blocks)))):
+        torch.testing.assert_close(compute(z), compute(z[None])[0])
+    swept = []
+    for state in (z, z[None]):
+        torch.manual_seed(0)
+        swept.append(m.gibbs(state, 3, torch.full(state.shape[:-1], 0.5), clamped=torch.arange(m.bits) == 0))
+    assert torch.equal(swept[0], swept[1][0])
+
+
+@pytest.mark.parametrize("given", [[0.0] * 5, np.zeros(5), torch.zeros(5), torch.tensor(0.0, dtype=torch.float64)])
+def test_what_are_no_states_of_a_machine_is_said(given: Any, unchecked: None) -> None:
+    for use in (machine(3, 2).energy, partial(machine(3, 2).gibbs, sweeps=2)):
+        with pytest.raises(InputError, match="takes torch.float64 states whose last axis holds 5 bits, not a"):
+            use(given)
+    with pytest.raises(InputError, match=r"states must be \(chains, bits\)"):
+        dvaepp.chain_diagnostics(machine(3, 2), torch.zeros(5, dtype=torch.float64))
+    with pytest.raises(InputError, match="block must be a whole number from 0 to 1, not 2"):
+        machine(3, 2).field(torch.zeros(5, dtype=torch.float64), 2)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_priors_and_decoders_take_vectors_on_any_axes(batch_norm: bool) -> None:
+    prior = dvaepp.DirectedPrior(3, dvaepp.dense(3, 2, (4,), batch_norm))
+    vae = dense_vae(prior, batch_norm).eval()
+    z = torch.randint(0, 2, (2, 3, 5)).float()
+    for compute in (partial(prior.log_prob, smoothing=hard), lambda zeta: vae.decode(zeta).mean):
+        rows = compute(z.view(6, 5))
+        torch.testing.assert_close(compute(z).flatten(0, 1), rows)
+        torch.testing.assert_close(compute(z[0, 1]), rows[1])
+    if batch_norm:
+        with pytest.raises(InputError, match="batch norm in training mode needs at least two vectors"):
+            vae.train().decode(z[0, 0])
+
+
+def test_what_no_model_can_take_is_said(unchecked: None) -> None:
+    vae, z = dense_vae(dvaepp.BernoulliPrior(5)), torch.zeros(2, 3, 5)
+    for wrong in (z.double(), z.long(), torch.tensor(0.0)):
+        with pytest.raises(InputError, match=r"zeta must be a torch.float32 tensor \(\.\.\., bits\), not"):
+            vae.decode(wrong)
+    with pytest.raises(InputError, match=r"zeta must be a torch.float32 tensor \(batch, bits\), not"):
+        deep_vae().decode(z[0, 0])
+    for model in (vae, deep_vae()):
+        with pytest.raises(InputError, match=r"x must be a torch.float32 tensor \(batch, pixels\), not"):
+            model.code(torch.zeros(6))

@@ -34,8 +34,12 @@ _ARRAYS = ("samples", "codes", "states")
 def write_model(path: AnyPath, model: QuadraticModel) -> None:
     """Write a model as JSON, a field a line; floats come back as they were.
 
-    Raises InputError for labels other than texts, whole numbers and tuples of them.
+    Raises InputError for labels other than texts, whole numbers and tuples of them, and for anything but a model.
     """
+    if not isinstance(model, QuadraticModel):
+        raise InputError(
+            f"write_model takes a QuadraticModel, as to_ising(machine) makes, not a {type(model).__name__}"
+        )
     about = {"format": _FORMAT, "version": _VERSION, "energy": _ENERGY, "values": VALUES[model.vartype]}
     held = {
         "vartype": model.vartype,

@@ -130,6 +130,8 @@ class BoltzmannMachine(nn.Module):
     def field(self, z: Float[Tensor, "*batch bits"], block: int) -> Float[Tensor, "*batch _"]:
         """The log odds of every bit of a block given the bits of the others (the block's own entries are not read)."""
         self.check(z)
+        if not (is_count(block, 0) and block < len(self.blocks)):
+            raise InputError(f"block must be a whole number from 0 to {len(self.blocks) - 1}, not {block!r}")
         s = self.slices[block]
         before, after = self._weights(block)
         if not after.shape[0]:
@@ -203,10 +205,13 @@ class BoltzmannMachine(nn.Module):
     def check(self, z: Tensor) -> None:
         """InputError unless these are states of this machine, and its precision is one to compute in."""
         check_precision("parameters of a Boltzmann machine", self.bias)
-        if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
+        if not isinstance(z, Tensor) or z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
+            given = (
+                f"a {z.dtype} tensor of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+            )
             raise InputError(
                 f"a Boltzmann machine of blocks {self.blocks} takes {self.bias.dtype} states whose last axis holds "
-                f"{self.bits} bits, not a {z.dtype} tensor of shape {tuple(z.shape)}"
+                f"{self.bits} bits, not {given}"
             )
 
     def extra_repr(self) -> str:

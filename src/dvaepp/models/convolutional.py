@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.standard import BernoulliLikelihood, bernoulli_likelihood
-from dvaepp.models.base import Model, Trace
+from dvaepp.models.base import Model, Trace, check_input
 from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
 from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
 from dvaepp.models.grid import Grid
@@ -98,6 +98,7 @@ class ConvolutionalVAE(Model):
 
     def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
         """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
+        check_input(self, "zeta", zeta)
         check_bits("this model", self.upsampler.enter.in_features, zeta)
         with reduced(self.precision, zeta):
             state, _ = self.hierarchy(self.upsampler(zeta), hard)
@@ -114,9 +115,10 @@ class ConvolutionalVAE(Model):
         return local, full(top.flatten(1))
 
     def _check(self, x: Tensor) -> None:
-        dtype, pixels = next(self.parameters()).dtype, self.grid.height * self.grid.width * self.grid.values
-        if x.ndim != 2 or not len(x) or x.dtype != dtype or x.shape[1] != pixels:
-            raise InputError(f"x must be a {dtype} tensor (batch, {pixels}), not {x.dtype} of shape {tuple(x.shape)}")
+        check_input(self, "x", x)
+        pixels = self.grid.height * self.grid.width * self.grid.values
+        if x.shape[1] != pixels:
+            raise InputError(f"x must be a {x.dtype} tensor (batch, {pixels}), not of shape {tuple(x.shape)}")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from torch.distributions import Distribution
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.standard import bernoulli_likelihood
-from dvaepp.models.base import Model, Trace
+from dvaepp.models.base import Model, Trace, check_input
 from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder, check_kinds
+from dvaepp.networks.dense import by_rows
 from dvaepp.networks.precision import full
 from dvaepp.numerics import whole
 from dvaepp.priors.base import Prior
@@ -55,9 +56,7 @@ class FeedForwardVAE(Model):
 
     def forward(self, x: Float[Tensor, "batch pixels"], smoothing: Smoothing | None = None, draws: int = 1) -> Trace:
         """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
-        dtype = next(self.parameters()).dtype
-        if x.ndim != 2 or not len(x) or x.dtype != dtype:
-            raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
+        check_input(self, "x", x)
         posterior = self.encoder(x.repeat_interleave(whole("draws", draws), 0), smoothing or self.smoothing)
         likelihood = self.decode(posterior.zeta)
         if likelihood.event_shape != x.shape[1:]:
@@ -68,8 +67,10 @@ class FeedForwardVAE(Model):
 
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
         """p(x | zeta); give it bits for the model's binary limit."""
-        return self.likelihood(full(self.decoder(zeta)))
+        check_input(self, "zeta", zeta, single=True)
+        return self.likelihood(full(by_rows(self.decoder, zeta)))
 
     def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
         """Logits of every group given x and the likelier bits of the groups before it."""
+        check_input(self, "x", x)
         return full(self.encoder.code(x))

@@ -10,7 +10,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dvaepp.errors import InputError
 from dvaepp.numerics import check_counts, whole
+
+
+def by_rows(network: nn.Module, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+    """What a network makes of each vector: batch norm takes them as rows, one alone or many axes of them too.
+
+    Raises InputError where batch norm that trains is given a single one.
+    """
+    try:
+        rows: Tensor = network(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError("batch norm in training mode needs at least two vectors: for one, call eval() first") from None
+    return rows if x.ndim == 2 else rows.reshape(*x.shape[:-1], *rows.shape[1:])
 
 
 class Affine(nn.Module):

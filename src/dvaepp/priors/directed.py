@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dvaepp.errors import InputError
+from dvaepp.networks.dense import by_rows
 from dvaepp.numerics import check_precision, whole
 from dvaepp.priors.base import NORMALISED, Prior, check_bits
 from dvaepp.smoothings.base import Smoothing
@@ -86,9 +88,11 @@ class DirectedPrior(_DirectedByLogits):
 
     def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
         """Learned logits of the first group, then each network's of what comes before its group."""
+        if not zeta.ndim:
+            raise InputError("this DirectedPrior takes tensors (..., bits), but was given a single number")
         logits = self.first.logits(zeta[..., : self.first.bias.numel()])
         for network in self.networks:
-            logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]]).to(logits)], -1)
+            logits = torch.cat([logits, by_rows(network, zeta[..., : logits.shape[-1]]).to(logits)], -1)
         check_bits("this DirectedPrior", logits.shape[-1], zeta)
         return logits
 

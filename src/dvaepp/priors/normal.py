@@ -111,4 +111,5 @@ class NormalPrior(Prior):
     @torch.no_grad()
     def sample(self, num_samples: int) -> Float[Tensor, "samples variables"]:
         """Standard normal numbers."""
+        check_precision("parameters of a prior", self.mean)
         return torch.randn_like(self.mean.expand(whole("num_samples", num_samples, least=0), -1))
