@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,8 +24,42 @@ def check_above(name: str, value: float | Tensor, bound: float = 0.0) -> None:
         if value.ndim or value.requires_grad:
             raise InputError(f"{name} must be a number or a 0-d tensor without gradient, not {value}")
         return
-    if not (isinstance(value, float | int) and math.isfinite(value) and value > bound):
+    if not (is_number(value) and math.isfinite(value) and value > bound):
         raise InputError(f"{name} must be a finite number above {bound:g}, not {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number of Python's or numpy's, which True and False are not."""
+    return isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether it is a whole number of Python's or numpy's, the least or larger; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
+
+
+def whole(name: str, value: int, least: int = 1) -> int:
+    """The value as Python's int; InputError unless it is a whole number, the least or larger."""
+    if not is_count(value, least):
+        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+def check_counts(owner: str, least: int = 1, **counts: int) -> None:
+    """InputError unless every setting of its owner is a whole number, the least or larger."""
+    for name, count in counts.items():
+        whole(f"{name} of {owner}", count, least)
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's as Python's, all else as it is: what is computed or kept is then one kind of number."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def keep_plain(settings: Any) -> None:
+    """Numbers of numpy's among a frozen dataclass's fields become Python's: call it in __post_init__."""
+    for field in fields(settings):
+        object.__setattr__(settings, field.name, plain(getattr(settings, field.name)))
 
 
 def double(x: float | Tensor) -> float | Tensor:
@@ -67,13 +104,6 @@ def log_root(b: Tensor, log_t: Tensor) -> Tensor:
     t = torch.exp(log_t)
     larger = b.abs() + torch.hypot(b, t)
     return torch.where(b == 0, log_t, torch.log(torch.where(b > 0, t * t / larger, larger)))
-
-
-def check_counts(owner: str, least: int = 1, **counts: int) -> None:
-    """InputError unless every setting of its owner is a whole number, the least or larger."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
-            raise InputError(f"{name} of {owner} must be a whole number of at least {least}, not {count!r}")
 
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 
+AnyPath = str | os.PathLike[str]
+"""What public functions take for a path."""
 _KEY = "dvaepp"  # the header's only key: with more, safetensors writes them in random order
 
 

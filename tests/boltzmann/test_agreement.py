@@ -1,12 +1,18 @@
 """log Z found in several ways, and whether the judgement on them is right."""
 
+import copy
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from registry import all_states, machine, pair_by_pair_energy
+from torch import Tensor
 
 from dvaepp.boltzmann.agreement import agreed, estimate_log_partition, exact
 from dvaepp.boltzmann.graphs import machine_on_graph
-from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.log_partition import LogPartition, rounding
+from dvaepp.boltzmann.machine import BoltzmannMachine
 
 
 def test_small_machines_are_exact_by_enumeration_or_elimination() -> None:
@@ -37,6 +43,57 @@ def test_too_short_an_effort_says_so() -> None:
         machine(21, 21, sd=3.0).float(), temperatures=2, chains=64, repeats=1, tempered=(2, 8, 16)
     )
     assert not found.trusted
+
+
+def independent(first: Tensor | float, second: Tensor | float) -> BoltzmannMachine:
+    """Bits without couplings in blocks of 21 + 100, too many to enumerate: log Z = sum_i softplus(b_i)."""
+    m = BoltzmannMachine(21, 100)
+    with torch.no_grad():
+        m.bias[:21], m.bias[21:] = first, second
+    return m
+
+
+EVEN = torch.linspace(-1, 1, 100)
+every_independent = {
+    "no biases": independent(0.0, 0.0),
+    "equal biases": independent(0.0, -2.0),
+    "equal and large": independent(0.0, 3.3e6),
+    "many and small": independent(0.0, EVEN),
+    "many and large": independent(0.0, 1e4 * EVEN),
+    "many and huge": independent(0.0, 1e7 * EVEN),
+    "fields that differ": independent(-2.0, 1e7 * EVEN),
+    "float64": independent(0.0, 1e7 * EVEN).double(),
+}
+
+
+@pytest.mark.parametrize("name", every_independent)
+def test_what_rounding_does_is_in_the_error_and_costs_no_trust(name: str) -> None:
+    m = every_independent[name]
+    exact = float(F.softplus(m.bias.detach().double(), threshold=50).sum())
+    found = estimate_log_partition(m, temperatures=100, chains=100, tempered=(12, 20, 64))
+    assert found.trusted
+    assert found.diagnosis["largest_distance_in_errors"] < 3
+    for way in ("forward", "tempering", "reverse"):
+        off, error = found.diagnosis[f"{way}_log_z"] - exact, found.diagnosis[f"{way}_standard_error"]
+        assert abs(off) < 4 * error
+    eps = torch.finfo(m.bias.dtype).eps
+    if not m.bias[:21].any():  # without chance, the error is of the order in which log Z itself can be told
+        assert found.standard_error < 12 * eps * (exact + 121)
+
+
+def test_rounding_is_the_mean_size_of_what_is_summed() -> None:
+    m = machine(2, 3, 1).float()
+    z = torch.randint(0, 2, (50, 6)).float()
+    sizes = copy.deepcopy(m).double()
+    with torch.no_grad():
+        for parameter in sizes.parameters():
+            parameter.abs_()
+        expected = float(-pair_by_pair_energy(sizes, z.double()).mean()) + 6 * math.log(2)
+    assert rounding(m, z, steps=100) == pytest.approx(2**-24 * expected)
+    assert rounding(m.double(), z.double(), steps=100) == pytest.approx(11 * 2**-53 * expected)
+    with torch.no_grad():
+        m.bias[0] = math.inf
+    assert math.isnan(rounding(m, z.double(), steps=1))
 
 
 def estimate(value: float, error: float, trusted: bool = True) -> LogPartition:

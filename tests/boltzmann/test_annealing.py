@@ -136,7 +136,7 @@ def annealed(weights: list[list[float]], families: list[list[int]], log_means: l
 def test_the_effective_sample_size_is_that_of_families() -> None:
     # Shares of the families in repeats of mean 2 and 8: 2, 4 | 24, 8 of 38 in twelve chains' families 0 1 | 3 5.
     found = annealed([[0.5, 0.5, 2.0], [1.0, 2.0, 1.0]], [[0, 0, 1], [3, 5, 3]], [math.log(2), math.log(8)])
-    result = found.log_partition(1.25, "some method")
+    result = found.log_partition(1.25, "some method", 0.0)
     shares = torch.tensor([2.0, 4.0, 16.0, 16.0]) / 38
     size = 1 / float((shares**2).sum())
     assert result.effective_sample_size == pytest.approx(size)
@@ -153,7 +153,7 @@ def result_of(weights: Tensor, families: Tensor | None = None) -> LogPartition:
     families = torch.arange(repeats * chains).view(repeats, chains) if families is None else families
     return _Annealed(
         weights.double().log(), torch.zeros(repeats, dtype=torch.float64), families, torch.zeros(1, 1)
-    ).log_partition(0.0, "")
+    ).log_partition(0.0, "", rounding=0.0)
 
 
 def test_it_is_trusted_from_a_hundred_effective_families_on() -> None:

@@ -205,7 +205,7 @@ def test_bad_settings_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(InputError, match="num_reads of DimodSampler must be a whole number of at least 1, not 0"):
         DimodSampler(Drawing(), 0)
     for temperature in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(InputError, match="inverse_temperature of DimodSampler must be positive"):
+        with pytest.raises(InputError, match="inverse_temperature of DimodSampler must be a finite number above 0"):
             DimodSampler(Drawing(), 10, temperature)
     with pytest.raises(InputError, match="Drawing takes no parameter 'sweeps' \\(but num_reads, seed\\)"):
         DimodSampler(Drawing(), 10, parameters={"sweeps": 3})

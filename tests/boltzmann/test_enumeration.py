@@ -16,6 +16,7 @@ from registry import (
     machine,
     sparse_machine,
 )
+from torch import Tensor
 
 from dvaepp.boltzmann.enumeration import (
     can_be_sampled_exactly,
@@ -246,3 +247,36 @@ def test_the_interval_is_two_standard_errors_either_side() -> None:
     assert exact.diagnosis == {}
     assert "not to be trusted" not in str(exact)
     assert "not to be trusted" in str(LogPartition(10.0, 0.0, None, False, "exact"))
+
+
+@pytest.mark.parametrize("blocks", [(3, 2), (2, 3, 1), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("numbers", [1, 12, 2**21])
+def test_exact_samples_and_log_z_are_the_same_in_pieces(
+    blocks: tuple[int, ...], numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = machine(*blocks)
+    torch.manual_seed(0)
+    whole = exact_sample(m, 20_000)
+    monkeypatch.setattr("dvaepp.boltzmann.enumeration._PIECE_NUMBERS", numbers)
+    torch.manual_seed(0)
+    z = exact_sample(m, 20_000)
+    assert torch.equal(z, whole)
+    assert_distributed(z, log_boltzmann(m))
+    with torch.no_grad():
+        torch.testing.assert_close(exact_log_partition(m), brute_force_log_z(m))
+
+
+def test_no_more_states_are_held_at_once_than_fit_into_some_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, compute = [], BoltzmannMachine.log_marginal
+
+    def watched(self: BoltzmannMachine, z: Tensor) -> Tensor:
+        held.append(z.numel())
+        return compute(self, z)
+
+    monkeypatch.setattr(BoltzmannMachine, "log_marginal", watched)
+    m = machine(17, 40).float()
+    assert exact_sample(m, 5).shape == (5, 57)
+    with torch.no_grad():
+        exact_log_partition(m)
+    assert max(held) <= 2**21
+    assert sum(held) == 2 * 2**17 * 57

@@ -23,7 +23,6 @@ from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.ising import (
     QuadraticModel,
     machine_from,
-    machine_from_bqm,
     model_from_bqm,
     to_bqm,
     to_ising,
@@ -156,7 +155,7 @@ def test_a_machine_that_went_out_comes_back_with_its_distribution(
     write_model(path, export(m, vartype))
     for back in (
         machine_from(read_model(path), torch.float64),
-        machine_from_bqm(to_bqm(m, vartype), torch.float64),
+        machine_from(to_bqm(m, vartype), torch.float64),
     ):
         assert set(back.labels) == set(m.labels)
         expected = log_boltzmann(m).detach()
@@ -284,13 +283,13 @@ def test_a_bqm_of_someone_elses_comes_in_with_its_own_sums() -> None:
     bqm = dimod.generators.gnp_random_bqm(7, 0.5, "SPIN", random_state=3)
     bqm.relabel_variables({i: f"q{i}" for i in range(7)})
     bqm.offset = 2.5
-    m = machine_from_bqm(bqm, torch.float64)
+    m = machine_from(bqm, torch.float64)
     z = all_states(7)
     energy = bqm.energies(((2 * z - 1).numpy(), list(m.labels)))
     expected = torch.log_softmax(torch.from_numpy(-energy), 0)
     torch.testing.assert_close(torch.log_softmax(-m.energy(z), 0).detach(), expected, rtol=1e-11, atol=1e-11)
     assert int(m.mask.sum()) == bqm.num_interactions  # type: ignore[union-attr]
-    assert machine_from_bqm(bqm).bias.dtype == torch.float32
+    assert machine_from(bqm).bias.dtype == torch.float32
 
 
 def test_files_keep_every_float_and_every_label(tmp_path: Path) -> None:
@@ -401,7 +400,7 @@ def test_a_bqm_comes_in_by_its_labels_in_whatever_order_they_are(labels: tuple[A
     m = BoltzmannMachine(2, 2, labels=labels).double()
     for parameter in m.parameters():
         parameter.data.normal_()
-    back = machine_from_bqm(to_bqm(m, vartype), torch.float64)
+    back = machine_from(to_bqm(m, vartype), torch.float64)
     place = [labels.index(label) for label in back.labels]
     z = all_states(4)
     difference = back.energy(z[:, place]) - m.energy(z)
@@ -409,10 +408,10 @@ def test_a_bqm_comes_in_by_its_labels_in_whatever_order_they_are(labels: tuple[A
 
 
 def test_what_is_no_bqm_is_refused() -> None:
-    with pytest.raises(InputError, match="expected a dimod.BinaryQuadraticModel, not a dict"):
+    with pytest.raises(InputError, match="expected a QuadraticModel or a dimod.BinaryQuadraticModel, not a dict"):
         model_from_bqm({})
     with pytest.raises(InputError, match="at least one bit"):
-        machine_from_bqm(dimod.BinaryQuadraticModel("SPIN"))
+        machine_from(dimod.BinaryQuadraticModel("SPIN"))
 
 
 def test_without_dimod_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,3 +578,15 @@ def test_every_cut_of_a_compressed_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.npz").write_bytes(whole[:length])
         with pytest.raises(InputError):
             read_states(tmp_path / "a.npz", 3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, 3, "machine.json", np.zeros(3), BoltzmannMachine(2, 2)], ids=lambda w: type(w).__name__
+)
+def test_what_is_no_quadratic_model_is_named(wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    kind = type(wrong).__name__
+    with pytest.raises(InputError, match=f"expected a QuadraticModel or a dimod.BinaryQuadraticModel, not a {kind}"):
+        machine_from(wrong)
+    with pytest.raises(InputError, match=f"write_model takes a QuadraticModel, .*, not a {kind}"):
+        write_model(tmp_path / "m.json", wrong)

@@ -1,6 +1,7 @@
 """The command as a user types it: what it writes, and how it ends when something is wrong."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,40 @@ def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
     assert main(["encode", str(trained), "test", "-o", hard]) == 0
 
 
+def test_a_picture_is_as_square_and_as_large_as_it_can_be_shown(
+    trained: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    codes, picture = tmp_path / "codes.npy", tmp_path / "d.png"
+    for count, most in ((13, (2, 10)), (6000, (77, 78))):
+        np.save(codes, np.zeros((count, 10)))
+        assert main(["decode", str(trained), str(codes), "-o", str(picture)]) == 0
+        with Image.open(picture) as image:  # opening a larger one would be warned about
+            cells = [round(side / 86) for side in (image.height, image.width)]
+            assert cells == list(most)
+    np.save(codes, np.zeros((100_000, 10)))
+    limit = r"a picture of 316 x 317 images would be 9,.* pixels, more than can be shown: .* arrays \(\.npz\)"
+    assert re.search(limit, fails("decode", trained, codes, "-o", picture))
+    assert main(["decode", str(trained), str(codes), "-o", str(tmp_path / "d.npz")]) == 0
+    for output in ("s.png", "s.jpg"):
+        size = ("--rows", 10**9, "--columns", 8)
+        assert "more than can be shown" in fails("sample", trained, "-o", tmp_path / output, *size)
+
+
+def test_one_example_has_no_standard_error(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = Path(shutil.copytree(trained, tmp_path / "run"))
+    for count, said in ((1, False), (2, True)):
+        capsys.readouterr()
+        assert main(["evaluate", str(one), "--examples", str(count)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (nll,) = (line for line in lines if line.startswith("NLL, nats"))
+        assert (" ± " in nll, "one example, so no standard error" in nll) == (said, not said)
+        assert json.loads((one / "scores.json").read_text())["scores"]["examples"] == count
+        assert main(["report", str(one)]) == 0
+        page = (one / "report.html").read_text()
+        assert ("of one example: no standard error" in page) != said
+        assert ("± 0.00 nats" in page) is False
+
+
 def test_codes_of_pictures_rest_on_the_background_of_the_training(tmp_path: Path) -> None:
     for k in range(30):
         shape = np.random.RandomState(k).randint(0, 2, (4, 5), dtype=np.uint8) * 255
@@ -261,6 +296,16 @@ def test_your_own_images_of_any_size_train_and_sample(tmp_path: Path) -> None:
     with np.load(tmp_path / "s.npz") as arrays:
         assert arrays["means"].shape == (2, 6, 9)
     assert main(["encode", run, str(tmp_path / "photos"), "-o", str(tmp_path / "c.npz")]) == 0
+
+
+def test_training_says_what_becomes_of_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    for k in range(20):
+        pixels = np.random.RandomState(k).randint(0, 256, (6, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"photos/{k}.png")
+    made = ["train", "quick/rbm", *QUICK, "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
+    assert main(made) == 0
+    assert "colour pictures turned grey" in capsys.readouterr().out
 
 
 def test_resuming_a_finished_run_changes_nothing(copied: Path) -> None:

@@ -53,6 +53,20 @@ def test_bits_are_bits_in_every_dtype(tmp_path: Path, same: np.ndarray) -> None:
     assert data.load(npy(tmp_path, same)).digest() == data.load(npy(tmp_path, BITS)).digest()
 
 
+def test_channels_may_come_in_torchs_place(tmp_path: Path) -> None:
+    colour = RANDOM.randint(0, 256, (30, 4, 5, 3)).astype(np.uint8)
+    first = {n: np.moveaxis(array, 3, 1) for n, array in (("grey", GREY[..., None]), ("colour", colour))}
+    assert data.load(npy(tmp_path, first["grey"])).digest() == data.load(npy(tmp_path, GREY)).digest()
+    for name, plain in (("grey", GREY), ("colour", colour)):
+        expected = data.load(npy(tmp_path, plain), binarise="none")
+        found = data.load(npy(tmp_path, first[name]), binarise="none")
+        assert (found.shape, found.digest()) == (expected.shape, expected.digest())
+    thin = GREY[:, :1, :1]  # what both may be is the last axis: (n, 1, 1) and not (n, height, 1)
+    assert data.load(npy(tmp_path, thin[..., None])).shape == (1, 1)
+    with pytest.raises(InputError, match=r"shape \(30, 3, 4, 5\), expected .*\(n, 1, height, width\).*binarise=none"):
+        data.load(npy(tmp_path, first["colour"]))
+
+
 def test_grey_is_dynamic_or_cut_at_a_threshold(tmp_path: Path) -> None:
     path = npy(tmp_path, GREY[..., None])
     dynamic, cut = data.load(path), data.load(path, binarise="threshold", threshold=0.2)

@@ -327,3 +327,18 @@ def test_hidden_pictures_are_passed_over_and_a_hidden_folder_may_be_given(tmp_pa
         Image.fromarray(image).save(folder / f"{number:02}.png")
     (folder / "._01.png").write_bytes(b"a resource fork")
     assert (levels(folder) == GREY).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"binarise": "threshold"}], ids=str)
+def test_it_is_said_where_colour_becomes_grey_and_only_there(tmp_path: Path, settings: dict[str, Any]) -> None:
+    for name, stored in (("colour", COLOUR), ("grey", np.repeat(GREY[..., None], 3, -1)), ("one", GREY)):
+        (tmp_path / name).mkdir()
+        for k, pixels in enumerate(stored):
+            Image.fromarray(pixels).save(tmp_path / name / f"{k:02}.png")
+    protocols = {name: data.load(tmp_path / name, **settings).protocol for name in ("colour", "grey", "one")}
+    assert "colour pictures turned grey" in protocols["colour"]
+    assert "model.likelihood=logistic-mixture keeps" in protocols["colour"]
+    assert all("grey data" in protocols[name] and "turned" not in protocols[name] for name in ("grey", "one"))
+    Image.fromarray(COLOUR[3]).save(tmp_path / "one" / "03.png")
+    assert "colour pictures turned grey" in data.load(tmp_path / "one", **settings).protocol
+    assert "turned" not in data.load(tmp_path / "colour", binarise="none").protocol

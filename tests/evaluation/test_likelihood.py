@@ -125,7 +125,7 @@ def test_the_nll_moves_with_both_ends_of_log_z() -> None:
 def test_a_likelihood_without_log_z_is_refused() -> None:
     with pytest.raises(InputError, match="needs log Z"):
         score(model(chains=True), examples(3), 10)
-    with pytest.raises(InputError, match="num_samples must be a positive whole number"):
+    with pytest.raises(InputError, match="num_samples must be a whole number of at least 1"):
         score(model(), examples(3), 0)
 
 

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from registry import every_likelihood
+from registry import every_likelihood, gauss_legendre
 from scipy import stats
 
 import dvaepp
@@ -113,9 +113,9 @@ def test_without_validation_nothing_is_read_back(likelihood: Likelihood) -> None
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="values is 2, expected 1"):
         DiscretizedLogisticMixture(values=2)
-    with pytest.raises(InputError, match="components is 0, expected at least 1"):
+    with pytest.raises(InputError, match="components .* must be a whole number of at least 1, not 0"):
         DiscretizedLogisticMixture(0)
-    with pytest.raises(InputError, match="categories is 1, expected at least 2"):
+    with pytest.raises(InputError, match="categories .* must be a whole number of at least 2, not 1"):
         CategoricalLikelihood(1)
     with pytest.raises(InputError, match="decoder gives 31 outputs, expected a multiple of 30"):
         COLOUR(torch.zeros(2, 31))
@@ -273,3 +273,73 @@ def test_a_model_takes_any_likelihood(likelihood: Likelihood) -> None:
     bound.sum().backward()
     assert bound.shape == (3,)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+# Variances
+
+
+def moments_by_the_sum(likelihood: Likelihood, parameters: torch.Tensor, values: torch.Tensor) -> list[torch.Tensor]:
+    """Mean and variance of one value at each site, from log_prob at every value that it may have."""
+    x = values[:, None, None].expand(-1, len(parameters), 1)
+    p = likelihood.log_prob(parameters.expand(len(values), -1, -1), x).exp()
+    weights = p / p.sum(0)
+    mean = (weights * values[:, None]).sum(0)
+    return [mean, (weights * (values[:, None] - mean).square()).sum(0)]
+
+
+def test_variances_are_those_of_the_law() -> None:
+    parameters = 2 * torch.randn(30, 2, dtype=torch.float64)
+    bits, counts = torch.arange(2.0, dtype=torch.float64), torch.arange(4000.0, dtype=torch.float64)
+    for likelihood, values in ((BernoulliLikelihood(), bits), (PoissonLikelihood(), counts)):
+        _, expected = moments_by_the_sum(likelihood, parameters[:, :1], values)
+        torch.testing.assert_close(likelihood.variance(parameters[:, :1])[:, 0], expected)
+        torch.testing.assert_close(likelihood(parameters[:, 0]).variance, expected)
+    nodes, weights = gauss_legendre(-1, 1)
+    mean, sd = parameters[:, 0], parameters[:, 1].exp()
+    x = mean + 12 * sd * nodes[:, None]  # the density of x times dx, over 12 standard deviations each side
+    density = NormalLikelihood().log_prob(parameters.expand(len(x), -1, -1), x[..., None]).exp() * weights[:, None]
+    expected = (12 * sd * density * (x - mean).square()).sum(0)
+    torch.testing.assert_close(NormalLikelihood()(parameters).variance[:, 0], expected)
+
+
+@pytest.mark.parametrize("log_scale", [-7.0, -4.0, -1.0, 2.0, 6.0])
+def test_the_variance_of_grey_levels_is_the_sum_over_levels(log_scale: float) -> None:
+    parameters = torch.randn(50, GREY.width, dtype=torch.float64)
+    parameters[:, 8:] = log_scale
+    parameters[:25, 4:8] = parameters[:25, 4:5]  # one component: nothing but its own spread
+    _, expected = moments_by_the_sum(GREY, parameters, torch.arange(256.0, dtype=torch.float64))
+    torch.testing.assert_close(GREY.variance(parameters)[:, 0], expected, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(GREY.variance(parameters.float())[:, 0].double(), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_the_variance_of_colour_is_that_of_draws() -> None:
+    torch.manual_seed(3)
+    parameters = torch.randn(20, COLOUR.width, dtype=torch.float64)
+    parameters[:, 3:12] *= 0.15
+    parameters[:, 12:21] = -3.5  # far from 0 and 255
+    draws = COLOUR(parameters.flatten()).sample(torch.Size([100_000])).unflatten(-1, (20, 3))
+    squares = (draws - draws.mean(0)).square()
+    error = squares.std(0) / math.sqrt(len(draws))
+    assert float(((squares.mean(0) - COLOUR.variance(parameters)).abs() / error).max()) < 5
+
+
+def test_what_has_no_variance_says_so_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="categories have no variance"):
+        _ = CategoricalLikelihood(5)(torch.zeros(5)).variance
+
+    class Users(PoissonLikelihood):
+        variance = Likelihood.variance
+
+    with pytest.raises(InputError, match="Users gives no variance"):
+        _ = Users()(torch.zeros(5)).variance
+
+
+@each
+def test_half_precision_of_x_does_not_decide_in_which_precision_nats_add_up(likelihood: Likelihood) -> None:
+    p = likelihood(torch.randn(3, 784 * likelihood.width))
+    x = p.sample().round().clamp(0, 1)
+    expected = p.log_prob(x)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        found = p.log_prob(x.to(dtype))
+        assert found.dtype in (torch.float32, torch.float64)
+        torch.testing.assert_close(found.float(), expected, rtol=1e-6, atol=0)

@@ -285,7 +285,7 @@ def test_the_normal_prior_samples_standard_normals_and_is_normalised() -> None:
 
 @pytest.mark.parametrize("variables", [0, -1, True])
 def test_a_normal_prior_of_no_whole_number_is_refused(variables: Any) -> None:
-    with pytest.raises(InputError, match="positive whole number"):
+    with pytest.raises(InputError, match="whole number of at least 1"):
         NormalPrior(variables)
 
 

@@ -409,7 +409,7 @@ def test_reconstructions_are_means_given_bits_of_the_posterior(rbm: Run) -> None
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 1), (1, 0)])
 def test_empty_samples_are_refused(rows: int, columns: int, rbm: Run) -> None:
-    with pytest.raises(InputError, match="at least one row and one column"):
+    with pytest.raises(InputError, match="at least 1, not 0"):
         samples(rbm.model().model, rows, columns)
 
 

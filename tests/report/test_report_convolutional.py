@@ -100,7 +100,7 @@ def test_draws_have_the_means_that_are_shown() -> None:
 
 def test_local_samples_need_a_row_and_a_column() -> None:
     model = deep_model(boltzmann_prior(2, 2), (2, 2), NormalVariables())
-    with pytest.raises(InputError, match="at least one row and one column"):
+    with pytest.raises(InputError, match="at least 1, not 0"):
         local_samples(model, 1, 0)
 
 

@@ -9,11 +9,13 @@ import torch
 
 from dvaepp.boltzmann.annealing import annealed_importance_sampling, reverse_annealed_importance_sampling
 from dvaepp.boltzmann.enumeration import bits_to_sum, can_be_sampled_exactly, exact_log_partition
-from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import temper
 
 MOST_ERRORS_APART = 3.0
+_SHOWN = 0.0005
+"""What rounds to a digit of log Z as it is printed, nats."""
 
 
 def estimate_log_partition(
@@ -29,8 +31,9 @@ def estimate_log_partition(
     Annealed importance sampling (`temperatures`, `chains`, `repeats`) and parallel tempering (`tempered`: its
     temperatures, ensembles and sweeps) are independent; the value is their mean, weighted by 1 / error^2. Reverse
     annealing starts from the tempered states: a consistency check. The result is trusted where both estimates are and
-    no two of the three lie further apart than 3 combined errors; else its standard error is at least half of how far
-    they do. `diagnosis` holds each value and error, swap rates, R-hat, and the largest distance in combined errors.
+    no two of the three lie further apart than 3 combined errors, each of which counts rounding; else its standard error
+    is at least half of how far they do. `diagnosis` holds each value and error, swap rates, R-hat, and the largest
+    distance in combined errors.
     """
     if can_be_sampled_exactly(machine):
         return exact(machine)
@@ -43,19 +46,20 @@ def estimate_log_partition(
 
 
 def exact(machine: BoltzmannMachine) -> LogPartition:
-    """log Z by `exact_log_partition`."""
+    """log Z by `exact_log_partition`; its error is what rounding may do, 0 where that is below .0005 nats."""
     with torch.no_grad():
         value = float(exact_log_partition(machine))
+    most = rounding(machine, torch.ones_like(machine.bias)[None], steps=0)
     how = "enumeration" if bits_to_sum(machine) == machine.enumerated_bits else "elimination"
-    return LogPartition(value, 0.0, None, math.isfinite(value), f"exact, by {how}")
+    return LogPartition(value, most if most >= _SHOWN else 0.0, None, math.isfinite(value), f"exact, by {how}")
 
 
 def agreed(forward: LogPartition, tempering: LogPartition, reverse: LogPartition) -> LogPartition:
     """The weighted mean of the first two, and how far the three lie apart."""
-    weights = [1 / (found.standard_error**2 + 1e-24) for found in (forward, tempering)]
+    weights = [1 / found.standard_error**2 for found in (forward, tempering)]
     value = (weights[0] * forward.value + weights[1] * tempering.value) / sum(weights)
     pairs = ((forward, tempering), (forward, reverse), (tempering, reverse))
-    gaps = [(abs(a.value - b.value), math.hypot(a.standard_error, b.standard_error) + 1e-12) for a, b in pairs]
+    gaps = [(abs(a.value - b.value), math.hypot(a.standard_error, b.standard_error)) for a, b in pairs]
     apart = max(gap / error for gap, error in gaps)
     together = apart <= MOST_ERRORS_APART
     error = 1 / math.sqrt(sum(weights))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dvaepp.boltzmann.enumeration import can_be_sampled_exactly, exact_sample
-from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_counts
@@ -35,13 +35,13 @@ def annealed_importance_sampling(
     """log Z = n log 2 + log E[w], log w = sum_t log p*_t+1(r_t) - log p*_t(r_t), from beta 0 to 1 (Neal 2001).
 
     E[Z estimate] = Z, so the logarithm is low on average. The standard error is the larger of the weights' own and of
-    the spread between the independent `repeats`, each of `chains` chains; it is trusted where the effective sample size
-    is at least 100 and no repeat lies further off than chance allows.
+    the spread between the independent `repeats`, each of `chains` chains, and counts rounding; it is trusted where the
+    effective sample size is at least 100 and no repeat lies further off than chance and rounding allow.
     """
     check_counts("annealing", temperatures=temperatures, chains=chains, repeats=repeats, sweeps=sweeps)
     annealed = _anneal(machine, machine.uniform(repeats * chains), repeats, _ladder(temperatures), sweeps, False)
     method = f"annealed importance sampling, {temperatures} temperatures x {chains} chains x {repeats} repeats"
-    return annealed.log_partition(machine.bits * math.log(2), method)
+    return annealed.log_partition(machine.bits * math.log(2), method, rounding(machine, annealed.states, temperatures))
 
 
 def reverse_annealed_importance_sampling(
@@ -77,7 +77,7 @@ def reverse_annealed_importance_sampling(
         start, origin = samples[rows], "given samples"
     annealed = _anneal(machine, start, repeats, _ladder(temperatures).flip(0), sweeps, False)
     method = f"reverse annealing from {origin}, {temperatures} temperatures x {chains} chains x {repeats} repeats"
-    found = annealed.log_partition(-machine.bits * math.log(2), method)
+    found = annealed.log_partition(-machine.bits * math.log(2), method, rounding(machine, start, temperatures))
     return replace(found, value=-found.value, trusted=False)
 
 
@@ -100,7 +100,7 @@ def population_annealing(
     check_counts("annealing", temperatures=temperatures, population=population, repeats=repeats, sweeps=sweeps)
     annealed = _anneal(machine, machine.uniform(repeats * population), repeats, _ladder(temperatures), sweeps, True)
     method = f"population annealing, {temperatures} temperatures x {population} chains x {repeats} repeats"
-    return annealed.log_partition(machine.bits * math.log(2), method)
+    return annealed.log_partition(machine.bits * math.log(2), method, rounding(machine, annealed.states, temperatures))
 
 
 @torch.no_grad()
@@ -126,8 +126,8 @@ class _Annealed:
     families: Int[Tensor, "repeats chains"]
     states: Float[Tensor, "_ bits"]
 
-    def log_partition(self, log_base: float, method: str) -> LogPartition:
-        """log mean w over repeats, its error by the weights of families and by repeats, and its diagnosis."""
+    def log_partition(self, log_base: float, method: str, rounding: float) -> LogPartition:
+        """log mean w over repeats, its error by the weights of families, by repeats and by rounding, its diagnosis."""
         repeats, chains = self.log_weights.shape
         each = self.log_means + torch.logsumexp(self.log_weights, 1) - math.log(chains)
         shares = torch.softmax((self.log_means[:, None] + self.log_weights).flatten(), 0)
@@ -135,10 +135,10 @@ class _Annealed:
         size = float(1 / (families**2).sum())
         by_weights = math.sqrt(max(1 / size - 1 / families.numel(), 0))
         by_repeats = float(each.std() / math.sqrt(repeats)) if repeats > 1 else 0.0
-        consistent = by_repeats <= 4 * by_weights + 1e-6
+        consistent = by_repeats <= 4 * math.hypot(by_weights, rounding)
         return LogPartition(
             value=log_base + float(torch.logsumexp(each, 0)) - math.log(repeats),
-            standard_error=max(by_weights, by_repeats),
+            standard_error=math.hypot(max(by_weights, by_repeats), rounding),
             effective_sample_size=size,
             trusted=math.isfinite(size) and size >= LEAST_FAMILIES and consistent,
             method=method,

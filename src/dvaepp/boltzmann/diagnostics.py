@@ -87,6 +87,8 @@ def chain_diagnostics(
     check_counts("chain_diagnostics", least=4, sweeps=sweeps)
     check_counts("chain_diagnostics", watched=watched)
     machine.check(states)
+    if states.ndim != 2 or not len(states):
+        raise InputError(f"states must be (chains, bits) of at least one chain, not {tuple(states.shape)}")
     z, energies = states[:watched], []
     for _ in range(sweeps):
         z = machine.gibbs(z, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from dvaepp.boltzmann.ising import QuadraticModel, to_bqm, to_ising
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_counts
+from dvaepp.numerics import check_above, check_counts, keep_plain
 
 _MOST_SEED = 2**31 - 1
 _MOST_BETA = 100.0
@@ -53,11 +52,9 @@ class DimodSampler(Sampler):
         declared = getattr(self.sampler, "parameters", None)
         if not isinstance(declared, Mapping) or not callable(getattr(self.sampler, "sample", None)):
             raise InputError(f"sampler of DimodSampler must be a dimod sampler, not a {type(self.sampler).__name__}")
+        keep_plain(self)
         check_counts("DimodSampler", num_reads=self.num_reads)
-        if not (math.isfinite(self.inverse_temperature) and self.inverse_temperature > 0):
-            raise InputError(
-                f"inverse_temperature of DimodSampler must be positive and finite, not {self.inverse_temperature}"
-            )
+        check_above("inverse_temperature of DimodSampler", self.inverse_temperature)
         if "num_reads" in self.parameters:
             raise InputError("num_reads is a setting of DimodSampler itself, and not among its parameters")
         strange = [name for name in self.parameters if name not in declared]

@@ -40,11 +40,12 @@ def eliminated_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tens
     order, _ = _order(machine)
     z = machine.bias.new_zeros(num_samples, machine.bits)
     # A bit's table, before it is summed out, is its log odds given the bits that come later: those are drawn first.
-    for (place, *later), table in reversed(list(_eliminate(machine))):
+    odds = [(places, table[1] - table[0]) for places, table in _eliminate(machine)]
+    for (place, *later), given in reversed(odds):
         row = z.new_zeros(num_samples, dtype=torch.long)
         for other in later:
             row = 2 * row + z[:, order[other]].long()
-        log_odds = (table[1] - table[0]).reshape(-1)[row]
+        log_odds = given.reshape(-1)[row]
         z[:, order[place]] = (torch.rand_like(log_odds) < torch.sigmoid(log_odds)).to(z.dtype)
     return z
 

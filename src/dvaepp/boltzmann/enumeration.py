@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dvaepp.boltzmann.elimination import eliminated_log_partition, eliminated_sample, elimination_width
@@ -13,15 +15,16 @@ from dvaepp.numerics import check_counts
 
 MOST_ENUMERATED_BITS = 25
 MOST_SAMPLED_BITS = 20
-_CHUNK_BITS = 16
+_PIECE_BITS = 16
+_PIECE_NUMBERS = 2**21
 
 
 def enumerated_states(
-    machine: BoltzmannMachine, start: int = 0, stop: int | None = None
+    machine: BoltzmannMachine, numbers: Int[Tensor, " states"] | None = None
 ) -> Float[Tensor, "states bits"]:
-    """Numbers start to stop of the settings of the bits outside the summed-out block, whose own bits are 0."""
+    """The settings of these numbers, by default all, of the bits outside the summed-out block, whose own bits are 0."""
     count = machine.enumerated_bits
-    code = torch.arange(start, 2**count if stop is None else stop, device=machine.bias.device)
+    code = torch.arange(2**count, device=machine.bias.device) if numbers is None else numbers
     bits = ((code[:, None] >> torch.arange(count, device=code.device)) & 1).to(machine.bias.dtype)
     s = machine.slices[machine.summed]
     return torch.cat([bits[:, : s.start], bits.new_zeros(len(bits), s.stop - s.start), bits[:, s.start :]], 1)
@@ -29,7 +32,22 @@ def enumerated_states(
 
 def enumerated_log_marginals(machine: BoltzmannMachine) -> Float[Tensor, " states"]:
     """log sum over the summed-out block of exp(-E), for every setting of the other bits."""
-    return machine.log_marginal(enumerated_states(machine))
+    if torch.is_grad_enabled():
+        return torch.cat(list(_pieces(machine)))
+    found, start = machine.bias.new_empty(2**machine.enumerated_bits), 0
+    for piece in _pieces(machine):  # a list of small results among large ones would leave holes that nothing fits into
+        found[start : start + len(piece)] = piece
+        start += len(piece)
+    return found
+
+
+def _pieces(machine: BoltzmannMachine) -> Iterator[Float[Tensor, " states"]]:
+    """Log marginals in order, piece by piece: of 2^16 states with gradients, which hold all, else in some 50 MB."""
+    total = 2**machine.enumerated_bits
+    step = 2**_PIECE_BITS if torch.is_grad_enabled() else min(2**_PIECE_BITS, max(1, _PIECE_NUMBERS // machine.bits))
+    for start in range(0, total, step):
+        numbers = torch.arange(start, min(start + step, total), device=machine.bias.device)
+        yield machine.log_marginal(enumerated_states(machine, numbers))
 
 
 def bits_to_sum(machine: BoltzmannMachine) -> int:
@@ -54,9 +72,7 @@ def exact_log_partition(machine: BoltzmannMachine) -> Float[Tensor, ""]:
         )
     if count < machine.enumerated_bits:
         return eliminated_log_partition(machine)
-    total, step = 2**count, 2 ** min(count, _CHUNK_BITS)
-    chunks = (enumerated_states(machine, start, start + step) for start in range(0, total, step))
-    return torch.logsumexp(torch.stack([torch.logsumexp(machine.log_marginal(z), 0) for z in chunks]), 0)
+    return torch.logsumexp(torch.stack([torch.logsumexp(piece, 0) for piece in _pieces(machine)]), 0)
 
 
 def can_be_sampled_exactly(machine: BoltzmannMachine) -> bool:
@@ -68,8 +84,8 @@ def can_be_sampled_exactly(machine: BoltzmannMachine) -> bool:
 def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "samples bits"]:
     """Independent draws from p(z): the enumerated bits from their marginal, then the summed-out block given them.
 
-    Or bit by bit, where the machine's treewidth is smaller. Raises InputError where more than 20 bits have to be summed
-    over jointly.
+    Or bit by bit, where the machine's treewidth is smaller. States are enumerated piece by piece, in some 100 MB.
+    Raises InputError where more than 20 bits have to be summed over jointly.
     """
     check_counts("exact_sample", num_samples=num_samples)
     if not can_be_sampled_exactly(machine):
@@ -82,7 +98,7 @@ def exact_sample(machine: BoltzmannMachine, num_samples: int) -> Float[Tensor, "
     cumulative = torch.softmax(enumerated_log_marginals(machine).double(), 0).cumsum(0)
     rho = torch.rand(num_samples, dtype=cumulative.dtype, device=cumulative.device)
     rows = torch.searchsorted(cumulative, rho).clamp(max=len(cumulative) - 1)
-    z = enumerated_states(machine)[rows]
+    z = enumerated_states(machine, rows)
     log_odds = machine.field(z, machine.summed)
     z[:, machine.slices[machine.summed]] = (torch.rand_like(log_odds) < torch.sigmoid(log_odds)).to(z.dtype)
     return z

@@ -21,7 +21,8 @@ from torch import Tensor
 from dvaepp.boltzmann.ising import VALUES, QuadraticModel, Vartype, check_vartype
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
-from dvaepp.storage import read_json, write_text
+from dvaepp.numerics import whole
+from dvaepp.storage import AnyPath, read_json, write_text
 
 _FORMAT = "dvaepp quadratic model"
 _VERSION = 1
@@ -30,11 +31,15 @@ _WHAT = "a quadratic model, as write_model writes"
 _ARRAYS = ("samples", "codes", "states")
 
 
-def write_model(path: Path, model: QuadraticModel) -> None:
+def write_model(path: AnyPath, model: QuadraticModel) -> None:
     """Write a model as JSON, a field a line; floats come back as they were.
 
-    Raises InputError for labels other than texts, whole numbers and tuples of them.
+    Raises InputError for labels other than texts, whole numbers and tuples of them, and for anything but a model.
     """
+    if not isinstance(model, QuadraticModel):
+        raise InputError(
+            f"write_model takes a QuadraticModel, as to_ising(machine) makes, not a {type(model).__name__}"
+        )
     about = {"format": _FORMAT, "version": _VERSION, "energy": _ENERGY, "values": VALUES[model.vartype]}
     held = {
         "vartype": model.vartype,
@@ -46,12 +51,12 @@ def write_model(path: Path, model: QuadraticModel) -> None:
         "quadratic": model.quadratic.tolist(),
     }
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in {**about, **held}.items())
-    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_text(Path(path), "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def read_model(path: Path) -> QuadraticModel:
+def read_model(path: AnyPath) -> QuadraticModel:
     """What `write_model` wrote; InputError for anything else. Files of before have no `blocks`."""
-    value = read_json(path, _WHAT)
+    value = read_json(Path(path), _WHAT)
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         raise InputError(f"{path} is not {_WHAT}")
     if value.get("version") != _VERSION:
@@ -74,7 +79,7 @@ def read_model(path: Path) -> QuadraticModel:
 
 
 def read_states(
-    path: Path, machine: BoltzmannMachine | int, vartype: Vartype | None = None
+    path: AnyPath, machine: BoltzmannMachine | int, vartype: Vartype | None = None
 ) -> Float[Tensor, "samples bits"]:
     """Bits drawn elsewhere, from a file: floats 0 or 1 in the machine's order, a row for each sample.
 
@@ -84,7 +89,8 @@ def read_states(
     first line that does not itself hold a sample, names them. Where only the number of bits is given in the machine's
     place, the names are 0, 1, ... Raises InputError for anything else.
     """
-    labels = tuple(range(machine)) if isinstance(machine, int) else tuple(machine.labels)
+    labels = tuple(machine.labels) if isinstance(machine, BoltzmannMachine) else tuple(range(whole("bits", machine)))
+    path = Path(path)
     if path.suffix in (".npy", ".npz"):
         values, names = _load_arrays(path)
     elif path.suffix in (".csv", ".txt"):

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import is_number, whole
 
 _LEAST_PRODUCTS = 2**21
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -125,17 +126,16 @@ def check_sweeps(
     noise: Tensor | None = None,
 ) -> None:
     """InputError unless states can be swept so."""
+    sweeps = whole("sweeps", sweeps, least=0)
     if noise is not None and noise.shape != (sweeps, *z.shape):
         raise InputError(f"noise must be uniform numbers of shape {(sweeps, *z.shape)}, not {tuple(noise.shape)}")
-    if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
-        raise InputError(f"sweeps must be a whole number of at least 0, not {sweeps!r}")
     if isinstance(inverse_temperature, Tensor):
         if inverse_temperature.numel() != 1 and inverse_temperature.shape != z.shape[:-1]:
             raise InputError(
                 f"inverse_temperature must be a number or one for each state, {tuple(z.shape[:-1])}, not "
                 f"{tuple(inverse_temperature.shape)}"
             )
-    elif not isinstance(inverse_temperature, float | int) or not math.isfinite(inverse_temperature):
+    elif not is_number(inverse_temperature) or not math.isfinite(inverse_temperature):
         raise InputError(f"inverse_temperature must be a finite number, not {inverse_temperature!r}")
     if clamped is not None:
         fits = isinstance(clamped, Tensor) and clamped.dtype == torch.bool and clamped.shape[-1:] == z.shape[-1:]

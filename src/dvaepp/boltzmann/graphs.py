@@ -12,6 +12,7 @@ import torch
 
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError, nearest
+from dvaepp.storage import AnyPath
 
 _COLOURINGS = ("DSATUR", "smallest_last", "largest_first")
 
@@ -78,10 +79,10 @@ def hardware_graph(name: str) -> networkx.Graph:
     return graph
 
 
-def read_edges(path: Path) -> list[tuple[str, str]]:
+def read_edges(path: AnyPath) -> list[tuple[str, str]]:
     """The edges of a graph in a CSV file, two names of nodes a line; InputError for anything else."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{path} is not a file of edges, expected CSV with two nodes a line") from None
     rows = csv.reader((line for line in lines if line.strip()), skipinitialspace=True)

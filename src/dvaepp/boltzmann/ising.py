@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
+from dvaepp.numerics import is_count
 
 Vartype = Literal["SPIN", "BINARY"]
 VALUES: Mapping[str, tuple[int, int]] = {"SPIN": (-1, 1), "BINARY": (0, 1)}
@@ -65,12 +66,12 @@ class QuadraticModel:
             raise InputError("pairs of a quadratic model must not repeat")
         if self.blocks is not None:
             self._check_blocks(self.blocks)
+            object.__setattr__(self, "blocks", tuple(map(int, self.blocks)))
 
     def _check_blocks(self, blocks: tuple[int, ...]) -> None:
         bits = len(self.labels)
         sizes = blocks if isinstance(blocks, tuple) else ()
-        counts = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
-        if not counts or sum(sizes) != bits:
+        if not all(map(is_count, sizes)) or sum(sizes) != bits:
             raise InputError(
                 f"blocks of a quadratic model must be positive whole numbers that add up to {bits}, not {blocks}"
             )
@@ -134,13 +135,16 @@ def to_ising(machine: BoltzmannMachine) -> QuadraticModel:
     return to_qubo(machine).as_vartype("SPIN")
 
 
-def machine_from(model: QuadraticModel, dtype: torch.dtype = torch.float32) -> BoltzmannMachine:
+def machine_from(model: QuadraticModel | Any, dtype: torch.dtype = torch.float32) -> BoltzmannMachine:
     """The machine with p(z) proportional to exp(-E(x)), whose energy is the model's less its value where z = 0.
 
+    The model is a `QuadraticModel` or a dimod.BinaryQuadraticModel; InputError for anything else.
     Bits come in the model's order where it has `blocks`, as those made from machines do: the machine is then the one
     that went out, without a mask where all pairs of different blocks are there. Else the graph of pairs is coloured
     (`machine_on_graph`), and bits come block by block: `machine.labels` names them.
     """
+    if not isinstance(model, QuadraticModel):
+        model = model_from_bqm(model)
     qubo = model.as_vartype("BINARY")
     bits = len(qubo.linear)
     order, blocks = _coloured(qubo) if qubo.blocks is None else (np.arange(bits), qubo.blocks)
@@ -190,8 +194,8 @@ def to_bqm(machine: BoltzmannMachine | QuadraticModel, vartype: Vartype = "SPIN"
 
 def model_from_bqm(bqm: Any) -> QuadraticModel:
     """A dimod.BinaryQuadraticModel as arrays, in its own variables; InputError for anything else."""
-    if not isinstance(bqm, _dimod().BinaryQuadraticModel):
-        raise InputError(f"expected a dimod.BinaryQuadraticModel, not a {type(bqm).__name__}")
+    if not (hasattr(bqm, "to_numpy_vectors") and isinstance(bqm, _dimod().BinaryQuadraticModel)):
+        raise InputError(f"expected a QuadraticModel or a dimod.BinaryQuadraticModel, not a {type(bqm).__name__}")
     linear, (rows, columns, quadratic), offset = bqm.to_numpy_vectors(list(bqm.variables))
     pairs = np.stack([rows, columns], 1).astype(np.int64)
     return QuadraticModel(
@@ -202,11 +206,6 @@ def model_from_bqm(bqm: Any) -> QuadraticModel:
         float(offset),
         tuple(bqm.variables),
     )
-
-
-def machine_from_bqm(bqm: Any, dtype: torch.dtype = torch.float32) -> BoltzmannMachine:
-    """The machine with p(z) proportional to exp(-E), E a dimod.BinaryQuadraticModel (see `machine_from`)."""
-    return machine_from(model_from_bqm(bqm), dtype)
 
 
 def check_vartype(value: Any) -> Vartype:

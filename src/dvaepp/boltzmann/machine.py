@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dvaepp.boltzmann.gibbs import check_sweeps, redrawing, redrawn, uniform_filler
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_precision, softplus
+from dvaepp.numerics import check_precision, is_count, plain, softplus, whole
 from dvaepp.states import EXTRA_STATE, in_stored_order, keep_extra_state, labels_tensor
 
 _P = ParamSpec("_P")
@@ -61,9 +61,9 @@ class BoltzmannMachine(nn.Module):
         labels: Sequence[Hashable] | None = None,
     ) -> None:
         super().__init__()
-        if not blocks or any(isinstance(b, bool) or not isinstance(b, int) or b < 1 for b in blocks):
+        if not blocks or not all(map(is_count, blocks)):
             raise InputError(f"blocks of a Boltzmann machine must be positive whole numbers, not {blocks}")
-        self.blocks = blocks
+        self.blocks = blocks = tuple(map(int, blocks))
         ends = list(accumulate(blocks))
         self.slices = tuple(slice(end - size, end) for size, end in zip(blocks, ends, strict=True))
         self.summed = max(range(len(blocks)), key=lambda k: (blocks[k], k))
@@ -111,7 +111,8 @@ class BoltzmannMachine(nn.Module):
 
     def uniform(self, *shape: int) -> Float[Tensor, "*shape bits"]:
         """States of independent fair bits, (*shape, bits): p(z) at inverse temperature 0."""
-        return torch.randint(0, 2, (*shape, self.bits), device=self.bias.device).to(self.bias.dtype)
+        sizes = [whole("sizes of states", size, least=0) for size in shape]
+        return torch.randint(0, 2, (*sizes, self.bits), device=self.bias.device).to(self.bias.dtype)
 
     def coupling_matrix(self) -> Float[Tensor, "bits bits"]:
         """J, strictly upper block triangular."""
@@ -131,6 +132,8 @@ class BoltzmannMachine(nn.Module):
     def field(self, z: Float[Tensor, "*batch bits"], block: int) -> Float[Tensor, "*batch _"]:
         """The log odds of every bit of a block given the bits of the others (the block's own entries are not read)."""
         self.check(z)
+        if not (is_count(block, 0) and block < len(self.blocks)):
+            raise InputError(f"block must be a whole number from 0 to {len(self.blocks) - 1}, not {block!r}")
         s = self.slices[block]
         before, after = self._weights(block)
         if not after.shape[0]:
@@ -178,7 +181,9 @@ class BoltzmannMachine(nn.Module):
         self.check(z)
         check_sweeps(z, sweeps, inverse_temperature, clamped, noise)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
-        blocks = [(self.slices[k], self._weights(k), self.bias[self.slices[k]], inverse_temperature) for k in order]
+        blocks = [
+            (self.slices[k], self._weights(k), self.bias[self.slices[k]], plain(inverse_temperature)) for k in order
+        ]
         if noise is not None:
             for uniform in noise:
                 for block in blocks:
@@ -208,10 +213,13 @@ class BoltzmannMachine(nn.Module):
     def check(self, z: Tensor) -> None:
         """InputError unless these are states of this machine, and its precision is one to compute in."""
         check_precision("parameters of a Boltzmann machine", self.bias)
-        if z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
+        if not isinstance(z, Tensor) or z.shape[-1:] != (self.bits,) or z.dtype != self.bias.dtype:
+            given = (
+                f"a {z.dtype} tensor of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+            )
             raise InputError(
                 f"a Boltzmann machine of blocks {self.blocks} takes {self.bias.dtype} states whose last axis holds "
-                f"{self.bits} bits, not a {z.dtype} tensor of shape {tuple(z.shape)}"
+                f"{self.bits} bits, not {given}"
             )
 
     def extra_repr(self) -> str:

@@ -16,7 +16,7 @@ from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import tempered_sweep
 from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_counts
+from dvaepp.numerics import check_counts, keep_plain
 
 
 class Sampler(Component, ABC):
@@ -61,6 +61,7 @@ class _Settings(Sampler):
     """A sampler whose settings are all counts."""
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_counts(type(self).__name__, **{f.name: getattr(self, f.name) for f in fields(self)})
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.boltzmann.diagnostics import r_hat
-from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.numerics import check_counts
 
@@ -33,8 +33,8 @@ def parallel_tempering(
     swept and swapped `sweeps` times. The first half also moves the temperatures to where all swap equally often (Syed
     et al. 2022); the second is measured. D solves sum sigmoid(up - D) = sum sigmoid(down + D), with up and down the
     log ratios p*_k+1 / p*_k of states at k and p*_k / p*_k+1 of states at k + 1. The standard error is that between
-    ensembles, so correlation in time is counted. It is trusted where swaps are frequent enough, the ensembles agree
-    (R-hat of log p*_1) and so do the earlier and the later half of what was measured.
+    ensembles, so correlation in time is counted, and what rounding may do. It is trusted where swaps are frequent
+    enough, the ensembles agree (R-hat of log p*_1) and so do the earlier and the later half of what was measured.
     """
     return temper(machine, temperatures, chains, sweeps)[0]
 
@@ -56,7 +56,8 @@ def temper(
     value, error = _bennett(up, down)
     # States that still drift from where they began give another value early than late, which no error bar shows.
     early, late = (_bennett(*part) for part in zip(up.tensor_split(2), down.tensor_split(2), strict=True))
-    apart = abs(early[0] - late[0]) / (math.hypot(early[1], late[1]) + 1e-12)
+    rounded = rounding(machine, cold[-1], temperatures)
+    apart = abs(early[0] - late[0]) / math.hypot(early[1], late[1], rounded)
     swaps = _acceptance(up, down).mean((0, 2))
     diagnosis = {
         "lowest_swap_rate": float(swaps.min()),
@@ -67,7 +68,7 @@ def temper(
     healthy = diagnosis["lowest_swap_rate"] >= LEAST_SWAP_RATE and diagnosis["r_hat"] <= MOST_R_HAT and apart <= 4
     log_partition = LogPartition(
         value=machine.bits * math.log(2) + value,
-        standard_error=error,
+        standard_error=math.hypot(error, rounded),
         effective_sample_size=None,
         trusted=healthy and math.isfinite(value) and math.isfinite(error),
         method=f"parallel tempering, {temperatures} temperatures x {chains} ensembles x {sweeps} sweeps, Bennett",

@@ -206,6 +206,7 @@ def _recipe(arguments: Namespace) -> Recipe:
 
 def _fit(run: Run, trainer: Trainer) -> None:
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
+    console.print(run.data.protocol, style="dim")
     if trainer.step:
         finished = trainer.step == trainer.settings.steps
         console.print("is finished already" if finished else f"goes on after step {trainer.step}")

@@ -22,7 +22,7 @@ from rich.progress import (
 
 from dvaepp import distributed
 from dvaepp.data.download import watched
-from dvaepp.evaluation.scores import Scores
+from dvaepp.evaluation.scores import Scores, plus_minus
 from dvaepp.runs.run import Run
 from dvaepp.training.trainer import Metrics, Trainer
 
@@ -61,9 +61,9 @@ def tensorboard(run: Run, step: int) -> Iterator[Callable[[Metrics], None]]:
 def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
     """Move the bar; where there is no terminal, print a line for each validation."""
     if "valid_nll" in metrics:
-        nll, error = metrics["valid_nll"], metrics["valid_nll_standard_error"]
-        text = f"step {metrics['step']:.0f}: validation NLL {nll:.2f} ± {error:.2f}, kl {metrics['valid_kl']:.2f} nats"
-        console.print(text)
+        error = plus_minus(metrics["valid_nll_standard_error"], metrics["valid_examples"])
+        nll, kl = metrics["valid_nll"], metrics["valid_kl"]
+        console.print(f"step {metrics['step']:.0f}: validation NLL {nll:.2f}{error}, kl {kl:.2f} nats")
     else:
         loss, weight, kl = (metrics[name] for name in ("loss", "kl_weight", "kl"))
         text = f"loss {loss:.1f}, kl {weight:.2f} x {kl:.1f}"
@@ -75,7 +75,7 @@ def print_scores(scores: Scores) -> None:
     numbers, log_z = scores.numbers(), scores.log_partition
     low, high = numbers["nll_at_low_log_z"], numbers["nll_at_high_log_z"]
     lines = {
-        "NLL, nats": f"{numbers['nll']:.3f} ± {numbers['nll_standard_error']:.2f}",
+        "NLL, nats": f"{numbers['nll']:.3f}{plus_minus(numbers['nll_standard_error'], numbers['examples'])}",
         "NLL over log Z's interval": f"{low:.3f} .. {high:.3f}",
         "log Z": str(log_z),
         **{f"  {name.replace('_', ' ')}": f"{value:.3f}" for name, value in log_z.diagnosis.items()},

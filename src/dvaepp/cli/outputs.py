@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
-from dvaepp.report.pictures import grid, local_samples, samples, save_grid, white
+from dvaepp.report.pictures import columns_for, enlargement, grid, local_samples, samples, save_grid, white
 from dvaepp.runs.codes import read_codes
 from dvaepp.storage import check_arrays_name, write_arrays
 
@@ -27,6 +28,7 @@ def sample(arguments: Namespace) -> None:
     run = opened(arguments)
     trained, path = run.model(arguments.last, arguments.device), Path(arguments.output)
     size = (arguments.rows, arguments.columns, arguments.seed)
+    _check_picture(path, arguments.rows, arguments.columns, trained.shape)
     if run.recipe.model.convolutional is not None:
         means, draws = local_samples(trained.model, *size)
         shown = means
@@ -74,14 +76,15 @@ def decode(arguments: Namespace) -> None:
     run = opened(arguments)
     trained = run.model(arguments.last, arguments.device)
     codes = read_codes(existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
+    path = Path(arguments.output)
+    columns = columns_for(len(codes))
+    _check_picture(path, math.ceil(len(codes) / columns), columns, trained.shape)
     with measuring(trained.model, stream_seed("decoded codes")):
         pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
     means = torch.cat(pieces)
-    path = Path(arguments.output)
     if path.suffix == ".npz":
         save_arrays(path, means=means.reshape(-1, *trained.shape).numpy())
     else:
-        columns = min(len(means), 10)
         blank = means.new_zeros(-len(means) % columns, means.shape[1])
         _write_picture(path, torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape, run.recipe)
 
@@ -105,8 +108,10 @@ def _figure_4(arguments: Namespace) -> None:
     trained = run.model(arguments.last, arguments.device)
     if run.recipe.model.convolutional is None:
         raise InputError(f"figure 4 varies local variables, and the model of {arguments.run} has none")
-    shown, _ = local_samples(trained.model, arguments.rows or 5, arguments.columns or 5, arguments.seed)
-    _write_picture(Path(arguments.output or "figure-4.png"), shown, trained.shape, run.recipe)
+    path, rows, columns = Path(arguments.output or "figure-4.png"), arguments.rows or 5, arguments.columns or 5
+    _check_picture(path, rows, columns, trained.shape)
+    shown, _ = local_samples(trained.model, rows, columns, arguments.seed)
+    _write_picture(path, shown, trained.shape, run.recipe)
 
 
 def existing(name: str) -> Path:
@@ -114,6 +119,12 @@ def existing(name: str) -> Path:
     if not path.exists():
         raise InputError(f"{name} does not exist")
     return path
+
+
+def _check_picture(path: Path, rows: int, columns: int, shape: tuple[int, ...]) -> None:
+    """InputError before any work where so many images make no picture; .npz takes any number."""
+    if path.suffix != ".npz":
+        enlargement(rows, columns, shape)
 
 
 def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], recipe: Recipe) -> None:

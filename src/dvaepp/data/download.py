@@ -17,8 +17,9 @@ from dvaepp.components.registry import Component
 from dvaepp.data import formats
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
+from dvaepp.storage import AnyPath
 
-Where = str | Path | None
+Where = AnyPath | None
 Watcher = Callable[[str, int, int | None], None]
 """Is told a file's name, how many of its bytes have come, and how many there are if that is known."""
 _TIMEOUT = 30.0

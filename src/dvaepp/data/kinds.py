@@ -71,7 +71,7 @@ def check_resolved(array: Array, where: str) -> None:
 
 def _validate_shape(array: Array, kind: Plain, where: str) -> None:
     if kind == "levels" and array.ndim != 3 and (array.ndim != 4 or array.shape[3] != 3):
-        expected = "images (n, height, width) or (n, height, width, 3)"
+        expected = "images (n, height, width), (n, height, width, 3) or (n, 3, height, width)"
         raise InputError(f"{where} has shape {array.shape}, expected {expected}; of tables say which kind they are")
     if kind != "levels" and array.ndim not in (2, 3):
         raise InputError(f"{where} has shape {array.shape}, expected (n, columns) or (n, height, width)")

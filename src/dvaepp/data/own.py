@@ -26,6 +26,7 @@ from dvaepp.data.kinds import Plain, check_resolved, plain
 from dvaepp.data.pictures import Background
 from dvaepp.data.splits import split_folders
 from dvaepp.errors import InputError
+from dvaepp.storage import AnyPath
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
 _FEWEST = 10
@@ -63,10 +64,17 @@ def load_own(
         return plain_dataset(name, splits, f"{path}: {_PRINTED[plain_kind]} as they are, {how}.", plain_kind)
     binary = all(map(is_binary, splits))
     if not binary and binarise != "threshold":
-        return dynamic_dataset(name, splits, f"{path}: grey data, {how}")
+        return dynamic_dataset(name, splits, f"{path}: {_grey_of(path)}, {how}")
     train, valid, test = (threshold_bits(grey, 0.5 if binary else threshold) for grey in splits)
-    origin = "binary data" if binary else f"grey data, x = 1[grey > {threshold}]"
+    origin = "binary data" if binary else f"{_grey_of(path)}, x = 1[grey > {threshold}]"
     return static_dataset(name, (train, valid, test), f"{path}: {origin}, {how}.")
+
+
+def _grey_of(path: Path) -> str:
+    """What the grey levels are that become bits."""
+    if path.is_dir() and pictures.shows_colour(path):
+        return "colour pictures turned grey (a recipe with model.likelihood=logistic-mixture keeps their colour)"
+    return "grey data"
 
 
 def _read(
@@ -80,9 +88,7 @@ def _read(
     arrays = _read_folder(path, kind, background) if path.is_dir() else _read_file(path, kind, header)
     if len(arrays) == 1:
         arrays = {"": next(iter(arrays.values()))}
-    arrays = {
-        split: array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array for split, array in arrays.items()
-    }
+    arrays = {split: _channels_last(array, (1, 3) if kind == "levels" else (1,)) for split, array in arrays.items()}
     where = {split: f"{path}: {split}" if split else f"{path}:" for split in arrays}
     if kind:
         wide = {split: array for split, array in arrays.items() if split in ("", "train")}
@@ -95,6 +101,18 @@ def _read(
         arrays = _grey(arrays)
     _validate_sizes(arrays, path)
     return arrays
+
+
+def _channels_last(array: Grey, channels: tuple[int, ...]) -> Grey:
+    """Images (n, height, width, 1), and (n, channels, height, width), torch's order, as (n, height, width) or (.., 3).
+
+    Where both the second and the last axis may be channels, it is the last.
+    """
+    if array.ndim != 4 or array.shape[3] == 3:
+        return array
+    if array.shape[3] != 1 and array.shape[1] in channels:
+        array = np.moveaxis(array, 1, 3)
+    return array[..., 0] if array.shape[3] == 1 else array
 
 
 def _read_folder(path: Path, kind: Plain | None, background: Background) -> dict[str, Grey]:
@@ -127,10 +145,10 @@ def _validate_grey(array: Grey, where: str) -> None:
     if array.dtype.kind not in "buif":
         raise InputError(f"{where} has dtype {array.dtype}, expected bool, integers or floats")
     if array.ndim not in (2, 3):
-        expected = "(n, height, width), (n, height, width, 1) or (n, columns)"
+        expected = "(n, height, width), (n, height, width, 1), (n, 1, height, width) or (n, columns)"
         if array.ndim == 4:
             as_it_is = "binarise=none, in a recipe model.likelihood=logistic-mixture"
-            expected += f"; with {as_it_is}, also colour, (n, height, width, 3)"
+            expected += f"; with {as_it_is}, also colour, (n, height, width, 3) or (n, 3, height, width)"
         raise InputError(f"{where} has shape {array.shape}, expected {expected}")
     if array.size == 0:
         raise InputError(f"{where} is empty (shape {array.shape}), expected at least one example")
@@ -170,7 +188,7 @@ def _split(arrays: dict[str, Grey], path: Path) -> tuple[tuple[Grey, Grey, Grey]
 
 
 def read_examples(
-    path: Path,
+    path: AnyPath,
     binarise: Binarise = "auto",
     threshold: float = 0.5,
     kind: Plain = "levels",
@@ -183,7 +201,7 @@ def read_examples(
     bits as in valid and test of `load`, whose options these are: drawn once, or by threshold.
     """
     check_options(binarise, threshold, kind, background, header)
-    examples = list(_read(path, kind if binarise == "none" else None, background, header).values())
+    examples = list(_read(Path(path), kind if binarise == "none" else None, background, header).values())
     shape = tuple(examples[0].shape[1:])
     if binarise == "none":
         return torch.cat([as_rows(x) for x in examples]), shape

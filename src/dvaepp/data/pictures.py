@@ -17,6 +17,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".p
 _UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl")
 _OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin")
 """Folders that macOS adds to archives, Synology to shares and Windows to drives."""
+_COLOURLESS = ("1", "L", "LA", "La", "")
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,7 +61,14 @@ def image_folder(folder: Path, colour: bool = False, background: Background = "w
 
 def has_colour(folder: Path) -> bool:
     """Whether some image below the folder is stored in colour (or with a palette); a broken one has none."""
-    return any(_mode(path) not in ("1", "L", "LA", "La", "") for path in images_below(folder))
+    return any(_mode(path) not in _COLOURLESS for path in images_below(folder))
+
+
+def shows_colour(folder: Path) -> bool:
+    """Whether some image below the folder has a pixel that is not grey; those stored in colour alone are looked at."""
+    coloured = (p for p in images_below(folder) if _mode(p) not in _COLOURLESS)
+    images = (_image(path, colour=True, background="white") for path in coloured)
+    return any(bool((image != image[..., :1]).any()) for image in images)
 
 
 def images_below(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dvaepp.data.kinds import Plain
 from dvaepp.data.own import Binarise, check_options, load_own
 from dvaepp.data.pictures import Background
 from dvaepp.errors import InputError, nearest
+from dvaepp.storage import AnyPath
 
 
 def names() -> tuple[str, ...]:
@@ -19,8 +21,8 @@ def names() -> tuple[str, ...]:
 
 
 def load(
-    name: str,
-    data_dir: str | Path | None = None,
+    name: AnyPath,
+    data_dir: AnyPath | None = None,
     binarise: Binarise = "auto",
     threshold: float = 0.5,
     kind: Plain = "levels",
@@ -29,15 +31,18 @@ def load(
 ) -> Dataset:
     """The data set of one of `names()`, found or downloaded, or the user's own data at a path.
 
-    A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Binary data stay as they are;
-    `binarise` makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes
-    1[grey > threshold]. "none" leaves numbers as they are, and `kind` says what they are: 8-bit "levels" of images,
-    grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent images are laid
-    over the `background`. `header` says whether the first line of a .csv is "present" names of columns or they are
-    "absent"; "auto" takes a line without any number for names, and refuses numbers that may be or stand among names.
+    A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Arrays of images have their channels,
+    one or three, in the last axis or, as in torch, the second. Binary data stay as they are; `binarise` makes grey into
+    bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes 1[grey > threshold]. Pictures in colour
+    become grey for it, which the protocol says. "none" leaves numbers as they are, and `kind` says what they are: 8-bit
+    "levels" of images, grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent
+    images are laid over the `background`. `header` says whether the first line of a .csv is "present" names of columns
+    or they are "absent"; "auto" takes a line without any number for names, and refuses numbers that may be or stand
+    among names.
     InputError for everything that is not as expected.
     """
     check_options(binarise, threshold, kind, background, header)
+    name = os.fspath(name)
     if name in names():
         if binarise != "auto":
             raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
@@ -55,12 +60,12 @@ def describe(name: str) -> str:
     return _public(name).summary
 
 
-def fetch(name: str, data_dir: str | Path | None = None) -> list[Path]:
+def fetch(name: str, data_dir: AnyPath | None = None) -> list[Path]:
     """The files of a data set, those missing downloaded; InputError naming file and address when that fails."""
     return [obtain(file, data_dir) for file in _public(name).files_at(data_dir)]
 
 
-def check(name: str, data_dir: str | Path | None = None) -> list[tuple[Path, str]]:
+def check(name: str, data_dir: AnyPath | None = None) -> list[tuple[Path, str]]:
     """Each file of a data set with 'ok', 'missing' or 'wrong SHA-256: expected .. got ..'."""
     return [check_file(file, data_dir) for file in _public(name).files_at(data_dir)]
 

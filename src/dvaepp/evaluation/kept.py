@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from dvaepp import distributed
 from dvaepp.errors import InputError
 from dvaepp.evaluation.scores import ExampleScores
-from dvaepp.storage import load_tensors, save_tensors
+from dvaepp.storage import AnyPath, load_tensors, save_tensors
 
 
 class Found:
@@ -37,7 +37,6 @@ class Found:
         self.moments = self.moments + moments.cpu() if self.moments.numel() else moments.cpu()
 
 
-@dataclass
 class KeptScores:
     """A file that holds the scores of the first examples while the others are scored, at most every `seconds`.
 
@@ -45,11 +44,8 @@ class KeptScores:
     processes has a file of its own.
     """
 
-    path: Path
-    about: dict[str, Any]
-    seconds: float = 10.0
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: AnyPath, about: dict[str, Any], seconds: float = 10.0) -> None:
+        self.path, self.about, self.seconds = Path(path), about, seconds
         if distributed.world() > 1:
             self.path = self.path.with_stem(f"{self.path.stem}.{distributed.rank()}of{distributed.world()}")
         self._saved = time.monotonic()

@@ -16,6 +16,7 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation.kept import Found, KeptScores
 from dvaepp.evaluation.scores import ExampleScores, Scores, covariance, moments_of
 from dvaepp.models.base import Model, measuring
+from dvaepp.numerics import whole
 from dvaepp.objectives.importance import log_weight
 from dvaepp.priors.base import Prior
 from dvaepp.randomness import stream_seed
@@ -46,8 +47,7 @@ def score(
     `kept` holds is not scored again. Of several processes each scores a part, with draws of its own; all return the
     scores of all examples, in order.
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
+    num_samples = whole("num_samples", num_samples)
     if len(x) < 1:
         raise InputError("score needs at least one example")
     log_partition = model.prior.known_log_partition()

@@ -48,7 +48,10 @@ class Scores:
     """Numbers in an example, for bits per dimension."""
 
     def numbers(self) -> dict[str, float]:
-        """By name: nats, but for counts and effective sample sizes. The NLL is given at both ends of log Z too."""
+        """By name: nats, but for counts and effective sample sizes. The NLL is given at both ends of log Z too.
+
+        The standard error that one example alone does not tell is 0.
+        """
         e, log_z = self.examples, self.log_partition
         n, nll = len(e.log_likelihood), -float(e.log_likelihood.mean())
         low, high = (nll + end - log_z.value for end in log_z.interval)
@@ -78,6 +81,11 @@ class Scores:
             "samples": float(self.num_samples),
             "examples": float(n),
         }
+
+
+def plus_minus(error: float, examples: float, decimals: int = 2) -> str:
+    """A standard error over test examples as people read it: ' ± 0.12'; that there is none where one was scored."""
+    return f" ± {error:.{decimals}f}" if examples > 1 else " (one example, so no standard error)"
 
 
 def unit_variances(mu: Float[Tensor, "n 2 bits"]) -> Float[Tensor, " bits"]:

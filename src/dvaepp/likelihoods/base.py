@@ -101,6 +101,10 @@ class Likelihood(Component, ABC):
     def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
         """E[x_s], or what stands for it."""
 
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """Var[x_s], in the unit of x squared; InputError where the likelihood has or gives none."""
+        raise InputError(f"{type(self).__name__} gives no variance")
+
     @abstractmethod
     def check(self, x: Tensor) -> None:
         """InputError naming a value of x outside the support, and what was expected."""
@@ -160,6 +164,11 @@ class Factorial(Distribution):
     def mean(self) -> Float[Tensor, "*shape values"]:
         """The likelihood's mean at every site."""
         return self.likelihood.mean(self.parameters).flatten(-2)
+
+    @property
+    def variance(self) -> Float[Tensor, "*shape values"]:
+        """The likelihood's variance at every site; InputError where it has none, as categories."""
+        return self.likelihood.variance(self.parameters).flatten(-2)
 
 
 def refuse_unless(inside: Tensor, x: Tensor, expected: str) -> None:

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from dvaepp.components.registry import OF_DATA
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec, Likelihood, Placement, refuse_unless
-from dvaepp.numerics import check_precision
+from dvaepp.numerics import check_counts, check_precision, is_number, keep_plain
 
 _LEAST_SD = 0.01
 """Convolutional decoders give log s in the unit of x: for data of a smaller sd its floor of -7 would be felt."""
@@ -46,7 +46,7 @@ class BernoulliLikelihood(Likelihood):
         self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
     ) -> Float[Tensor, "*batch sites"]:
         """x logit - softplus(logit), nats a site."""
-        return -F.binary_cross_entropy_with_logits(parameters, x, reduction="none").squeeze(-1)
+        return -F.binary_cross_entropy_with_logits(parameters, x.to(parameters), reduction="none").squeeze(-1)
 
     def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
         """Bits."""
@@ -56,6 +56,10 @@ class BernoulliLikelihood(Likelihood):
         """sigmoid(logit)."""
         return torch.sigmoid(parameters)
 
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """sigmoid(logit) sigmoid(-logit)."""
+        return torch.sigmoid(parameters) * torch.sigmoid(-parameters)
+
     def check(self, x: Tensor) -> None:
         """InputError unless x holds bits."""
         refuse_unless((x == 0) | (x == 1), x, "0 or 1")
@@ -63,7 +67,15 @@ class BernoulliLikelihood(Likelihood):
     def __call__(self, parameters: Float[Tensor, "*batch outputs"]) -> Distribution:
         """p(x | zeta) = prod_i Bernoulli(x_i; sigmoid(logit_i)): torch's own, which is the fastest."""
         check_precision("parameters of a likelihood", parameters)
-        return Independent(Bernoulli(logits=parameters), 1)
+        return Independent(_Bernoulli(logits=parameters), 1)
+
+
+class _Bernoulli(Bernoulli):
+    """torch's own, but that bits of another dtype, such as half precision, do not decide in which one nats add up."""
+
+    def log_prob(self, value: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*batch"]:
+        log_prob: Tensor = super().log_prob(value.to(self.logits))  # type: ignore[no-untyped-call]
+        return log_prob
 
 
 bernoulli_likelihood = BernoulliLikelihood()
@@ -82,6 +94,11 @@ class NormalLikelihood(Likelihood):
 
     name: ClassVar[str] = "normal"
     log_scale_floor: float = -7.0
+
+    def __post_init__(self) -> None:
+        keep_plain(self)
+        if not is_number(self.log_scale_floor) or math.isnan(self.log_scale_floor):
+            raise InputError(f"log_scale_floor must be a number, not {self.log_scale_floor!r}")
 
     def for_data(self, spec: DataSpec) -> NormalLikelihood:
         """Itself; InputError where most values that vary do so by less than the floor of log s leaves room for."""
@@ -126,6 +143,10 @@ class NormalLikelihood(Likelihood):
         """m."""
         return parameters[..., :1]
 
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """s^2."""
+        return torch.exp(2 * self._moments(parameters)[1]).unsqueeze(-1)
+
     def check(self, x: Tensor) -> None:
         """InputError unless x is finite."""
         refuse_unless(x.isfinite(), x, "finite numbers")
@@ -153,8 +174,8 @@ class CategoricalLikelihood(Likelihood):
         return replace(self, categories=spec.categories)
 
     def __post_init__(self) -> None:
-        if self.categories < 2:
-            raise InputError(f"categories is {self.categories}, expected at least 2")
+        keep_plain(self)
+        check_counts(type(self).__name__, least=2, categories=self.categories)
 
     @property
     def width(self) -> int:
@@ -175,6 +196,10 @@ class CategoricalLikelihood(Likelihood):
     def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
         """The likeliest category, not an average: between the indices of categories there is nothing."""
         return parameters.argmax(-1, keepdim=True).to(parameters.dtype)
+
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """InputError: the indices of categories are names."""
+        raise InputError("categories have no variance: their indices are names")
 
     def check(self, x: Tensor) -> None:
         """InputError unless x holds indices of categories."""
@@ -216,6 +241,10 @@ class PoissonLikelihood(Likelihood):
         return torch.where(rate < 2**62, torch.poisson(rate.clamp(max=2**62)), rate)
 
     def mean(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
+        """r."""
+        return parameters.exp()
+
+    def variance(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
         """r."""
         return parameters.exp()
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from dvaepp.boltzmann.machine import BoltzmannMachine, check_state
+from dvaepp.errors import InputError
 from dvaepp.models.local import LocalGroup
+from dvaepp.numerics import check_precision
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPosterior
 from dvaepp.smoothings.base import Smoothing
@@ -68,6 +70,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def check_input(model: nn.Module, name: str, given: Tensor, *, single: bool = False) -> None:
+    """InputError unless a tensor is (batch, _), or where `single` will do any vectors, in the model's dtype, not half.
+
+    Networks compute in half precision under autocast, which leaves parameters as they are.
+    """
+    parameter = next(model.parameters())
+    check_precision("parameters of a model", parameter)
+    fits = given.ndim >= 1 and given.shape[-1] > 0 if single else given.ndim == 2 and len(given) > 0
+    if not fits or given.dtype != parameter.dtype:
+        axes = "(..., bits)" if single else f"(batch, {'pixels' if name == 'x' else 'bits'})"
+        raise InputError(
+            f"{name} must be a {parameter.dtype} tensor {axes}, not {given.dtype} of shape {tuple(given.shape)}"
+        )
 
 
 class Model(nn.Module, ABC):

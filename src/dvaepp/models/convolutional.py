@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.standard import BernoulliLikelihood, bernoulli_likelihood
-from dvaepp.models.base import Model, Trace
+from dvaepp.models.base import Model, Trace, check_input
 from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
 from dvaepp.models.encoders import Encoder, HierarchicalEncoder, NormalEncoder, check_kinds, draws_for_each
 from dvaepp.models.grid import Grid
@@ -25,6 +25,7 @@ from dvaepp.networks.backbone import Backbone, Upsampler
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
 from dvaepp.networks.residual import Cells
+from dvaepp.numerics import check_counts, keep_plain, plain, whole
 from dvaepp.priors.base import Prior, check_bits
 from dvaepp.priors.normal import NormalPosterior, NormalPrior
 from dvaepp.smoothings.base import Smoothing
@@ -87,7 +88,7 @@ class ConvolutionalVAE(Model):
         """
         if noise is not None:
             raise InputError("a ConvolutionalVAE draws local variables too, and takes no noise")
-        smoothing = smoothing or self.smoothing
+        smoothing, draws = smoothing or self.smoothing, whole("draws", draws)
         return self._pass(x, smoothing, draws, lambda top: self.encoder(top, smoothing, draws))
 
     def given(
@@ -120,6 +121,7 @@ class ConvolutionalVAE(Model):
 
     def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
         """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
+        check_input(self, "zeta", zeta)
         check_bits("this model", self.upsampler.enter.in_features, zeta)
         with reduced(self.precision, zeta):
             state, _ = self.hierarchy(self.upsampler(zeta), hard)
@@ -136,9 +138,10 @@ class ConvolutionalVAE(Model):
         return local, full(top.flatten(1))
 
     def _check(self, x: Tensor) -> None:
-        dtype, pixels = next(self.parameters()).dtype, self.grid.height * self.grid.width * self.grid.values
-        if x.ndim != 2 or not len(x) or x.dtype != dtype or x.shape[1] != pixels:
-            raise InputError(f"x must be a {dtype} tensor (batch, {pixels}), not {x.dtype} of shape {tuple(x.shape)}")
+        check_input(self, "x", x)
+        pixels = self.grid.height * self.grid.width * self.grid.values
+        if x.shape[1] != pixels:
+            raise InputError(f"x must be a {x.dtype} tensor (batch, {pixels}), not of shape {tuple(x.shape)}")
 
 
 @dataclass(frozen=True)
@@ -166,10 +169,12 @@ class ConvolutionalSizes:
     stem: int = 1
 
     def __post_init__(self) -> None:
-        plain = {name: value for name, value in vars(self).items() if name != "hidden" and value is not self.each_scale}
-        for name, value in {**plain, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)}}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} of ConvolutionalSizes must be a positive whole number, not {value!r}")
+        keep_plain(self)
+        object.__setattr__(self, "hidden", tuple(map(plain, self.hidden)))
+        counts = {
+            name: value for name, value in vars(self).items() if name != "hidden" and value is not self.each_scale
+        }
+        check_counts("ConvolutionalSizes", **counts, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)})
 
     @property
     def each_scale(self) -> Cells:

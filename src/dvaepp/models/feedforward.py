@@ -10,9 +10,11 @@ from torch.distributions import Distribution
 
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.standard import bernoulli_likelihood
-from dvaepp.models.base import Model, Trace
+from dvaepp.models.base import Model, Trace, check_input
 from dvaepp.models.encoders import Encoder, check_kinds
+from dvaepp.networks.dense import by_rows
 from dvaepp.networks.precision import full
+from dvaepp.numerics import whole
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPosterior
 from dvaepp.smoothings.base import Smoothing
@@ -62,20 +64,15 @@ class FeedForwardVAE(Model):
         noise: Float[Tensor, "2 rows bits"] | None = None,
     ) -> Trace:
         """Encode x, draw zeta under `smoothing` (the model's own by default), decode it."""
-        self._check(x)
-        return self._decoded(x, self.encoder(x, smoothing or self.smoothing, draws, noise))
+        check_input(self, "x", x)
+        return self._decoded(x, self.encoder(x, smoothing or self.smoothing, whole("draws", draws), noise))
 
     def given(
         self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
     ) -> Trace:
         """Encode x at this zeta, decode it."""
-        self._check(x)
+        check_input(self, "x", x)
         return self._decoded(x, self.encoder.given(x, zeta, smoothing or self.smoothing))
-
-    def _check(self, x: Tensor) -> None:
-        dtype = next(self.parameters()).dtype
-        if x.ndim != 2 or not len(x) or x.dtype != dtype:
-            raise InputError(f"x must be a {dtype} tensor (batch, pixels), not {x.dtype} of shape {tuple(x.shape)}")
 
     def _decoded(self, x: Tensor, posterior: Posterior | NormalPosterior) -> Trace:
         likelihood = self.decode(posterior.zeta)
@@ -87,8 +84,10 @@ class FeedForwardVAE(Model):
 
     def decode(self, zeta: Float[Tensor, "*batch bits"]) -> Distribution:
         """p(x | zeta); give it bits for the model's binary limit."""
-        return self.likelihood(full(self.decoder(zeta)))
+        check_input(self, "zeta", zeta, single=True)
+        return self.likelihood(full(by_rows(self.decoder, zeta)))
 
     def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
         """Logits of every group given x and the likelier bits of the groups before it."""
+        check_input(self, "x", x)
         return full(self.encoder.code(x))

@@ -129,6 +129,11 @@ class PyramidLikelihood(Distribution):
         with torch.no_grad():
             return self._ancestral(1)[1]
 
+    @property
+    def variance(self) -> Float[Tensor, "batch pixels"]:
+        """InputError: it has no closed form, since finer scales depend on coarser pixels."""
+        raise InputError("pixels of a conditional decoder have no variance in closed form: take that of samples")
+
     def _ancestral(self, repeats: int) -> tuple[Tensor, Tensor]:
         """Draws and their pixels' means, `repeats` for each example, (repeats * batch, pixels)."""
         pyramid, grid = self.pyramid, self.pyramid.grid

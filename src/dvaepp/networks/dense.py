@@ -12,6 +12,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import check_counts, whole
+
+
+def by_rows(network: nn.Module, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+    """What a network makes of each vector: batch norm takes them as rows, one alone or many axes of them too.
+
+    Raises InputError where batch norm that trains is given a single one.
+    """
+    try:
+        rows: Tensor = network(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError("batch norm in training mode needs at least two vectors: for one, call eval() first") from None
+    return rows if x.ndim == 2 else rows.reshape(*x.shape[:-1], *rows.shape[1:])
+
 
 _M = TypeVar("_M", bound=nn.Module)
 
@@ -140,9 +156,8 @@ def dense(
     Weights are normal, cut at 2 sd, of variance about 2 / fan-in after the cut, biases 0 (Tucker et al. 2017). Batch
     norm has momentum .2 and eps 1e-2.
     """
-    sizes = (inputs, outputs, *hidden)
-    if any(size < 1 for size in sizes):
-        raise InputError(f"a dense network needs sizes of at least 1, not {sizes}")
+    check_counts("a dense network", inputs=inputs, outputs=outputs)
+    hidden = [whole("hidden sizes of a dense network", size) for size in hidden]
     layers: list[nn.Module] = []
     for size in hidden:
         layers.append(_linear(inputs, size, bias=not batch_norm))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model
+from dvaepp.numerics import whole
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
@@ -34,6 +35,7 @@ def log_weight(
     zeta is made of, as in `Model.forward`. Raises InputError for Concrete with a Boltzmann prior, which has neither,
     where log Z is missing or that of other parameters, and for the joint weight with noise, since it draws z too.
     """
+    draws = whole("draws", draws)
     joint = smoothing.shared_conditional and (smoothing.has_atom or not model.prior.has_density(smoothing))
     if joint and not isinstance(model.prior, NormalPrior):
         if noise is not None:
@@ -81,7 +83,6 @@ def importance_weighted(
     else InputError is raised; `unnormalised` gives the bound + log Z, a loss with the bound's gradient, without it.
     `noise` as in `log_weight`, num_samples rows for each x, x by x.
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise InputError(f"num_samples must be a positive whole number, not {num_samples!r}")
+    num_samples = whole("num_samples", num_samples)
     log_weights = log_weight(model, x, smoothing, num_samples, unnormalised=unnormalised, noise=noise)
     return torch.logsumexp(log_weights.view(len(x), num_samples), 1) - math.log(num_samples)

@@ -143,5 +143,5 @@ class PriorDesign(Component, ABC):
 
 def check_bits(owner: str, bits: int, zeta: Tensor) -> None:
     """InputError unless zeta has as many variables as its owner."""
-    if zeta.shape[-1] != bits:
+    if zeta.shape[-1:] != (bits,):
         raise InputError(f"{owner} has {bits} bits, but was given a tensor of shape {tuple(zeta.shape)}")

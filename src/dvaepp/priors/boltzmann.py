@@ -22,6 +22,7 @@ from dvaepp.boltzmann.machine import BoltzmannMachine, in_own_precision
 from dvaepp.boltzmann.samplers import PersistentChains, Sampler
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
+from dvaepp.numerics import whole
 from dvaepp.priors.base import Prior, PriorDesign
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.overlapping import Overlapping
@@ -57,7 +58,7 @@ class BoltzmannPrior(Prior):
         self._log_partition: LogPartition | None = None
         self._found_for = ""
         self.machine = machine
-        self.exact = bits_to_sum(machine) <= exact_bits
+        self.exact = bits_to_sum(machine) <= whole("exact_bits of a BoltzmannPrior", exact_bits, least=0)
         if chains is not None and not isinstance(chains, Sampler):
             raise InputError(f"chains of a BoltzmannPrior must be a Sampler, such as PersistentChains, not {chains!r}")
         if not self.exact and chains is None:
@@ -125,6 +126,7 @@ class BoltzmannPrior(Prior):
         """Exact where that can be; else copies of the chains' samples, 40 Gibbs sweeps away from what each copies."""
         if self.chains is None:
             return exact_sample(self.machine, num_samples)
+        num_samples = whole("num_samples", num_samples, least=0)
         start = torch.randint(len(self.samples), (num_samples,), device=self.states.device)
         return self.machine.gibbs(self.samples[start], _SWEEPS_APART)
 

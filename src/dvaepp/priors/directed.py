@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_precision
+from dvaepp.networks.dense import by_rows
+from dvaepp.numerics import check_precision, whole
 from dvaepp.priors.base import NORMALISED, Prior, PriorDesign, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
@@ -58,9 +59,7 @@ class BernoulliPrior(_DirectedByLogits):
 
     def __init__(self, bits: int) -> None:
         super().__init__()
-        if isinstance(bits, bool) or not isinstance(bits, int) or bits < 1:
-            raise InputError(f"bits of a BernoulliPrior must be a positive whole number, not {bits!r}")
-        self.bias = nn.Parameter(torch.zeros(bits))
+        self.bias = nn.Parameter(torch.zeros(whole("bits of a BernoulliPrior", bits)))
 
     def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
         """The learned logits, whatever zeta is."""
@@ -72,6 +71,7 @@ class BernoulliPrior(_DirectedByLogits):
     def sample(self, num_samples: int) -> Float[Tensor, "samples bits"]:
         """Independent bits."""
         check_precision("parameters of a prior", self.bias)
+        num_samples = whole("num_samples", num_samples, least=0)
         return torch.bernoulli(torch.sigmoid(self.bias).expand(num_samples, -1))
 
 
@@ -92,9 +92,11 @@ class DirectedPrior(_DirectedByLogits):
 
     def logits(self, zeta: Float[Tensor, "*batch bits"]) -> Float[Tensor, "*batch bits"]:
         """Learned logits of the first group, then each network's of what comes before its group."""
+        if not zeta.ndim:
+            raise InputError("this DirectedPrior takes tensors (..., bits), but was given a single number")
         logits = self.first.logits(zeta[..., : self.first.bias.numel()])
         for network in self.networks:
-            logits = torch.cat([logits, network(zeta[..., : logits.shape[-1]]).to(logits)], -1)
+            logits = torch.cat([logits, by_rows(network, zeta[..., : logits.shape[-1]]).to(logits)], -1)
         check_bits("this DirectedPrior", logits.shape[-1], zeta)
         return logits
 

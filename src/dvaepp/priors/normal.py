@@ -15,7 +15,7 @@ from torch.distributions import Normal
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_precision
+from dvaepp.numerics import check_precision, whole
 from dvaepp.priors.base import NORMALISED, Prior, PriorDesign, check_bits
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.posterior import Posterior
@@ -91,10 +91,8 @@ class NormalPrior(Prior):
 
     def __init__(self, variables: int) -> None:
         super().__init__()
-        if isinstance(variables, bool) or not isinstance(variables, int) or variables < 1:
-            raise InputError(f"variables of a NormalPrior must be a positive whole number, not {variables!r}")
         self.mean: Tensor
-        self.register_buffer("mean", torch.zeros(variables))
+        self.register_buffer("mean", torch.zeros(whole("variables of a NormalPrior", variables)))
 
     def kl_terms(self, q: NormalPosterior | Posterior) -> Float[Tensor, "*batch groups"]:
         """KL(q(z_k | x, z_<k) || N(0, 1)) for every group k, nats, in closed form given the draw of earlier groups."""
@@ -115,7 +113,8 @@ class NormalPrior(Prior):
     @torch.no_grad()
     def sample(self, num_samples: int) -> Float[Tensor, "samples variables"]:
         """Standard normal numbers."""
-        return torch.randn_like(self.mean.expand(num_samples, -1))
+        check_precision("parameters of a prior", self.mean)
+        return torch.randn_like(self.mean.expand(whole("num_samples", num_samples, least=0), -1))
 
 
 @dataclass(frozen=True)

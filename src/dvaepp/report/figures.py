@@ -17,7 +17,7 @@ from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.smoothings.spike import SpikeExponential
-from dvaepp.storage import replacing
+from dvaepp.storage import AnyPath, replacing
 
 BETAS = (5.0, 8.0, 12.0)
 _STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "dvaepp"}
@@ -25,11 +25,12 @@ _COLOURS = ("#2c74c4", "#d4621c", "#3a9a5b")
 _POINTS = 20_000
 
 
-def write_figure(name: str, target: Path) -> list[Path]:
+def write_figure(name: str, target: AnyPath) -> list[Path]:
     """Draw a figure of FIGURES into target, or where that has no suffix into target.png and target.svg.
 
     Returns what was written; raises InputError for other suffixes.
     """
+    target = Path(target)
     suffixes = [target.suffix] if target.suffix else [".png", ".svg"]
     if target.is_dir() or not set(suffixes) <= {".png", ".svg"}:
         raise InputError(f"{target} must name a file that ends in .png or .svg, or has no suffix for both")

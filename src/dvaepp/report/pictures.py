@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, measuring
+from dvaepp.numerics import check_counts
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.smoothings.binary import hard
-from dvaepp.storage import replacing
+from dvaepp.storage import AnyPath, replacing
 
 POSITIVE, NEGATIVE = (44, 116, 196), (212, 98, 28)
 """Blue and orange, as `.key` of the page's style has them: they read on white, on black, and to the colour-blind."""
@@ -34,6 +35,8 @@ _FORMATS = {
 _CELL = 84
 """About how many pixels the longer side of an image takes in a grid, unless it has more."""
 _GAP, _GAP_GREY = 2, round(255 * GREY)
+_MOST_SIDE, _MOST_PIXELS = 2**14, 2**26
+"""What viewers and browsers show of a picture, and Pillow reads back without a warning."""
 _PIECE = 500
 """Images decoded at a time."""
 
@@ -45,7 +48,7 @@ def white(recipe: Recipe) -> float:
 
 def samples(model: Model, rows: int, columns: int, seed: int = 0) -> Float[Tensor, "{rows} {columns} pixels"]:
     """In every row one z ~ p(z): first the mean of p(x | z), then draws x ~ p(x | z)."""
-    _check_size(rows, columns)
+    check_counts("pictures", rows=rows, columns=columns)
     with measuring(model, stream_seed("samples", seed)):
         likelihood = model.decode(model.prior.sample(rows))
         draws = likelihood.sample(torch.Size([columns - 1]))
@@ -59,18 +62,14 @@ def local_samples(
 
     A conditional decoder's mean is that of the finest scale's new pixels, given one draw of the coarser pixels.
     """
-    _check_size(rows, columns)
+    check_counts("pictures", rows=rows, columns=columns)
+    rows, columns = int(rows), int(columns)
     with measuring(model, stream_seed("samples", seed)):
         zeta = model.prior.sample(rows).repeat_interleave(columns, 0)
         decoded = (model.decode(piece) for piece in torch.split(zeta, _PIECE))
         means, draws = zip(*((each.mean.cpu(), each.sample().cpu()) for each in decoded), strict=True)
         shape = (rows, columns)
         return torch.unflatten(torch.cat(means), 0, shape), torch.unflatten(torch.cat(draws), 0, shape)
-
-
-def _check_size(rows: int, columns: int) -> None:
-    if rows < 1 or columns < 1:
-        raise InputError(f"samples need at least one row and one column, not {rows} x {columns}")
 
 
 def reconstructions(model: Model, x: Float[Tensor, "n pixels"], seed: int = 0) -> Float[Tensor, "n pixels"]:
@@ -83,11 +82,14 @@ def reconstructions(model: Model, x: Float[Tensor, "n pixels"], seed: int = 0) -
 def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...], white: float = 1.0) -> Image.Image:
     """Images of values from 0, black, to white, side by side; those smaller than a thumbnail are enlarged.
 
-    `shape` is (height, width), or (height, width, 3) in colour.
+    `shape` is (height, width), or (height, width, 3) in colour. Raises InputError for others, and for more images than
+    a picture can show.
     """
     rows, columns, pixels = images.shape
-    _check_shape(shape, pixels)
-    factor = max(1, round(_CELL / max(shape[:2])))
+    _check_shape(shape)
+    if math.prod(shape) != pixels:
+        raise InputError(f"images of shape {shape} have {math.prod(shape)} pixels, not {pixels}")
+    factor = enlargement(rows, columns, shape)
     levels = 255 * (images.cpu() / white).clamp(0, 1).reshape(rows, columns, *shape[:2], -1)
     cells = levels.round().to(torch.uint8).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     cells = F.pad(cells, (0, 0, _GAP, 0, _GAP, 0), value=_GAP_GREY)
@@ -95,7 +97,25 @@ def grid(images: Float[Tensor, "rows columns pixels"], shape: tuple[int, ...], w
     return Image.fromarray(F.pad(sheet, (0, 0, 0, _GAP, 0, _GAP), value=_GAP_GREY).squeeze(-1).numpy())
 
 
-def _check_shape(shape: tuple[int, ...], pixels: int) -> None:
+def enlargement(rows: int, columns: int, shape: tuple[int, ...]) -> int:
+    """How often each pixel is repeated in a grid, less where there are many images; InputError for too many."""
+    _check_shape(shape)
+    for factor in range(max(1, round(_CELL / max(shape[:2]))), 0, -1):
+        height, width = (n * (factor * side + _GAP) + _GAP for n, side in zip((rows, columns), shape[:2], strict=True))
+        if max(height, width) <= _MOST_SIDE and height * width <= _MOST_PIXELS:
+            return factor
+    raise InputError(
+        f"a picture of {rows:,} x {columns:,} images would be {height:,} x {width:,} pixels, more than can be shown: "
+        "ask for fewer, or for arrays (.npz)"
+    )
+
+
+def columns_for(count: int) -> int:
+    """Images beside each other where so many are shown: ten at most, of more than a hundred a square."""
+    return min(count, max(10, math.ceil(math.sqrt(count))))
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) == 1:
         raise InputError(
             f"examples of shape {shape} are rows of a table and have no picture: save them as arrays (.npz)"
@@ -104,8 +124,6 @@ def _check_shape(shape: tuple[int, ...], pixels: int) -> None:
         raise InputError(
             f"examples of shape {shape} have no picture, which needs (height, width) or (height, width, 3)"
         )
-    if math.prod(shape) != pixels:
-        raise InputError(f"images of shape {shape} have {math.prod(shape)} pixels, not {pixels}")
 
 
 def signed(values: Float[Tensor, "rows columns"], scale: float) -> Image.Image:
@@ -116,8 +134,9 @@ def signed(values: Float[Tensor, "rows columns"], scale: float) -> Image.Image:
     return Image.fromarray(torch.cat([colour, opacity.round()], -1).to(torch.uint8).numpy())
 
 
-def save_grid(path: Path, image: Image.Image) -> None:
+def save_grid(path: AnyPath, image: Image.Image) -> None:
     """Write an image in the format that the suffix names; the file is whole or not there."""
+    path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path} has no suffix of an image format, expected one of {', '.join(_FORMATS)}")

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dvaepp.errors import InputError
+from dvaepp.evaluation.scores import plus_minus
 from dvaepp.report import gallery, plots
 from dvaepp.report.columns import columns
 from dvaepp.report.local_groups import local_groups, rows_by_group
@@ -91,7 +92,7 @@ def _headline(subject: Subject) -> list[Markup]:
     headline = parts.headline(
         f"Negative log-likelihood, {result['split']} data",
         number(s["nll"]),
-        f"{spread(s['nll_standard_error'])} nats" if s["examples"] > 1 else "nats",
+        f"{spread(s['nll_standard_error'])} nats" if s["examples"] > 1 else "nats of one example: no standard error",
         [
             f"K = {s['samples']:,.0f} importance samples · {s['examples']:,.0f} examples · step {result['steps']:,}",
             f"{low} to {high} nats for log Z two standard errors lower to two higher" if not certain else exact,
@@ -105,7 +106,7 @@ def _in_bits(scores: dict[str, float]) -> str:
     """The NLL of levels in the unit in which it is usually given."""
     bits = scores["bits_per_dimension"]
     error = scores["nll_standard_error"] * bits / scores["nll"] if scores["nll"] else 0.0
-    return f"{bits:.3f} ± {error:.3f} bits per dimension"
+    return f"{bits:.3f}{plus_minus(error, scores['examples'], 3)} bits per dimension"
 
 
 def _unscored(subject: Subject) -> list[Markup]:

@@ -11,6 +11,7 @@ from typing import Any
 from dvaepp.components.registry import component
 from dvaepp.data import is_comparable
 from dvaepp.errors import InputError
+from dvaepp.evaluation.scores import plus_minus
 from dvaepp.recipes.catalogue import find, names
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import SIZES
@@ -97,12 +98,13 @@ def _line(shown: Table, cell: str, results: list[Result]) -> str:
     nlls = [score["nll"] for score in scores]
     spread = statistics.stdev(nlls) if len(nlls) > 1 else scores[0]["nll_standard_error"]
     examples = " or ".join(sorted({f"{score['examples']:,.0f}" for score in scores}))
-    nll, error = (f"{value / unit.nats:.{unit.decimals}f}" for value in (statistics.mean(nlls), spread))
+    nll = f"{statistics.mean(nlls) / unit.nats:.{unit.decimals}f}"
+    error = plus_minus(spread / unit.nats, max(scores[0]["examples"], len(results)), unit.decimals)
     effort = {f"{result.steps:,}, {result.scores['samples']:.0f}" for result in results}
     seeds = ", ".join(str(result.seed) for result in results)
     log_z = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
     comparable = all(is_comparable(result.data.name) for result in results)
     published = shown.published(cell) if comparable else "not comparable"
-    ours = f"{nll} ± {error} ({examples} examples)"
+    ours = f"{nll}{error} ({examples} examples)"
     cells = (f"`{shown.name}/{cell}`", ours, "; ".join(sorted(effort)), seeds, log_z, published)
     return f"| {' | '.join(cells)} |"

@@ -24,7 +24,7 @@ from dvaepp.objectives.base import Objective
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
-from dvaepp.storage import check_target, load_tensors, read_json, read_lines, write_json
+from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.checkpoints import check_origin, load_model
 from dvaepp.training.trainer import Metrics, Trainer
 
@@ -63,6 +63,18 @@ class Run:
     """Where the prior's file of edges lies now."""
     planned: Record | None = field(default=None, repr=False)
     """What run.json is to say, of a run that is not written yet."""
+
+    def __init__(
+        self,
+        folder: AnyPath,
+        data_at: str | None = None,
+        data_dir: str | None = None,
+        graph: str | None = None,
+        planned: Record | None = None,
+    ) -> None:
+        for name, value in (("folder", Path(folder)), ("data_at", data_at), ("data_dir", data_dir), ("graph", graph)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "planned", planned)
 
     @staticmethod
     def plan(

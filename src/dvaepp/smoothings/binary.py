@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, constraints
 
 from dvaepp.gradients import replace_gradient
-from dvaepp.numerics import check_above
+from dvaepp.numerics import check_above, keep_plain, plain
 from dvaepp.smoothings.base import BitDistribution, Smoothing
 
 
@@ -131,6 +131,7 @@ class StraightThroughGumbel(Smoothing):
     binary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("temperature", self.temperature)
 
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
@@ -149,4 +150,4 @@ class StraightThroughGumbel(Smoothing):
     def with_beta(self, beta: float | Tensor) -> StraightThroughGumbel:
         """Temperature 1 / beta."""
         check_above("beta", beta)
-        return StraightThroughGumbel(1 / beta)
+        return StraightThroughGumbel(1 / plain(beta))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, constraints
 from torch.distributions.utils import clamp_probs
 
-from dvaepp.numerics import check_above, log, off_ends
+from dvaepp.numerics import check_above, keep_plain, log, off_ends, plain
 from dvaepp.smoothings.base import BitDistribution, Smoothing
 
 
@@ -34,6 +34,7 @@ class Concrete(Smoothing):
     shared_conditional: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("temperature", self.temperature)
 
     def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> ConcreteBernoulli:
@@ -48,7 +49,7 @@ class Concrete(Smoothing):
     def with_beta(self, beta: float | Tensor) -> Concrete:
         """Temperature 1 / beta."""
         check_above("beta", beta)
-        return Concrete(1 / beta)
+        return Concrete(1 / plain(beta))
 
 
 class ConcreteBernoulli(BitDistribution):

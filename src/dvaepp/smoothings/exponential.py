@@ -11,7 +11,19 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_above, double, exp, expm1, log, log_root, quantile, rounded, where
+from dvaepp.numerics import (
+    check_above,
+    double,
+    exp,
+    expm1,
+    is_number,
+    keep_plain,
+    log,
+    log_root,
+    quantile,
+    rounded,
+    where,
+)
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -31,6 +43,7 @@ class OverlappingExponential(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta)
 
     def log_prob0(self, zeta: Tensor) -> Tensor:
@@ -135,8 +148,9 @@ class UniformExponential(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta)
-        if not 0 < self.epsilon < 1:
+        if not (is_number(self.epsilon) and 0 < self.epsilon < 1):
             raise InputError(f"epsilon must be a share between 0 and 1, not {self.epsilon!r}")
 
     def log_prob0(self, zeta: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from dvaepp.numerics import check_above, double, exp, expm1, log, log_root, off_ends, softplus
+from dvaepp.numerics import check_above, double, exp, expm1, keep_plain, log, log_root, off_ends, softplus
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -30,6 +30,7 @@ class OverlappingLogistic(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.real
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta)
 
     def log_prob0(self, zeta: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from dvaepp.numerics import check_above, log, off_ends
+from dvaepp.numerics import check_above, keep_plain, log, off_ends
 from dvaepp.smoothings.overlapping import Overlapping
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
@@ -34,6 +34,7 @@ class OverlappingNormal(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.real
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta)
 
     def log_prob0(self, zeta: Tensor) -> Tensor:

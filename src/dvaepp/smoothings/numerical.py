@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from dvaepp.errors import InputError
+from dvaepp.numerics import is_number, keep_plain
 from dvaepp.smoothings.overlapping import Overlapping
 
 CELLS = 1024
@@ -50,7 +51,8 @@ class DensityPair(Overlapping):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        keep_plain(self)
+        if not (is_number(self.low) and is_number(self.high) and -math.inf < self.low < self.high < math.inf):
             raise InputError(f"low must be a finite number below high, not {self.low!r} and {self.high!r}")
         _ = self._tables  # refuses bad densities now rather than at the first draw
 

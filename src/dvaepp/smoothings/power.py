@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from dvaepp.numerics import check_above, log, off_ends
+from dvaepp.numerics import check_above, keep_plain, log, off_ends
 from dvaepp.smoothings.overlapping import Overlapping
 
 
@@ -34,6 +34,7 @@ class PowerFunction(Overlapping):
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta, 1.0)
 
     def log_prob0(self, zeta: Tensor) -> Tensor:

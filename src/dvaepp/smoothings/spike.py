@@ -16,7 +16,7 @@ from torch.distributions.utils import clamp_probs
 
 from dvaepp.errors import InputError
 from dvaepp.gradients import finite_exp
-from dvaepp.numerics import check_above
+from dvaepp.numerics import check_above, is_number, keep_plain
 from dvaepp.smoothings.base import ImplicitBernoulli, Smoothing
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.smoothings.normal import OverlappingNormal
@@ -155,6 +155,7 @@ class SpikeExponential(Spike):
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta)
 
     def log_prob1(self, zeta: Tensor) -> Tensor:
@@ -205,8 +206,9 @@ class SpikeGaussian(Spike):
     support: ClassVar[constraints.Constraint] = constraints.real
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("beta", self.beta)
-        if not math.isfinite(self.mean):
+        if not (is_number(self.mean) and math.isfinite(self.mean)):
             raise InputError(f"mean must be a finite number, not {self.mean!r}")
 
     def log_prob1(self, zeta: Tensor) -> Tensor:

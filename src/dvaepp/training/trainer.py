@@ -24,7 +24,7 @@ from dvaepp.models.base import Model, measuring
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.base import BoundTerms, Terms
 from dvaepp.randomness import Purpose, stream_seed
-from dvaepp.storage import append_line, load_tensors, read_lines, save_tensors, write_text
+from dvaepp.storage import AnyPath, append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
 from dvaepp.training.checkpoints import anneal, check_origin, load_model, load_optimizer, optimizer_tensors
 from dvaepp.training.settings import TrainingSettings
@@ -65,14 +65,14 @@ class Trainer:
         objective: Terms,
         data: Dataset,
         settings: TrainingSettings,
-        folder: Path,
+        folder: AnyPath,
         seed: int = 0,
         about: dict[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.objective, self.data, self.settings = objective, data, settings
         distributed.share(settings.batch, "training.batch")
-        self.folder, self.seed = folder, seed
+        self.folder, self.seed = Path(folder), seed
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
