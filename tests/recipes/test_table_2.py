@@ -190,7 +190,7 @@ def test_the_rbm_is_cut_in_half_starts_at_zero_and_has_1000_chains_of_40_sweeps(
     assert not prior.exact
     assert prior.states.shape == (1000, 2 * half)
     swept: list[int] = []
-    monkeypatch.setattr(type(machine), "gibbs", lambda self, z, sweeps: swept.append(sweeps) or z)
+    monkeypatch.setattr(type(machine), "gibbs", lambda self, z, sweeps, noise=None: swept.append(sweeps) or z)
     prior.refresh()
     assert swept == [40]
 
