@@ -58,7 +58,7 @@ class Muon(Optimizer):
         assert parameter.grad is not None
         gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
         state = self.state[parameter]
-        mean = state.get("mean", torch.zeros_like(parameter))
+        mean = state["mean"] if "mean" in state else torch.zeros_like(parameter)
         state["mean"] = mean.lerp(gradient, 1 - group["momentum"])
         return gradient.lerp(state["mean"], group["momentum"])
 

@@ -186,6 +186,7 @@ class Run:
         distributed.on_first(lambda: self.data.name)  # the first alone downloads what is not there
         data = self.data
         torch.set_num_threads(self.record.threads)
+        torch.backends.cudnn.deterministic = True  # or a resumed convolutional run is another in its last bits
         torch.manual_seed(stream_seed("weights", self.seed))
         model, objective = self._build(spec_of(data))
         trainer = Trainer(
