@@ -10,6 +10,7 @@ from registry import all_states, machine, pair_by_pair_energy
 from torch import Tensor
 
 from dvaepp.boltzmann.agreement import agreed, estimate_log_partition, exact
+from dvaepp.boltzmann.enumeration import exact_log_partition
 from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine
@@ -79,6 +80,18 @@ def test_what_rounding_does_is_in_the_error_and_costs_no_trust(name: str) -> Non
     eps = torch.finfo(m.bias.dtype).eps
     if not m.bias[:21].any():  # without chance, the error is of the order in which log Z itself can be told
         assert found.standard_error < 12 * eps * (exact + 121)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e7, 1e10])
+def test_an_exact_value_says_what_its_precision_cannot_hold(size: float) -> None:
+    m = machine(3, 40).float()
+    with torch.no_grad():
+        m.bias.mul_(size)
+        found, wide = exact(m), float(exact_log_partition(copy.deepcopy(m).double()))
+    assert found.trusted
+    assert 0 < found.standard_error < 1e-6 * wide
+    assert abs(found.value - wide) < 4 * found.standard_error
+    assert exact(machine(3, 40).float()).standard_error == 0
 
 
 def test_rounding_is_the_mean_size_of_what_is_summed() -> None:
