@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dvaepp.boltzmann.enumeration import can_be_sampled_exactly, exact_sample
-from dvaepp.boltzmann.log_partition import LogPartition, rounding
+from dvaepp.boltzmann.log_partition import LogPartition, rounding, widened
 from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_counts
@@ -138,7 +138,7 @@ class _Annealed:
         consistent = by_repeats <= 4 * math.hypot(by_weights, rounding)
         return LogPartition(
             value=log_base + float(torch.logsumexp(each, 0)) - math.log(repeats),
-            standard_error=math.hypot(max(by_weights, by_repeats), rounding),
+            standard_error=widened(max(by_weights, by_repeats), rounding),
             effective_sample_size=size,
             trusted=math.isfinite(size) and size >= LEAST_FAMILIES and consistent,
             method=method,

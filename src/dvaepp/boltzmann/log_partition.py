@@ -44,6 +44,11 @@ class LogPartition:
         return f"{self.value:.3f}{error} nats ({self.method}{'' if self.trusted else '; not to be trusted'})"
 
 
+def widened(error: float, rounding: float) -> float:
+    """sqrt(error^2 + rounding^2); the error as it is where rounding is less than a thousandth of it."""
+    return error if rounding < error / 1000 else math.hypot(error, rounding)
+
+
 @torch.no_grad()
 def rounding(machine: BoltzmannMachine, states: Float[torch.Tensor, "samples bits"], steps: int) -> float:
     """u (n log 2 + E[sum_i |b_i| z_i + sum_ij |J_ij| z_i z_j]), nats: how far off rounding alone may put log Z.

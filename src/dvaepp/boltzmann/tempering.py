@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.boltzmann.diagnostics import r_hat
-from dvaepp.boltzmann.log_partition import LogPartition, rounding
+from dvaepp.boltzmann.log_partition import LogPartition, rounding, widened
 from dvaepp.boltzmann.machine import BoltzmannMachine, log_marginal_growth
 from dvaepp.numerics import check_counts
 
@@ -68,7 +68,7 @@ def temper(
     healthy = diagnosis["lowest_swap_rate"] >= LEAST_SWAP_RATE and diagnosis["r_hat"] <= MOST_R_HAT and apart <= 4
     log_partition = LogPartition(
         value=machine.bits * math.log(2) + value,
-        standard_error=math.hypot(error, rounded),
+        standard_error=widened(error, rounded),
         effective_sample_size=None,
         trusted=healthy and math.isfinite(value) and math.isfinite(error),
         method=f"parallel tempering, {temperatures} temperatures x {chains} ensembles x {sweeps} sweeps, Bennett",
