@@ -365,7 +365,7 @@ def test_balancing_or_not_a_bound_at_kl_weight_1_is_the_same_and_moves_the_same_
 
 
 def test_recipes_go_through_json_unchanged() -> None:
-    for data, row in (*CELLS, *((data, row) for data in DATA for row in ablations(data))):
+    for data, row in (*CELLS, *((where, name) for where in DATA for name in ablations(where))):
         for size in ("tiny", "small", "paper"):
             chosen = recipe(data, row, size)
             assert Recipe.model_validate_json(chosen.model_dump_json()) == chosen
