@@ -83,15 +83,26 @@ def test_what_rounding_does_is_in_the_error_and_costs_no_trust(name: str) -> Non
 
 
 @pytest.mark.parametrize("size", [1e4, 1e7, 1e10])
-def test_an_exact_value_says_what_its_precision_cannot_hold(size: float) -> None:
+def test_an_exact_value_is_that_of_float64_whatever_the_machine_s_precision(size: float) -> None:
     m = machine(3, 40).float()
     with torch.no_grad():
         m.bias.mul_(size)
         found, wide = exact(m), float(exact_log_partition(copy.deepcopy(m).double()))
     assert found.trusted
-    assert 0 < found.standard_error < 1e-6 * wide
-    assert abs(found.value - wide) < 4 * found.standard_error
-    assert exact(machine(3, 40).float()).standard_error == 0
+    assert found.standard_error == 0
+    assert found.value == wide
+    assert m.bias.dtype == torch.float32
+
+
+@pytest.mark.parametrize("blocks", [(10_000,), (8, 10_000), (2000,)])
+def test_an_exact_value_of_many_fair_bits_is_log_2_for_each(blocks: tuple[int, ...]) -> None:
+    assert exact(BoltzmannMachine(*blocks)).value == pytest.approx(sum(blocks) * math.log(2), rel=1e-14)
+
+
+def test_what_ways_share_of_an_error_is_not_averaged_away() -> None:
+    ways = [estimate(value, 0.3) for value in (10.0, 10.1, 10.05)]
+    assert agreed(*ways).standard_error == pytest.approx(0.3 / math.sqrt(2))
+    assert agreed(*ways, rounded=0.3).standard_error == 0.3
 
 
 def test_rounding_is_the_mean_size_of_what_is_summed() -> None:

@@ -98,3 +98,27 @@ def test_sweeps_of_given_numbers_are_those_in_place(
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no shape checks
     with pytest.raises(InputError, match=r"noise must be uniform numbers of shape \(6, 4, 5, 6\)"):
         machine.gibbs(z, 6, beta, clamped, noise)
+
+
+@pytest.mark.parametrize("make", [lambda: BoltzmannMachine(80, 80), lambda: BoltzmannMachine(40, 60, 60)])
+def test_given_numbers_are_used_in_the_machine_s_precision_under_autocast(make: Any) -> None:
+    machine = make()
+    for parameter in machine.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    z, noise = machine.uniform(300), torch.rand(3, 300, machine.bits)
+    expected = machine.gibbs(z, 3, noise=noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(machine.gibbs(z, 3, noise=noise), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_one_temperature_in_a_tensor_of_any_shape_and_no_sweep_at_all(shape: tuple[int, ...]) -> None:
+    machine = BoltzmannMachine(3, 3)
+    torch.nn.init.normal_(machine.couplings[0])
+    z, noise = machine.uniform(*shape), torch.rand(2, *shape, 6)
+    expected = machine.gibbs(z, 2, 0.5, noise=noise)
+    for beta in (torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[0.5]])):
+        assert torch.equal(machine.gibbs(z, 2, beta, noise=noise), expected)
+    still = machine.gibbs(z, 0, noise=noise[:0])
+    assert torch.equal(still, z)
+    assert still is not z

@@ -3,6 +3,7 @@
 import jaxtyping
 import pytest
 import torch
+from torch.distributions import Normal
 from deep import deep_model
 from registry import (
     all_states,
@@ -112,11 +113,15 @@ def test_normal_variables_are_the_inverse_cdf_of_the_first_number() -> None:
     levels = [network(4, 2 * 3), network(4 + 3, 2 * 2)]
     encoder = randomise(NormalEncoder(*levels))
     noise = torch.rand(2, 2 * 3, 5, dtype=torch.float64)
-    noise[0, 0, 0] = 0  # torch.rand gives it
     q = encoder(images(), hard, 3, noise)
     cdf = torch.cat([group.cdf(z) for group, z in zip(q.groups, q.zetas, strict=True)], 1)
     torch.testing.assert_close(cdf, noise[0], rtol=1e-9, atol=1e-12)
-    assert bool(q.zeta.isfinite().all())
+    # torch.rand gives 0 too: no draw lies further out on one side than on the other.
+    for dtype, most in ((torch.float32, 5.5), (torch.float64, 8.5)):
+        standard = Normal(torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype))
+        low, high = (encoder.draw(standard, torch.full((2, 3), end, dtype=dtype)) for end in (0.0, 1.0))
+        torch.testing.assert_close(low, -high)
+        assert 5 < float(high.max()) < most
     model = FeedForwardVAE(encoder, NormalPrior(5).double(), network(5, 4).double(), hard)
     trace = model.given(images(), q.zeta)
     torch.testing.assert_close(trace.posterior.log_prob(), q.log_prob())

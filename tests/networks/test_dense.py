@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dvaepp.errors import InputError
 from dvaepp.networks.dense import Affine, OneHot, at_draws, centring, dense, output_bias
 
 
@@ -119,6 +121,13 @@ def hooked(inputs: int) -> nn.Module:
     return network
 
 
+def replaced(inputs: int) -> nn.Module:
+    network = dense(inputs, 3, (6,))
+    layer = network[0]
+    layer.forward = lambda x: F.linear(2 * x, layer.weight)
+    return network
+
+
 PIXELS, BITS, DRAWS = 5, 3, 4
 MEAN, SCALE = torch.linspace(-1, 1, PIXELS + BITS), torch.linspace(0.5, 2, PIXELS + BITS)
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -140,6 +149,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "identity": lambda inputs: nn.Sequential(),
     "doubled": lambda inputs: nn.Sequential(Doubled(inputs, 3), nn.Tanh()),
     "hooked": hooked,
+    "replaced": replaced,
     "hooked-within": lambda inputs: nn.Sequential(centring(MEAN[:PIXELS], inputs - PIXELS), hooked(inputs)),
 }
 
@@ -183,3 +193,19 @@ def test_the_part_from_x_is_computed_once_for_all_draws(name: str) -> None:
             at_draws(network, x, zetas, DRAWS)
         first = [7 * columns, 7 * DRAWS * bits] if bits else [7 * columns]
         assert sorted(rows[: len(first)]) == sorted(first)
+
+
+def test_a_hook_on_the_way_back_is_called_with_several_draws() -> None:
+    network, seen = dense(PIXELS + BITS, 3, (6,)), []
+    network[0].register_full_backward_hook(lambda module, given, out: seen.append(len(out[0])))
+    x, zeta = torch.rand(7, PIXELS, requires_grad=True), torch.rand(7 * DRAWS, BITS)
+    at_draws(network, x, (zeta,), DRAWS).sum().backward()
+    assert seen == [7 * DRAWS]
+
+
+@pytest.mark.parametrize("bits", [0, BITS])
+def test_one_example_under_batch_norm_that_trains_is_refused_in_a_sentence(bits: int) -> None:
+    network = dense(PIXELS + bits, 3, (6,), batch_norm=True)
+    zetas, draws = ((torch.rand(1, bits),), 1) if bits else ((), DRAWS)
+    with pytest.raises(InputError, match="batch norm in training mode needs at least two vectors"):
+        at_draws(network, torch.rand(1, PIXELS), zetas, draws)

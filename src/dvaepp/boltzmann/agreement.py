@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -42,27 +43,31 @@ def estimate_log_partition(
     reverse = reverse_annealed_importance_sampling(
         machine, samples=states, temperatures=temperatures, chains=chains, repeats=1
     )
-    return agreed(forward, tempering, reverse)
+    return agreed(forward, tempering, reverse, rounding(machine, states, temperatures))
 
 
 def exact(machine: BoltzmannMachine) -> LogPartition:
-    """log Z by `exact_log_partition`; its error is what rounding may do, 0 where that is below .0005 nats."""
+    """log Z by `exact_log_partition`, in float64; its error is what rounding may do, 0 below .0005 nats."""
+    wide = copy.deepcopy(machine).double()
     with torch.no_grad():
-        value = float(exact_log_partition(machine))
-    most = rounding(machine, torch.ones_like(machine.bias)[None], steps=0)
+        value = float(exact_log_partition(wide))
+    most = rounding(wide, torch.ones_like(wide.bias)[None], steps=0)
     how = "enumeration" if bits_to_sum(machine) == machine.enumerated_bits else "elimination"
     return LogPartition(value, most if most >= _SHOWN else 0.0, None, math.isfinite(value), f"exact, by {how}")
 
 
-def agreed(forward: LogPartition, tempering: LogPartition, reverse: LogPartition) -> LogPartition:
-    """The weighted mean of the first two, and how far the three lie apart."""
+def agreed(forward: LogPartition, tempering: LogPartition, reverse: LogPartition, rounded: float = 0.0) -> LogPartition:
+    """The weighted mean of the first two, and how far the three lie apart.
+
+    `rounded` is the part of their errors that they share: averaging does not make it less.
+    """
     weights = [1 / found.standard_error**2 for found in (forward, tempering)]
     value = (weights[0] * forward.value + weights[1] * tempering.value) / sum(weights)
     pairs = ((forward, tempering), (forward, reverse), (tempering, reverse))
     gaps = [(abs(a.value - b.value), math.hypot(a.standard_error, b.standard_error)) for a, b in pairs]
     apart = max(gap / error for gap, error in gaps)
     together = apart <= MOST_ERRORS_APART
-    error = 1 / math.sqrt(sum(weights))
+    error = max(1 / math.sqrt(sum(weights)), rounded)
     ways = {"forward": forward, "tempering": tempering, "reverse": reverse}
     return replace(
         forward,

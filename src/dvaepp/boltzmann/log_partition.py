@@ -51,13 +51,14 @@ def widened(error: float, rounding: float) -> float:
 
 @torch.no_grad()
 def rounding(machine: BoltzmannMachine, states: Float[torch.Tensor, "samples bits"], steps: int) -> float:
-    """u (n log 2 + E[sum_i |b_i| z_i + sum_ij |J_ij| z_i z_j]), nats: how far off rounding alone may put log Z.
+    """u (n log 2 + E[sum_i |b_i| z_i + sum_ij |J_ij| z_i z_j]), nats: an allowance for what rounding does to log Z.
 
     A parameter that is off by d puts log Z off by d times the mean of what it multiplies, and rounding is by at most
     half the machine's eps of a number: so is each softplus that is summed, log 2 to begin with. Errors of one sign, as
     of equal biases, add up; along a path from beta 0 to 1 they cancel, but for those of its ends. Its `steps` are added
     up in float64, each with an error of its own: u = eps / 2 + sqrt(steps) 2^-53. `states` are of p(z), of which some
-    are looked at. NaN where parameters are not finite.
+    are looked at. It is no bound: where all terms are equal their sum may drift further. NaN where parameters are not
+    finite.
     """
     z = states[:: max(1, len(states) // _STATES)].double()
     terms = z @ machine.bias.abs().double()

@@ -161,6 +161,7 @@ class BoltzmannMachine(nn.Module):
         return energy, self.field(z, self.summed)
 
     @torch.no_grad()
+    @in_own_precision
     def gibbs(
         self,
         z: Float[Tensor, "*batch bits"],
@@ -181,10 +182,12 @@ class BoltzmannMachine(nn.Module):
         self.check(z)
         check_sweeps(z, sweeps, inverse_temperature, clamped, noise)
         order = sorted(range(len(self.blocks)), key=lambda block: block != self.summed)
-        blocks = [
-            (self.slices[k], self._weights(k), self.bias[self.slices[k]], plain(inverse_temperature)) for k in order
-        ]
+        beta = plain(inverse_temperature)
+        if isinstance(beta, Tensor) and beta.numel() == 1:
+            beta = beta.reshape(())
+        blocks = [(self.slices[k], self._weights(k), self.bias[self.slices[k]], beta) for k in order]
         if noise is not None:
+            z = z.clone()
             for uniform in noise:
                 for block in blocks:
                     z = redrawn(z, *block, clamped, uniform)

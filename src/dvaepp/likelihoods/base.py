@@ -30,7 +30,7 @@ class DataSpec:
 
 
 class Placement(NamedTuple):
-    """scale max(y, least) + shift: from a decoder's output y to parameters; y = 0 gives each value's own law."""
+    """scale max(y, least) + shift: from a decoder's output y to the parameters that training begins near."""
 
     shift: Float[Tensor, " outputs"]
     scale: float | Float[Tensor, " outputs"] = 1.0

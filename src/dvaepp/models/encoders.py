@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
+from torch.distributions.utils import clamp_probs
 
 from dvaepp.errors import InputError
 from dvaepp.networks.dense import at_draws
 from dvaepp.networks.precision import full
-from dvaepp.numerics import off_ends
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPosterior, NormalPrior, normal
 from dvaepp.smoothings.base import BitDistribution, Smoothing, check_noise
@@ -178,7 +178,7 @@ class NormalEncoder(Encoder):
             drawn: Tensor = q.rsample()
             return drawn
         check_noise(noise, (2, *q.batch_shape))
-        standard: Tensor = torch.special.ndtri(off_ends(noise[0]))
+        standard: Tensor = torch.special.ndtri(clamp_probs(noise[0]))
         return q.loc + q.scale * standard
 
     def likeliest(self, parameters: Float[Tensor, "*rows outputs"]) -> tuple[Tensor, Tensor]:

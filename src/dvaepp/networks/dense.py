@@ -104,17 +104,17 @@ def at_draws(
 
     What x alone decides is computed once for each x: all of it where there is no zeta, and else, in a nest of
     Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b. Any
-    other network, and one with hooks, which may change a layer, sees x as often as there are draws.
+    other network given zeta, and one with hooks or a forward of its own, sees x as often as there are draws. A network
+    that sees x once takes batch norm's statistics of it, and dropout's mask for it, once.
     """
-    call: Callable[[Tensor], Tensor] = network
     if draws == 1:
-        return call(torch.cat([x, *zetas], -1) if zetas else x)
+        return by_rows(network, torch.cat([x, *zetas], -1) if zetas else x)
     if not zetas:
-        return call(x).repeat_interleave(draws, 0)
+        return by_rows(network, x).repeat_interleave(draws, 0)
     zeta, (entrances, rest) = torch.cat(list(zetas), -1), _opened(network)
     linear = rest[0] if rest else None
     if not _plain(linear, nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
-        return call(torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
+        return by_rows(network, torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
     for entrance in entrances:
         x, zeta = entrance.split(x, zeta)
     of_x, of_zeta = linear.weight.tensor_split([x.shape[-1]], 1)
@@ -141,7 +141,8 @@ def _layers(network: nn.Module) -> list[nn.Module]:
 
 def _plain(module: nn.Module | None, kind: type[_M]) -> TypeGuard[_M]:
     """Whether a module is of this very class and without hooks: then it may be taken apart."""
-    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return type(module) is kind and "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)
 
 
 def dense(

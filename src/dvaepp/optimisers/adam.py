@@ -16,9 +16,9 @@ from dvaepp.optimisers.base import Optimiser, parameter_groups
 
 @dataclass(frozen=True)
 class Adam(Optimiser):
-    """w <- w - lr m / (sqrt(v) + epsilon), m and v the means of g and g^2 without their bias.
+    """w <- w - lr m / (sqrt(v) + epsilon / sqrt(1 - .999^t)), m and v the means of g and g^2 without their bias.
 
-    `epsilon` > 0 is TensorFlow's, which lies inside the bias correction: torch's is rescaled at every step.
+    `epsilon` > 0 is TensorFlow's, which lies inside the bias correction of step t: torch's is rescaled at every step.
 
     >>> list(Adam()(nn.Linear(3, 2), l2=0.0))
     ['optimizer']

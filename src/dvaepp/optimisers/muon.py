@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_above
+from dvaepp.numerics import check_above, is_number
 from dvaepp.optimisers.adam import set_adam_rate
 from dvaepp.optimisers.base import Optimiser, parameter_groups
 
@@ -101,7 +101,7 @@ class MuonAndAdam(Optimiser):
     def __post_init__(self) -> None:
         check_above("rate", self.rate)
         check_above("epsilon", self.epsilon)
-        if not 0 <= self.momentum < 1:
+        if not (is_number(self.momentum) and 0 <= self.momentum < 1):
             raise InputError(f"momentum of Muon must lie in [0, 1), not {self.momentum!r}")
 
     def __call__(self, model: nn.Module, l2: float) -> dict[str, Optimizer]:
