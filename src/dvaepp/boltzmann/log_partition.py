@@ -45,8 +45,8 @@ class LogPartition:
 
 
 def widened(error: float, rounding: float) -> float:
-    """sqrt(error^2 + rounding^2); the error as it is where rounding is less than a thousandth of it."""
-    return error if rounding < error / 1000 else math.hypot(error, rounding)
+    """sqrt(error^2 + rounding^2); the error as it is where rounding is less than a hundredth of it."""
+    return error if rounding < error / 100 else math.hypot(error, rounding)
 
 
 @torch.no_grad()
