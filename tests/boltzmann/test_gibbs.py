@@ -112,7 +112,10 @@ def test_given_numbers_are_used_in_the_machine_s_precision_under_autocast(make: 
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])
-def test_one_temperature_in_a_tensor_of_any_shape_and_no_sweep_at_all(shape: tuple[int, ...]) -> None:
+def test_one_temperature_in_a_tensor_of_any_shape_and_no_sweep_at_all(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no shape checks
     machine = BoltzmannMachine(3, 3)
     torch.nn.init.normal_(machine.couplings[0])
     z, noise = machine.uniform(*shape), torch.rand(2, *shape, 6)

@@ -3,7 +3,6 @@
 import jaxtyping
 import pytest
 import torch
-from torch.distributions import Normal
 from deep import deep_model
 from registry import (
     all_states,
@@ -20,6 +19,7 @@ from registry import (
     tiny_model,
 )
 from torch import nn
+from torch.distributions import Normal
 
 from dvaepp.errors import InputError
 from dvaepp.models.encoders import NormalEncoder
