@@ -273,6 +273,23 @@ def test_the_command_knows_a_file_that_the_environment_names(tmp_path: Path) -> 
         assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("forgotten")
+def test_a_recipe_of_a_table_has_the_name_by_which_it_was_asked_for() -> None:
+    @dataclass(frozen=True)
+    class Careless(Table):
+        """Forgets the name."""
+
+        name: ClassVar[str] = "careless"
+
+        def cells(self) -> tuple[str, ...]:
+            return ("one",)
+
+        def recipe(self, cell: str, size: Any) -> Any:
+            return catalogue.find("quick/rbm", size)
+
+    assert catalogue.find("careless/one", "tiny").name == "careless/one"
+
+
 # --- bounds ---
 
 
@@ -283,7 +300,7 @@ def test_a_bound_and_a_recipe_refuse_in_the_same_words() -> None:
     small = override(recipe, ["model.groups=[3,3]", "model.hidden=[]"])
     prior = small.model.prior((3, 3), lambda inputs, outputs: nn.Linear(inputs, outputs))
     with pytest.raises(InputError) as by_bound:
-        JointBound().check(component(Smoothing, "concrete")(), prior, 2)
+        JointBound().check(component(Smoothing, "concrete")(), prior, 2, True)
     assert str(by_recipe.value) == str(by_bound.value)
 
 

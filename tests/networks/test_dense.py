@@ -124,7 +124,7 @@ def hooked(inputs: int) -> nn.Module:
 def replaced(inputs: int) -> nn.Module:
     network = dense(inputs, 3, (6,))
     layer = network[0]
-    layer.forward = lambda x: F.linear(2 * x, layer.weight)
+    layer.forward = lambda x: F.linear(2 * x, layer.weight, layer.bias)
     return network
 
 

@@ -11,6 +11,7 @@ from dvaepp.components.registry import components
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.likelihoods.standard import PoissonLikelihood
+from dvaepp.models.convolutional import ConvolutionalSizes
 from dvaepp.models.local import BernoulliVariables
 from dvaepp.networks.residual import Cells
 from dvaepp.optimisers.adam import Adam
@@ -72,7 +73,10 @@ def test_overrides_are_json_or_text() -> None:
     ("setting", "message"),
     [
         ("training.stps=3", "unknown setting 'training.stps'; did you mean 'steps'"),
-        ("model.convolutional.chanels=3", "unknown setting 'model.convolutional.chanels'; did you mean 'channels'"),
+        (
+            "model.convolutional.chanels=3",
+            "unknown setting 'model.convolutional.chanels'; did you mean 'channels'",
+        ),
         ("model.hiden=[3]", "unknown setting 'model.hiden'; did you mean 'hidden'"),
         ("mdoel.hidden=[3]", "unknown setting 'mdoel.hidden'; did you mean 'model.hidden'"),
         ("binarise=threshold", "unknown setting 'binarise'; did you mean 'data.binarise'"),
@@ -127,6 +131,9 @@ def test_overrides_are_json_or_text() -> None:
         ("training.steps", "takes name=value"),
         ("name.a=1", "'name' holds a value"),
         ("training.steps.a=1", "'steps' holds a value"),
+        ("training.optimizer=adam", "unknown setting 'training.optimizer'; did you mean 'optimiser'"),
+        ("model.sampler.swep=3", "unknown setting 'model.prior.sampler.swep'; did you mean 'sweeps'"),
+        ("model.prior=bernoulli model.prior.blocks=[1]", "'model.prior.blocks'; there is nothing to set"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, message: str) -> None:
@@ -317,3 +324,48 @@ def test_muon_of_before_chooses_the_optimiser() -> None:
     with_muon = override(recipe, ["training.muon=10"])
     assert with_muon.training.optimiser == MuonAndAdam(10.0)
     assert override(with_muon, ["training.muon=null"]) == recipe
+
+
+def test_settings_take_effect_in_the_order_given_also_by_their_former_names() -> None:
+    recipe = catalogue.find("quick/rbm", "tiny")
+    assert override(recipe, ["training.muon=10", "training.optimiser.rate=3"]).training.optimiser == MuonAndAdam(3.0)
+    assert override(recipe, ["training.optimiser=adam", "training.muon=10"]).training.optimiser == MuonAndAdam(10.0)
+    faster = override(recipe, ["training.epsilon=0.1", "training.muon=10"]).training.optimiser
+    assert faster == MuonAndAdam(10.0, epsilon=0.1)
+    assert override(recipe, ["model.sampler.sweeps=3"]).model.prior.sampler.sweeps == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"steps": 3, "muon": 1, "optimiser": "adam"}}, "training.muon is of the former form"),
+        (
+            {"training": {"steps": 3, "epsilon": 0.1, "optimiser": {"name": "muon"}}},
+            "training.epsilon is of the",
+        ),
+        ({"model": {"sampler": {"name": "gibbs"}}}, "model.sampler is of the former form, in which model.sampler is a"),
+        ({"model": {"sampler": []}}, "model.sampler is of .* model.sampler is a name, not "),
+        ({"model": {"beta": 3, "smoothing": {"name": "power"}}}, "model.beta is .* model.smoothing is a name, not {"),
+        ({"model": {"chains": 3, "prior": {"name": "rbm"}}}, "model.chains is .* model.prior is a name, not {"),
+    ],
+)
+def test_a_mixture_of_the_two_forms_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=f"mixed.json: {message}"):
+        recipe_from({"name": "mixed", "training": {"steps": 3}, **values}, "mixed.json")
+
+
+@pytest.mark.parametrize("smoothing", [name for name, each in components(Smoothing).items() if hasattr(each, "beta")])
+def test_a_smoothing_without_a_beta_has_the_same_in_both_forms(smoothing: str) -> None:
+    short = recipe_from({"name": "short", "model": {"smoothing": smoothing}, "training": {"steps": 3}}, "short.json")
+    former = recipe_from(old(smoothing=smoothing, beta=10.0), "old.json")
+    assert short.model.smoothing == former.model.smoothing
+
+
+def test_a_part_of_the_cells_leaves_the_rest_as_it_is_where_they_are_left_out() -> None:
+    recipe = override(catalogue.find("quick/rbm", "tiny"), ["model.convolutional={}", "model.batch_norm=false"])
+    changed = override(recipe, ["model.convolutional={}", "model.convolutional.cells.squeeze_excite=false"])
+    assert recipe.model.convolutional is not None
+    assert changed.model.convolutional is not None
+    assert recipe.model.convolutional.cells == Cells() == Cells(2, True)
+    assert changed.model.convolutional.cells == Cells(2, False)
+    assert ConvolutionalSizes().each_scale == Cells()

@@ -21,6 +21,7 @@ from dvaepp.components.registry import Component, components, described
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.local import LocalVariables
+from dvaepp.networks.residual import Cells
 from dvaepp.objectives.base import Objective
 from dvaepp.optimisers.base import Optimiser
 from dvaepp.priors.base import PriorDesign
@@ -28,6 +29,7 @@ from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.recipes.settings import EvaluationSettings
+from dvaepp.recipes.table import Table
 from dvaepp.report.report import write_report
 from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
@@ -57,6 +59,12 @@ def list_(arguments: Namespace) -> None:
         console.print(f"For --set {setting}=NAME, then --set {setting}.SETTING=VALUE", style="bold")
         for name, each in components(kind).items():
             console.print(f"  {name:24} {described(each)}")
+    console.print("For --set model.convolutional.cells.SETTING=VALUE", style="bold")
+    console.print(f"  {'':24} {described(Cells)}")
+    console.print("Tables, for `dvaepp table NAME`", style="bold")
+    for name, each in components(Table).items():
+        console.print(f"  {name:24} {described(each)}")
+    console.print("DVAEPP_IMPORT=FILE.py in the environment adds those that a file of yours defines (docs/guides)")
     console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|paper`", style="bold")
     for name in catalogue.names():
         console.print(f"  {name:44} {catalogue.find(name).about}")

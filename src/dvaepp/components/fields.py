@@ -151,7 +151,9 @@ def nearest_setting(path: Iterable[str], model: type[BaseModel]) -> str:
             return ""
         model = annotation
     known = list(model.model_fields)
-    return nearest(last, known) or f"; it may be one of {', '.join(known) or 'none'}"
+    if not known:
+        return "; there is nothing to set"
+    return nearest(last, known) or f"; it may be one of {', '.join(known)}"
 
 
 def _error(path: tuple[str, ...], text: str) -> PydanticCustomError:

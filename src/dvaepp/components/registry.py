@@ -77,7 +77,7 @@ def settings_of(component: type[Any]) -> list[Field[Any]]:
     return [field for field in every if not field.metadata.get("of_data")]
 
 
-def described(component: type[Component]) -> str:
+def described(component: type[Any]) -> str:
     """The first line of its documentation, and its settings with their defaults."""
     settings = [f"{each.name}={_default(each)}" for each in settings_of(component)]
     return " ".join([(getdoc(component) or "").split("\n")[0], *([f"({', '.join(settings)})"] if settings else [])])

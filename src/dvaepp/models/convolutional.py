@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -162,7 +162,7 @@ class ConvolutionalSizes:
     local: int = 8
     top: int = 4
     channels: int = 64
-    cells: Cells | int = 2
+    cells: Cells | int = field(default_factory=Cells)
     groups: int = 16
     variables: int = 32
     hidden: tuple[int, ...] = (256,)

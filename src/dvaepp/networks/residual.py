@@ -65,7 +65,7 @@ class ResidualCell(nn.Module):
 class Cells:
     """The residual cells of a network: `count` of them at every scale, with `squeeze_excite` or without."""
 
-    count: int = 1
+    count: int = 2
     squeeze_excite: bool = True
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class Cells:
         return [self.one(channels, channels) for _ in range(self.count - but)]
 
 
-ONE_CELL = Cells()
+ONE_CELL = Cells(1)
 
 
 def normalised(channels: int) -> tuple[nn.Module, nn.Module]:

@@ -81,20 +81,17 @@ class Objective(Component, ABC):
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """Why a model with this smoothing and prior and so many groups of bits has no such bound; None where it has."""
 
-    def check(self, smoothing: Smoothing, prior: Prior, groups: int) -> None:
-        """InputError where there is a refusal."""
+    def check(self, smoothing: Smoothing, prior: Prior, groups: int, reparameterised: bool) -> None:
+        """InputError where there is a refusal, or where the encoder would be trained on half an estimator."""
         if (why := self.refusal(smoothing, prior, groups)) is not None:
             raise InputError(why)
+        if not reparameterised:
+            raise InputError(
+                f"the {self.name} bound has no gradient to the encoder through {smoothing}: train with another "
+                "smoothing, such as StraightThrough() (straight-through), or take its value under torch.no_grad()"
+            )
 
     def check_trace(self, trace: Trace, model: Model) -> None:
-        """InputError where the model has no such bound, or its encoder would be trained on half an estimator."""
-        self.check(model.smoothing, model.prior, len(trace.posterior.groups))
-        if torch.is_grad_enabled() and not trace.reparameterised:
-            raise InputError(f"{self.without_gradient(model.smoothing)}, or take its value under torch.no_grad()")
-
-    def without_gradient(self, smoothing: Smoothing) -> str:
-        """The refusal of a smoothing that is not reparameterised."""
-        return (
-            f"the {self.name} bound has no gradient to the encoder through {smoothing}: train with another smoothing, "
-            "such as StraightThrough() (straight-through)"
-        )
+        """`check` of a pass of a model."""
+        reparameterised = trace.reparameterised or not torch.is_grad_enabled()
+        self.check(model.smoothing, model.prior, len(trace.posterior.groups), reparameterised)

@@ -24,4 +24,4 @@ def find(name: str, size: Size = "paper") -> Recipe:
     if name not in names():
         raise InputError(f"no recipe is named {name!r}{nearest(name, names())} (`dvaepp list` names them all)")
     table, _, cell = name.partition("/")
-    return component(Table, table)().recipe(cell, size)
+    return component(Table, table)().recipe(cell, size).model_copy(update={"name": name})

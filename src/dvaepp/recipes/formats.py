@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from dvaepp.errors import InputError
 
 MOVED = {
     "model.beta": "model.smoothing.beta",
@@ -15,7 +18,7 @@ MOVED = {
     "model.convolutional.squeeze_excite": "model.convolutional.cells.squeeze_excite",
     "training.epsilon": "training.optimiser.epsilon",
 }
-"""Where settings of that time stand now; `training.muon` chose the optimiser, and still does (`as_now`)."""
+"""Where settings of that time stand now; `training.muon` chose the optimiser (`optimiser`)."""
 
 _SAMPLERS = {
     "gibbs": {"num_chains": "chains", "sweeps": "sweeps"},
@@ -38,24 +41,40 @@ _MODEL: dict[str, Any] = {
 """The settings of that time that have moved, with the values that they had where a recipe was silent."""
 
 
+_OLD = frozenset(_MODEL) - {"smoothing", "prior"}
+
+
 def as_now(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's values in the form of today, whichever form they have; what is no setting of either is left alone."""
+    """A recipe's values in the form of today, whichever form they have; what is no setting of either is left alone.
+
+    InputError for a mixture of the two.
+    """
     values = dict(values)
     if isinstance(model := values.get("model"), dict):
         values["model"] = model = _model(model) if _is_old(model) else dict(model)
         if isinstance(convolutional := model.get("convolutional"), dict):
             model["convolutional"] = _convolutional(convolutional)
-    training = values.get("training")
-    if isinstance(training, dict) and not {"muon", "epsilon"}.isdisjoint(training):
-        rest = {name: value for name, value in training.items() if name not in ("muon", "epsilon", "optimiser")}
-        epsilon = training.get("epsilon", training.get("optimiser", {}).get("epsilon", 1e-3))
-        values["training"] = {**rest, "optimiser": _optimiser(training.get("muon"), epsilon)}
+    if isinstance(training := values.get("training"), dict):
+        values["training"] = _training(training)
     return values
 
 
 def _is_old(model: dict[str, Any]) -> bool:
-    named = isinstance(model.get("smoothing", ""), str) and isinstance(model.get("prior", ""), str)
-    return named and not {"beta", "blocks", "graph", "sampler", "chains", "sweeps", "temperatures"}.isdisjoint(model)
+    """Whether a model has settings of the former form; InputError where it has objects of the present one beside."""
+    old = sorted(_OLD.intersection(model))
+    names = {name: model[name] for name in ("smoothing", "prior", "sampler") if name in model}
+    if old and (mixed := [name for name, value in names.items() if not isinstance(value, str)]):
+        given = json.dumps(names[mixed[0]])
+        raise InputError(f"model.{old[0]} is of the former form, in which model.{mixed[0]} is a name, not {given}")
+    return bool(old)
+
+
+def _training(training: dict[str, Any]) -> dict[str, Any]:
+    old = [name for name in ("muon", "epsilon") if name in training]
+    if old and "optimiser" in training:
+        raise InputError(f"training.{old[0]} is of the former form, which had no training.optimiser")
+    rest = {name: value for name, value in training.items() if name not in old}
+    return {**rest, "optimiser": optimiser(training.get("muon"), training.get("epsilon", 1e-3))} if old else training
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:
@@ -88,5 +107,6 @@ def _convolutional(of: dict[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in of.items() if name != "squeeze_excite"}, "cells": now}
 
 
-def _optimiser(muon: Any, epsilon: Any) -> dict[str, Any]:
+def optimiser(muon: Any, epsilon: Any) -> dict[str, Any]:
+    """What the former settings `training.muon` and `training.epsilon` chose."""
     return {"name": "adam", "epsilon": epsilon} if muon is None else {"name": "muon", "rate": muon, "epsilon": epsilon}

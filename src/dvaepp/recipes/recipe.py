@@ -20,7 +20,7 @@ from dvaepp.objectives.base import Objective
 from dvaepp.objectives.bounds import JointBound
 from dvaepp.priors.base import Prior
 from dvaepp.recipes import build
-from dvaepp.recipes.formats import MOVED, as_now
+from dvaepp.recipes.formats import MOVED, as_now, optimiser
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, check_sharpness
 from dvaepp.storage import read_json
 from dvaepp.training.settings import TrainingSettings
@@ -63,13 +63,10 @@ class Recipe(Settings):
         return self
 
     def _check_bound(self, prior: Prior) -> None:
-        model, of = self.model, self.objective
-        of.check(model.smoothing, prior, len(model.groups))
-        local = model.convolutional is not None and not model.convolutional.local_variables.reparameterised(
-            model.smoothing
-        )
-        if local or not (model.smoothing.reparameterised or model.prior.normal):
-            raise InputError(of.without_gradient(model.smoothing))
+        model, smoothing = self.model, self.model.smoothing
+        local = model.convolutional is None or model.convolutional.local_variables.reparameterised(smoothing)
+        reparameterised = local and (smoothing.reparameterised or model.prior.normal)
+        self.objective.check(smoothing, prior, len(model.groups), reparameterised)
 
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
@@ -119,6 +116,8 @@ def recipe_from(values: Any, source: str) -> Recipe:
         raise InputError(f"{source} must hold a recipe, a JSON object, not {type(values).__name__}")
     try:
         return Recipe.model_validate_json(json.dumps(as_now(values)), strict=True)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         path, text = complaint(first, Recipe)
@@ -146,10 +145,12 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         name, equals, text = setting.partition("=")
         if not equals:
             raise InputError(f"--set takes name=value, such as training.steps=3000, not {setting!r}")
-        path = MOVED.get(name.strip(), name.strip())
+        path, value = _where_now(name.strip()), _json_or_text(text.strip())
         if path.split(".")[0] not in Recipe.model_fields:
             raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
-        _assign(values, path.split("."), _json_or_text(text.strip()))
+        if path == "training.muon":
+            path, value = "training.optimiser", optimiser(value, _epsilon(values))
+        _assign(values, path.split("."), value)
     return recipe_from(values, "--set").check()
 
 
@@ -163,6 +164,17 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
         values[part] = inner
         values = inner
     values[path[-1]] = value
+
+
+def _where_now(path: str) -> str:
+    """A setting's name today."""
+    moved = (now + path.removeprefix(before) for before, now in MOVED.items() if f"{path}.".startswith(f"{before}."))
+    return next(moved, path)
+
+
+def _epsilon(values: dict[str, Any]) -> Any:
+    chosen = values["training"]["optimiser"]
+    return chosen.get("epsilon", 1e-3) if isinstance(chosen, dict) else 1e-3
 
 
 def _json_or_text(text: str) -> Any:

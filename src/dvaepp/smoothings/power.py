@@ -30,7 +30,7 @@ class PowerFunction(Overlapping):
     """
 
     name: ClassVar[str] = "power"
-    beta: float | Tensor = 30.0
+    beta: float | Tensor = 10.0
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:

@@ -151,7 +151,7 @@ class SpikeExponential(Spike):
     """
 
     name: ClassVar[str] = "spike-exponential"
-    beta: float | Tensor = 5.0
+    beta: float | Tensor = 10.0
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class SpikeGaussian(Spike):
     """
 
     name: ClassVar[str] = "spike-gaussian"
-    beta: float | Tensor = 5.0
+    beta: float | Tensor = 10.0
     mean: float = 1.0
     support: ClassVar[constraints.Constraint] = constraints.real
 
