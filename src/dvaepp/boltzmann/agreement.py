@@ -13,6 +13,7 @@ from dvaepp.boltzmann.enumeration import bits_to_sum, can_be_sampled_exactly, ex
 from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import temper
+from dvaepp.numerics import check_precision
 
 MOST_ERRORS_APART = 3.0
 _SHOWN = 0.0005
@@ -48,6 +49,7 @@ def estimate_log_partition(
 
 def exact(machine: BoltzmannMachine) -> LogPartition:
     """log Z by `exact_log_partition`, in float64; its error is what rounding may do, 0 below .0005 nats."""
+    check_precision("parameters of a Boltzmann machine", machine.bias)
     wide = copy.deepcopy(machine).double()
     with torch.no_grad():
         value = float(exact_log_partition(wide))
