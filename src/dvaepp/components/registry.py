@@ -112,7 +112,7 @@ def _fault(chosen: type[Component], hints: dict[str, Any]) -> str | None:
     of_class = {name for name, hint in hints.items() if ClassVar in (hint, get_origin(hint))}
     own = [name for name in vars(chosen).get("__annotations__", {}) if name not in of_class]
     if own and "__dataclass_fields__" not in vars(chosen):
-        return f"it has the fields {', '.join(own)} but is no dataclass; @dataclass(frozen=True) stands before its class"
+        return f"it has the fields {', '.join(own)} but is no dataclass; write @dataclass(frozen=True) before it"
     if missing := sorted(getattr(chosen, "__abstractmethods__", ())):
         return f"it does not define {', '.join(missing)}"
     if missing := sorted(name for name in of_class if not hasattr(chosen, name)):
