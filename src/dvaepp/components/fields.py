@@ -43,7 +43,8 @@ class Nested:
     def read(self, value: Any) -> Any:
         """The dataclass of these settings; pydantic's error naming what is wrong, and where in it."""
         if isinstance(value, self.made):
-            return _checked(value)
+            _check(value)
+            return value
         if not isinstance(value, dict):
             known = ", ".join(field.name for field in settings_of(self.made))
             raise _error((), f"expected an object with the settings {known}, not {_shown(value)}")
@@ -68,7 +69,8 @@ class Named:
         """The component that a value names; pydantic's error naming what is wrong, and where in it."""
         if isinstance(value, self.kind):
             self._check_name(type(value))
-            return _checked(value)
+            _check(value)
+            return value
         settings = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
         name = settings.pop("name", None)
         if not isinstance(name, str):
@@ -91,10 +93,9 @@ class Named:
             raise _error((), f"{given.__name__} states no name of its own, by which a recipe could hold it")
 
 
-def _checked(value: Any) -> Any:
-    """The component or dataclass itself, once its settings have been read as those of a recipe are."""
-    _made(type(value), settings_written(value))
-    return value
+def _check(made: Any) -> None:
+    """Refuses a component or dataclass whose settings could not be read as those of a recipe are."""
+    _made(type(made), settings_written(made))
 
 
 def _made(chosen: type[Any], settings: dict[str, Any]) -> Any:

@@ -35,7 +35,7 @@ class Component:
     hold the library's own. A subclass that states `name` is found by it: nothing else lists it. Its fields are its
     settings, with their defaults; what it refuses in __post_init__ a recipe refuses. One that is defined again, as in a
     notebook, takes the place of the former. Two of one name raise InputError, and so does a name that no setting could
-    hold; every other `fault` is one of this class alone, and refuses it where it is asked for.
+    hold; whatever else is wrong with it (`faults`) refuses it where it is asked for.
     """
 
     kind: ClassVar[str]
@@ -64,12 +64,13 @@ def components(kind: type[C]) -> dict[str, type[C]]:
     Modules that installed packages name as entry points of the group `dvaepp`, or the environment's DVAEPP_IMPORT, are
     imported first; InputError for one that cannot be. Classes with a fault are left out: `faults` has them.
     """
-    return {name: each for name, each in _all(kind).items() if fault(each) is None}
+    wrong = faults(kind)
+    return {name: each for name, each in _all(kind).items() if name not in wrong}
 
 
 def faults(kind: type[Component]) -> dict[str, str]:
     """What is wrong with the classes of a kind that cannot be used, a sentence for each name."""
-    found = {name: fault(each) for name, each in _all(kind).items()}
+    found = {name: _fault_of(each) for name, each in _all(kind).items()}  # type: ignore[arg-type]
     return {name: why for name, why in found.items() if why is not None}
 
 
@@ -94,13 +95,13 @@ def component(kind: type[C], name: str) -> type[C]:
 
 
 @cache
-def fault(chosen: type[Component]) -> str | None:
+def _fault_of(chosen: type[Component]) -> str | None:
     """Why no recipe can use the class, in a sentence that names it; None where it can.
 
     A class is looked at once, when it is first asked for: @dataclass makes its fields after it is defined.
     """
     try:
-        hints = get_type_hints(chosen)
+        hints = [hint for each in chosen.__mro__ for hint in get_type_hints(each).items()]
     except Exception as error:  # whatever the expressions that annotations are may raise
         why: str | None = f"its annotations cannot be read: {said(error)}"
     else:
@@ -108,8 +109,8 @@ def fault(chosen: type[Component]) -> str | None:
     return None if why is None else f"the {chosen.kind} {chosen.name!r} ({_place(chosen)}) cannot be used: {why}"
 
 
-def _fault(chosen: type[Component], hints: dict[str, Any]) -> str | None:
-    of_class = {name for name, hint in hints.items() if ClassVar in (hint, get_origin(hint))}
+def _fault(chosen: type[Component], hints: list[tuple[str, Any]]) -> str | None:
+    of_class = {name for name, hint in hints if ClassVar in (hint, get_origin(hint))}
     own = [name for name in vars(chosen).get("__annotations__", {}) if name not in of_class]
     if own and "__dataclass_fields__" not in vars(chosen):
         return f"it has the fields {', '.join(own)} but is no dataclass; write @dataclass(frozen=True) before it"
@@ -118,7 +119,7 @@ def _fault(chosen: type[Component], hints: dict[str, Any]) -> str | None:
     if missing := sorted(name for name in of_class if not hasattr(chosen, name)):
         return f"it does not state {', '.join(missing)}"
     reserved = [each.name for each in settings_of(chosen) if _RESERVED.match(each.name)]
-    return f"no setting can be called {', '.join(reserved)}" if reserved else None
+    return f"no setting can be called {', '.join(reserved)} (a name is a ClassVar)" if reserved else None
 
 
 def settings_of(chosen: type[Any]) -> list[Field[Any]]:
