@@ -469,8 +469,8 @@ def test_what_a_recipe_could_not_hold_is_refused_when_it_is_made(given: Any, mes
 def test_numbers_of_numpys_are_numbers() -> None:
     assert Named(Smoothing).read({"name": "exponential", "beta": np.float32(3)}) == OverlappingExponential(3.0)
     design = Named(PriorDesign).read({"name": "graph", "graph": "zephyr-2"})
-    again = Named(PriorDesign).read({**written_out(design), "sampler": {"name": "gibbs", "chains": np.int64(7)}})
-    assert written_out(again)["sampler"]["chains"] == 7
+    again = Named(PriorDesign).read({**written_out(design), "sampler": {"name": "gibbs", "num_chains": np.int64(7)}})
+    assert written_out(again)["sampler"]["num_chains"] == 7
 
 
 def test_a_kind_has_its_article() -> None:

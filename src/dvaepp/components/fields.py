@@ -98,7 +98,7 @@ def _check(made: Any) -> None:
     _made(type(made), settings_written(made))
 
 
-def _made(chosen: type[Any], settings: dict[str, Any]) -> Any:
+def _made(chosen: type[Any], settings: dict[Any, Any]) -> Any:
     try:
         model = settings_model(chosen)  # type: ignore[arg-type]
         values = model.model_validate_json(json.dumps(settings, default=_as_json), strict=True)
