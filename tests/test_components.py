@@ -447,11 +447,19 @@ def test_an_entry_point_that_cannot_be_imported_is_named(monkeypatch: pytest.Mon
 # --- components and numbers that are given in Python ---
 
 
+class Nameless(PowerFunction):
+    """It has its parent's name."""
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (DensityPair(torch.zeros_like, torch.zeros_like), "DensityPair states no name of its own"),
-        (type("Nameless", (PowerFunction,), {})(), "Nameless states no name of its own"),
+        (Nameless(), "Nameless states no name of its own"),
+        (
+            {"name": "exponential", "beta": Nameless()},
+            "Nameless states no name of its own",
+        ),
         (OverlappingExponential(torch.tensor(8.0)), "expected values that JSON has, not the Tensor"),
         ({"name": "exponential", "beta": torch.tensor(8.0)}, "expected values that JSON has, not the Tensor"),
         ({"name": "exponential", "beta": np.ones(2)}, "expected values that JSON has, not the ndarray"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING
 from functools import cache, reduce
 from operator import or_
@@ -43,7 +43,7 @@ class Nested:
     def read(self, value: Any) -> Any:
         """The dataclass of these settings; pydantic's error naming what is wrong, and where in it."""
         if isinstance(value, self.made):
-            _check(value)
+            _made(self.made, _tried(settings_written, value))
             return value
         if not isinstance(value, dict):
             known = ", ".join(field.name for field in settings_of(self.made))
@@ -68,34 +68,23 @@ class Named:
     def read(self, value: Any) -> Component:
         """The component that a value names; pydantic's error naming what is wrong, and where in it."""
         if isinstance(value, self.kind):
-            self._check_name(type(value))
-            _check(value)
+            written = _tried(written_out, value)
+            _made(_tried(component, self.kind, written.pop("name")), written)
             return value
         settings = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
         name = settings.pop("name", None)
         if not isinstance(name, str):
             kind = f"{'an' if self.kind.kind[0] in 'aeiou' else 'a'} {self.kind.kind}"
             raise _error((), f'{kind} is a name, or an object with one, such as {{"name": ...}}, not {_shown(value)}')
-        made: Component = _made(self._named(name), settings)
+        made: Component = _made(_tried(component, self.kind, name), settings)
         return made
 
-    def _named(self, name: str) -> type[Component]:
-        try:
-            return component(self.kind, name)
-        except InputError as error:
-            raise _error((), str(error)) from None
 
-    def _check_name(self, given: type[Component]) -> None:
-        """Refuses a class that its name would not lead back to; one that was defined again since is the same class."""
-        name = getattr(given, "name", None)
-        known = self._named(name) if isinstance(name, str) else None
-        if known is None or (known.__module__, known.__qualname__) != (given.__module__, given.__qualname__):
-            raise _error((), f"{given.__name__} states no name of its own, by which a recipe could hold it")
-
-
-def _check(made: Any) -> None:
-    """Refuses a component or dataclass whose settings could not be read as those of a recipe are."""
-    _made(type(made), settings_written(made))
+def _tried(read: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return read(*given)
+    except InputError as error:
+        raise _error((), str(error)) from None
 
 
 def _made(chosen: type[Any], settings: dict[Any, Any]) -> Any:
@@ -130,7 +119,9 @@ def _shown(value: Any) -> str:
 
 
 def written_out(chosen: Component) -> dict[str, Any]:
-    """A component as an object of its name and its settings."""
+    """A component as an object of its name and its settings; InputError for a class that states no name of its own."""
+    if "name" not in vars(type(chosen)):
+        raise InputError(f"{type(chosen).__name__} states no name of its own, by which a recipe could hold it")
     return {"name": chosen.name, **settings_written(chosen)}
 
 
