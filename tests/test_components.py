@@ -2,16 +2,21 @@
 
 import inspect
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
+import numpy as np
 import pytest
+import torch
+from pydantic_core import PydanticCustomError
 from registry import (
     every_concrete,
     every_data_set,
@@ -29,9 +34,11 @@ from registry import (
 from torch import nn
 
 from dvaepp import data
+from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import Sampler
+from dvaepp.components import registry as registry_module
 from dvaepp.components.fields import Named, settings_model, written_out
-from dvaepp.components.registry import Component, component, components, described, settings_of
+from dvaepp.components.registry import Component, component, components, described, faults, settings_of
 from dvaepp.data.download import PublicDataSet
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
@@ -46,6 +53,8 @@ from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
 from dvaepp.recipes.table import Table
 from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.exponential import OverlappingExponential
+from dvaepp.smoothings.numerical import DensityPair
 from dvaepp.smoothings.power import PowerFunction
 
 SMOOTHINGS = [
@@ -309,3 +318,194 @@ def test_a_component_must_state_its_kind() -> None:
 
         class Nameless(Component):
             name = "nameless"
+
+
+# --- classes that no recipe can use ---
+
+FAULTY = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import ClassVar
+from torch import Tensor
+from dvaepp.data.download import PublicDataSet
+from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.power import PowerFunction
+
+class Undecorated(PowerFunction):
+    name = "undecorated"
+    beta: float = 20.0
+
+@dataclass(frozen=True)
+class Abstract(Smoothing):
+    name = "abstract"
+
+@dataclass(frozen=True)
+class Unresolved(PowerFunction):
+    name = "unresolved"
+    gamma: Nothing = 1.0
+
+@dataclass(frozen=True)
+class Configured(PowerFunction):
+    name = "configured"
+    model_config: float = 1.0
+
+@dataclass(frozen=True)
+class Annotated(PowerFunction):
+    name: str = "annotated"
+
+class Unstated(PublicDataSet):
+    name = "unstated"
+    def assemble(self, contents): ...
+
+@dataclass(frozen=True)
+class Dividing(PowerFunction):
+    name = "dividing"
+    def __post_init__(self) -> None:
+        self.beta / 0
+
+@dataclass(frozen=True)
+class Copied(PowerFunction):
+    name = "copied"
+    json: float = 1.0
+
+class Plain(Smoothing):
+    name: str = "plain"
+    binary: bool = False
+    def __call__(self, logits): ...
+"""
+FAULTS = {
+    "undecorated": "it has the fields beta but is no dataclass",
+    "abstract": "it does not define __call__",
+    "unresolved": "its annotations cannot be read: NameError: name 'Nothing'",
+    "configured": "no setting can be called model_config",
+    "annotated": "no setting can be called name",
+}
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, forgotten: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "faulty_classes.py").write_text(FAULTY)
+    monkeypatch.setenv("DVAEPP_IMPORT", str(tmp_path / "faulty_classes.py"))
+    yield
+    sys.modules.pop("faulty_classes", None)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_class_that_no_recipe_can_use_is_refused_by_name_and_bothers_nobody_else() -> None:
+    from dvaepp.cli import main
+
+    assert main(["list"]) == 0
+    assert {*FAULTS} == {*faults(Smoothing)}
+    recipe = catalogue.find("quick/rbm", "tiny")
+    for name, message in FAULTS.items():
+        assert name not in components(Smoothing)
+        with pytest.raises(InputError, match=rf"the smoothing '{name}' \(faulty_classes.* cannot be used: {message}"):
+            override(recipe, [f"model.smoothing={name}"])
+    with pytest.raises(InputError, match="data set 'unstated' .* cannot be used: it does not state files, summary"):
+        data.load("unstated")
+    assert override(recipe, ["model.smoothing=plain"]).model.smoothing.name == "plain"
+
+
+@pytest.mark.usefixtures("faulty")
+def test_whatever_a_class_raises_of_its_settings_is_a_sentence() -> None:
+    recipe = catalogue.find("quick/rbm", "tiny")
+    with pytest.raises(
+        InputError, match=r"'model.smoothing': Dividing cannot be made of \{\"beta\": 2\}: ZeroDivision"
+    ):
+        override(recipe, ['model.smoothing={"name":"dividing","beta":2}'])
+    with pytest.raises(InputError, match="'model.smoothing': no setting of Copied can be called json"):
+        override(recipe, ["model.smoothing=copied"])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", 3, None])
+@pytest.mark.usefixtures("forgotten")
+def test_a_name_is_a_word(name: Any) -> None:
+    with pytest.raises(InputError, match=r"the name of .*\.Mine must be a word without spaces and /"):
+        define(name, "Mine")
+
+
+# --- modules that cannot be imported ---
+
+RAISING = ["1 / 0", "nothing", "raise ValueError('one\\ntwo')", "import sys; sys.exit(3)", "raise KeyError", "x ="]
+
+
+@pytest.mark.parametrize("text", RAISING)
+@pytest.mark.parametrize("suffix", [".py", ""])
+def test_what_a_module_raises_is_a_sentence_each_time(
+    text: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dvaepp.cli import main
+
+    (tmp_path / "raising_module.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("DVAEPP_IMPORT", f"raising_module{suffix}")
+    for _ in range(2):
+        assert main(["list"]) == 2
+        printed = capsys.readouterr().err
+        assert re.fullmatch(
+            rf"dvaepp: DVAEPP_IMPORT names raising_module{suffix}, which cannot be imported: \w+(Error|Exit).*\n",
+            printed,
+        )
+        assert "taken" not in printed
+        assert "raising_module" not in sys.modules
+
+
+def test_an_entry_point_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "raising_module.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = EntryPoint("theirs", "raising_module", registry_module.ENTRY_POINTS)
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: [point])
+    monkeypatch.setenv("DVAEPP_IMPORT", " ")
+    with pytest.raises(InputError, match="entry point theirs of the group dvaepp names raising_module, .*ZeroDivision"):
+        components(Smoothing)
+
+
+# --- components and numbers that are given in Python ---
+
+
+class Nameless(PowerFunction):
+    """It has its parent's name."""
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (DensityPair(torch.zeros_like, torch.zeros_like), "DensityPair states no name of its own"),
+        (Nameless(), "Nameless states no name of its own"),
+        (
+            {"name": "exponential", "beta": Nameless()},
+            "Nameless states no name of its own",
+        ),
+        (OverlappingExponential(torch.tensor(8.0)), "expected values that JSON has, not the Tensor"),
+        ({"name": "exponential", "beta": torch.tensor(8.0)}, "expected values that JSON has, not the Tensor"),
+        ({"name": "exponential", "beta": np.ones(2)}, "expected values that JSON has, not the ndarray"),
+        ({"name": "exponential", "beta": np.complex64(2)}, "expected values that JSON has, not the complex64"),
+        ({"name": "exponential", ("beta",): 2}, "OverlappingExponential cannot be made of .*TypeError"),
+        ({"name": None}, r'a smoothing is a name, or .*, not \{"name": null\}'),
+        (True, "a smoothing is a name, or .*, not true"),
+    ],
+)
+def test_what_a_recipe_could_not_hold_is_refused_when_it_is_made(given: Any, message: str) -> None:
+    with pytest.raises(PydanticCustomError, match=message):
+        Named(Smoothing).read(given)
+
+
+def test_numbers_of_numpys_are_numbers() -> None:
+    assert Named(Smoothing).read({"name": "exponential", "beta": np.float32(3)}) == OverlappingExponential(3.0)
+    design = Named(PriorDesign).read({"name": "graph", "graph": "zephyr-2"})
+    again = Named(PriorDesign).read({**written_out(design), "sampler": {"name": "gibbs", "num_chains": np.int64(7)}})
+    assert written_out(again)["sampler"]["num_chains"] == 7
+
+
+def test_a_kind_has_its_article() -> None:
+    with pytest.raises(PydanticCustomError, match="an optimiser is a name"):
+        Named(Optimiser).read(3)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), math.inf, math.nan, True])
+def test_a_number_that_no_float_holds_is_refused_in_a_sentence(number: float) -> None:
+    with pytest.raises(InputError, match="beta must be a finite number above 0, not .{3,60}$"):
+        OverlappingExponential(number)
+    with pytest.raises(InputError, match="inverse_temperature must be a finite number, not .{3,60}$"):
+        BoltzmannMachine(3, 3).gibbs(torch.zeros(2, 6), 1, number)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import reprlib
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -25,11 +27,13 @@ def check_above(name: str, value: float | Tensor, bound: float = 0.0) -> None:
             raise InputError(f"{name} must be a number or a 0-d tensor without gradient, not {value}")
         return
     if not (is_number(value) and math.isfinite(value) and value > bound):
-        raise InputError(f"{name} must be a finite number above {bound:g}, not {value!r}")
+        raise InputError(f"{name} must be a finite number above {bound:g}, not {reprlib.repr(value)}")
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number of Python's or numpy's, which True and False are not."""
+    """Whether it is a number of Python's or numpy's, which True and False are not, nor what no float can hold."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False
     return isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
 
 
@@ -148,3 +152,16 @@ def check_precision(name: str, x: Tensor) -> None:
         raise InputError(
             f"{name} must be float32 or float64, not {x.dtype}, in which sums of log-probabilities are wrong by nats"
         )
+
+
+def check_noise(noise: object, shape: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> None:
+    """InputError unless the uniform numbers that draws are made of are a tensor of this shape and dtype (None: any).
+
+    What it holds is not read back, which would wait for a device: numbers outside [0, 1) and NaN pass.
+    """
+    if not (isinstance(noise, Tensor) and noise.ndim):
+        raise InputError(f"noise must be a tensor of uniform numbers, not {reprlib.repr(noise)}")
+    if shape is not None and noise.shape != torch.Size(shape):
+        raise InputError(f"noise must be uniform numbers of shape {tuple(shape)}, not {tuple(noise.shape)}")
+    if dtype is not None and noise.dtype != dtype:
+        raise InputError(f"noise must be uniform numbers in {dtype}, not {noise.dtype}")

@@ -83,7 +83,7 @@ def test_overrides_are_json_or_text() -> None:
         ("sweeps=3", "unknown setting 'sweeps'; did you mean 'model.prior.sampler.sweeps'"),
         ("model.xyzzy=1", "unknown setting 'model.xyzzy'; it may be one of groups, "),
         ("training.steps=0", "setting 'training.steps'.*greater than or equal to 1, not 0"),
-        ("training.steps=ten", "setting 'training.steps'.*not 'ten'"),
+        ("training.steps=ten", "setting 'training.steps'.*not .ten"),
         ("model.beta=-1", "setting 'model.smoothing'.*above 0, not -1"),
         ("model.smoothing.beta=1e5", "setting 'model.smoothing'.* 0.001 to 10,000"),
         ("model.smoothing.beta=true", "setting 'model.smoothing.beta'.*number"),

@@ -4,10 +4,12 @@ import jaxtyping
 import pytest
 import torch
 from registry import every_concrete, every_deterministic, every_smoothing, every_spike
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
+from dvaepp.models.encoders import HierarchicalEncoder, NormalEncoder
 from dvaepp.smoothings.base import Smoothing
 
 SMOOTHINGS: dict[str, Smoothing] = {
@@ -66,3 +68,21 @@ def test_noise_of_another_shape_is_refused(name: str, monkeypatch: pytest.Monkey
     for shape in ((2, 3), (1, 2, 3), (3, 2, 3), (2, 4, 2, 3), (2, 2, 4)):
         with pytest.raises(InputError, match=r"noise must be uniform numbers of shape \(2, 2, 3\), not"):
             q.relaxed_sample(torch.rand(shape, dtype=torch.float64))
+
+
+def test_noise_that_is_no_tensor_of_the_models_dtype_is_refused_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    encoder, normal = HierarchicalEncoder(nn.Linear(3, 2)), NormalEncoder(nn.Linear(3, 4))
+    machine, x, hard = BoltzmannMachine(1, 1), torch.zeros(5, 3), SMOOTHINGS["hard"]
+    uniform = torch.rand(2, 5, 2)
+    for draw in (
+        hard(torch.zeros(5, 2)).sample,
+        lambda noise: encoder(x, hard, 1, noise),
+        lambda noise: normal(x, hard, 1, noise),
+        lambda noise: machine.gibbs(torch.zeros(5, 2), 2, noise=noise),
+    ):
+        by_name = (lambda noise, draw=draw: draw(noise=noise)) if hasattr(draw, "__self__") else draw
+        by_name(uniform)
+        for wrong in (uniform.numpy(), uniform.tolist(), uniform.double(), 3, torch.tensor(0.5)):
+            with pytest.raises(InputError, match="noise must be (a tensor of )?uniform numbers"):
+                by_name(wrong)

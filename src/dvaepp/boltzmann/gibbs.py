@@ -6,6 +6,7 @@ In place it spends its time on two things: products without gradient, and unifor
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import is_number, whole
+from dvaepp.numerics import check_noise, is_number, whole
 
 _LEAST_PRODUCTS = 2**21
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -125,10 +126,10 @@ def check_sweeps(
     clamped: Tensor | None,
     noise: Tensor | None = None,
 ) -> None:
-    """InputError unless states can be swept so."""
+    """InputError unless states can be swept so; what a tensor of noise or temperatures holds is not read back."""
     sweeps = whole("sweeps", sweeps, least=0)
-    if noise is not None and noise.shape != (sweeps, *z.shape):
-        raise InputError(f"noise must be uniform numbers of shape {(sweeps, *z.shape)}, not {tuple(noise.shape)}")
+    if noise is not None:
+        check_noise(noise, (sweeps, *z.shape), z.dtype)
     if isinstance(inverse_temperature, Tensor):
         if inverse_temperature.numel() != 1 and inverse_temperature.shape != z.shape[:-1]:
             raise InputError(
@@ -136,7 +137,7 @@ def check_sweeps(
                 f"{tuple(inverse_temperature.shape)}"
             )
     elif not is_number(inverse_temperature) or not math.isfinite(inverse_temperature):
-        raise InputError(f"inverse_temperature must be a finite number, not {inverse_temperature!r}")
+        raise InputError(f"inverse_temperature must be a finite number, not {reprlib.repr(inverse_temperature)}")
     if clamped is not None:
         fits = isinstance(clamped, Tensor) and clamped.dtype == torch.bool and clamped.shape[-1:] == z.shape[-1:]
         if not fits or not _broadcasts(clamped.shape, z.shape):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model
 from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 from torch import Tensor
 
-from dvaepp.components.registry import Component, component, settings_of
+from dvaepp.components.registry import Component, component, said, settings_of
 from dvaepp.errors import InputError, nearest
 
 MOST = 1_000_000
 """Whole numbers of components in recipes go up to this."""
+_LONGEST = 80
+"""Letters of a value in a message."""
 
 
 class Settings(BaseModel):
@@ -28,8 +30,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
-class Plain:
-    """`Annotated[Cells, Plain(Cells)]`: a frozen dataclass of plain values in a recipe, an object of its settings."""
+class Nested:
+    """`Annotated[Cells, Nested(Cells)]`: a frozen dataclass of plain values in a recipe, an object of its settings."""
 
     def __init__(self, made: type[Any]) -> None:
         self.made = made
@@ -41,10 +43,11 @@ class Plain:
     def read(self, value: Any) -> Any:
         """The dataclass of these settings; pydantic's error naming what is wrong, and where in it."""
         if isinstance(value, self.made):
+            _made(self.made, _tried(settings_written, value))
             return value
         if not isinstance(value, dict):
             known = ", ".join(field.name for field in settings_of(self.made))
-            raise _error((), f"expected an object with the settings {known}, not {reprlib.repr(value)}")
+            raise _error((), f"expected an object with the settings {known}, not {_shown(value)}")
         return _made(self.made, value)
 
 
@@ -52,7 +55,7 @@ class Named:
     """`Annotated[Smoothing, Named(Smoothing)]`: a component of a kind in a recipe.
 
     "power", {"name": "power", "beta": 30} or the component itself becomes the component; written out it is an object of
-    its name and all its settings.
+    its name and all its settings. A component that could not be read again from that is refused.
     """
 
     def __init__(self, kind: type[Component]) -> None:
@@ -65,33 +68,60 @@ class Named:
     def read(self, value: Any) -> Component:
         """The component that a value names; pydantic's error naming what is wrong, and where in it."""
         if isinstance(value, self.kind):
+            written = _tried(written_out, value)
+            _made(_tried(component, self.kind, written.pop("name")), written)
             return value
         settings = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
         name = settings.pop("name", None)
         if not isinstance(name, str):
-            expected = f"a {self.kind.kind} is a name, or an object with one"
-            raise _error((), f'{expected}, such as {{"name": ...}}, not {reprlib.repr(value)}')
-        try:
-            chosen = component(self.kind, name)
-        except InputError as error:
-            raise _error((), str(error)) from None
-        made: Component = _made(chosen, settings)
+            kind = f"{'an' if self.kind.kind[0] in 'aeiou' else 'a'} {self.kind.kind}"
+            raise _error((), f'{kind} is a name, or an object with one, such as {{"name": ...}}, not {_shown(value)}')
+        made: Component = _made(_tried(component, self.kind, name), settings)
         return made
 
 
-def _made(chosen: type[Any], settings: dict[str, Any]) -> Any:
-    model = settings_model(chosen)  # type: ignore[arg-type]
+def _tried(read: Callable[..., Any], *given: Any) -> Any:
     try:
-        values = model.model_validate_json(json.dumps(settings, default=written_out), strict=True)
+        return read(*given)
+    except InputError as error:
+        raise _error((), str(error)) from None
+
+
+def _made(chosen: type[Any], settings: dict[Any, Any]) -> Any:
+    try:
+        model = settings_model(chosen)  # type: ignore[arg-type]
+        values = model.model_validate_json(json.dumps(settings, default=_as_json), strict=True)
         return chosen(**{field: getattr(values, field) for field in model.model_fields})
     except ValidationError as error:
         raise _error(*complaint(error.errors()[0], model)) from None
     except InputError as error:
         raise _error((), str(error)) from None
+    except Exception as error:  # whatever the class itself may raise
+        raise _error((), f"{chosen.__name__} cannot be made of {_shown(settings)}: {said(error)}") from error
+
+
+def _as_json(value: Any) -> Any:
+    """What json.dumps does not know: components, and numpy's numbers."""
+    if isinstance(value, Component):
+        return written_out(value)
+    if isinstance(value, np.generic) and isinstance(value.item(), bool | int | float | str):
+        return value.item()
+    raise InputError(f"expected values that JSON has, not the {type(value).__name__} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON has it, the middle of a long one left out."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, TypeError, RecursionError):
+        text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 3 :]}"
 
 
 def written_out(chosen: Component) -> dict[str, Any]:
-    """A component as an object of its name and its settings."""
+    """A component as an object of its name and its settings; InputError for a class that states no name of its own."""
+    if "name" not in vars(type(chosen)):
+        raise InputError(f"{type(chosen).__name__} states no name of its own, by which a recipe could hold it")
     return {"name": chosen.name, **settings_written(chosen)}
 
 
@@ -111,6 +141,8 @@ def settings_model(chosen: type[Any]) -> type[Settings]:
             default = Field(default_factory=field.default_factory)
         else:
             default = Field() if field.default is MISSING else Field(default=field.default)
+        if hasattr(Settings, field.name):
+            raise InputError(f"no setting of {chosen.__name__} can be called {field.name}")
         made[field.name] = (_plain(hints[field.name]), default)
     return create_model(chosen.__name__, __base__=Settings, **made)
 
@@ -137,7 +169,7 @@ def complaint(first: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, .
     if first["type"] == "extra_forbidden":
         return path, f"is unknown{nearest_setting(path, model)}"
     message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("missing", "value_error") else f", not {reprlib.repr(first['input'])}"
+    given = "" if first["type"] in ("missing", "value_error") else f", not {_shown(first['input'])}"
     return path, f"{message}{given}"
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from dvaepp.components.registry import components
+from dvaepp.components.registry import components, faults
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.download import PublicDataSet, check_file, obtain
 from dvaepp.data.formats import Header, column_names
@@ -83,4 +83,6 @@ def _public(name: str) -> PublicDataSet:
 
 
 def _unknown(name: str, kind: str) -> str:
+    if (fault := faults(PublicDataSet).get(name)) is not None:
+        return fault
     return f"{name!r} is not {kind}, expected one of {', '.join(names())}{nearest(name.lower(), names())}"

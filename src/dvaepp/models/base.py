@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -72,13 +73,17 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def check_input(model: nn.Module, name: str, given: Tensor, *, single: bool = False) -> None:
+def check_input(model: nn.Module, name: str, given: object, *, single: bool = False) -> None:
     """InputError unless a tensor is (batch, _), or where `single` will do any vectors, in the model's dtype, not half.
 
     Networks compute in half precision under autocast, which leaves parameters as they are.
     """
     parameter = next(model.parameters())
     check_precision("parameters of a model", parameter)
+    if not isinstance(given, Tensor):
+        raise InputError(
+            f"{name} must be a {parameter.dtype} tensor, not the {type(given).__name__} {reprlib.repr(given)}"
+        )
     fits = given.ndim >= 1 and given.shape[-1] > 0 if single else given.ndim == 2 and len(given) > 0
     if not fits or given.dtype != parameter.dtype:
         axes = "(..., bits)" if single else f"(batch, {'pixels' if name == 'x' else 'bits'})"

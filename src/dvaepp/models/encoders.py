@@ -15,9 +15,10 @@ from torch.distributions.utils import clamp_probs
 from dvaepp.errors import InputError
 from dvaepp.networks.dense import at_draws
 from dvaepp.networks.precision import full
+from dvaepp.numerics import check_noise
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPosterior, NormalPrior, normal
-from dvaepp.smoothings.base import BitDistribution, Smoothing, check_noise
+from dvaepp.smoothings.base import BitDistribution, Smoothing
 from dvaepp.smoothings.binary import hard
 from dvaepp.smoothings.posterior import Posterior
 
@@ -68,13 +69,15 @@ class Encoder(nn.Module, ABC):
 
         `noise`: the uniform numbers that zeta is made of; InputError unless it has a pair for each.
         """
+        if noise is not None:
+            check_noise(noise)
 
         def draw(q: Any, group: slice) -> Tensor:
             return self.draw(q, None if noise is None else noise[..., group])
 
         posterior = self._pass(x, smoothing, draws, draw)
         if noise is not None:
-            check_noise(noise, (2, *posterior.zeta.shape))
+            check_noise(noise, (2, *posterior.zeta.shape), posterior.zeta.dtype)
         return posterior
 
     def given(self, x: Float[Tensor, "*batch pixels"], zeta: Float[Tensor, "*rows bits"], smoothing: Smoothing) -> Any:
@@ -177,7 +180,7 @@ class NormalEncoder(Encoder):
         if noise is None:
             drawn: Tensor = q.rsample()
             return drawn
-        check_noise(noise, (2, *q.batch_shape))
+        check_noise(noise, (2, *q.batch_shape), q.loc.dtype)
         standard: Tensor = torch.special.ndtri(clamp_probs(noise[0]))
         return q.loc + q.scale * standard
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from dvaepp.components.fields import Named, Plain, Settings
+from dvaepp.components.fields import Named, Nested, Settings
 from dvaepp.components.registry import components
 from dvaepp.data.formats import Header
 from dvaepp.data.pictures import Background
@@ -66,7 +66,7 @@ class ConvolutionalSettings(Settings):
     """The scale that global variables are read from."""
     channels: _Size = 64
     """At the scale of local variables; half as many at twice the scale."""
-    cells: Annotated[Cells, Plain(Cells)] = Cells()
+    cells: Annotated[Cells, Nested(Cells)] = Cells()
     """Residual cells at each scale and for each group, and what they are like."""
     stem: Literal[1, 2, 4] = 1
     """Pixels a side that share a location at the finest scale."""

@@ -7,7 +7,6 @@ A smoothing is a frozen dataclass of plain numbers. Called with logits (the log 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -19,7 +18,7 @@ from torch.distributions import Bernoulli, Distribution, constraints
 from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
 from dvaepp.gradients import replace_gradient
-from dvaepp.numerics import check_precision
+from dvaepp.numerics import check_noise, check_precision
 
 
 class BitDistribution(Distribution, ABC):
@@ -85,14 +84,8 @@ class BitDistribution(Distribution, ABC):
         shape = self._extended_shape(torch.Size(sample_shape))
         if noise is None:
             return torch.rand((self.uniforms, *shape), dtype=self.logits.dtype, device=self.logits.device)
-        check_noise(noise, (2, *shape))
+        check_noise(noise, (2, *shape), self.logits.dtype)
         return noise[: self.uniforms]
-
-
-def check_noise(noise: Tensor, shape: Sequence[int]) -> None:
-    """InputError unless the uniform numbers of a draw have this shape."""
-    if noise.shape != torch.Size(shape):
-        raise InputError(f"noise must be uniform numbers of shape {tuple(shape)}, not {tuple(noise.shape)}")
 
 
 class ImplicitBernoulli(BitDistribution):
