@@ -41,13 +41,11 @@ def _nothing_to_show(folder: Path, shown: Table) -> InputError:
     """Why a table has no row."""
     paths = [path for cell in shown.cells() for path in (folder / shown.name / cell).glob("seed*.json")]
     splits = {read_result(path).split for path in paths}
-    made = f"`dvaepp evaluate RUN --results {folder}` makes them"
+    results, made = f"results of {_spoken(shown.name)}", f"`dvaepp evaluate RUN --results {folder}` makes them"
     if "test" in splits:
-        return InputError(
-            f"{folder} holds results of {_spoken(shown.name)} with other settings than its recipes', and no others; {made}"
-        )
-    on_test = f" on test data, only on {' and '.join(sorted(splits))} data" if splits else ""
-    return InputError(f"{folder} holds no results of {_spoken(shown.name)}{on_test}; {made}")
+        return InputError(f"{folder} holds {results}, but of other settings than its recipes have; {made}")
+    but = f" on test data, only on {' and '.join(sorted(splits))} data" if splits else ""
+    return InputError(f"{folder} holds no {results}{but}; {made}")
 
 
 def _heading(shown: Table) -> str:

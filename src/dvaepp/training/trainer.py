@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +87,7 @@ class Trainer:
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
+        self._data_tensors = data_tensors(data)
         self.device = next(model.parameters()).device
         anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
@@ -246,10 +246,6 @@ class Trainer:
         distributed.on_first(lambda: append_line(self.metrics, line))
         self._metrics_lines += 1
         return metrics
-
-    @cached_property
-    def _data_tensors(self) -> dict[str, Tensor]:
-        return data_tensors(self.data)
 
     def _model_tensors(self) -> dict[str, Tensor]:
         """All that the model is made again from."""
