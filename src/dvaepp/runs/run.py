@@ -29,7 +29,7 @@ from dvaepp.training.checkpoints import check_origin, load_model, spec_in
 from dvaepp.training.trainer import Metrics, Trainer
 
 _RECORD = "run.json"
-_OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)?\.json")
+_OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
