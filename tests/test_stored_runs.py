@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from dvaepp.cli import main
+from dvaepp.recipes.recipe import recipe_from
+from dvaepp.storage import load_tensors, save_tensors, write_json
 
 STORED = Path(__file__).parent / "stored"
 NLL = {"quick-rbm": 218.590, "quick-zephyr": 217.617, "table-3": 206.852}
@@ -43,3 +45,40 @@ def test_what_is_in_it_can_be_taken_out(run: Path, tmp_path: Path) -> None:
     assert main(["sample", str(run), "-o", str(tmp_path / "samples.png")]) == 0
     assert main(["encode", str(run), "valid", "-o", str(tmp_path / "codes.npz")]) == 0
     assert main(["report", str(run)]) == 0
+
+
+FORMS = {"run.json": (True, False), "checkpoints": (False, True)}
+
+
+def in_the_form_of_today(run: Path, record: bool, checkpoints: bool) -> None:
+    """Write the recipe anew where it stands."""
+    if record:
+        values = json.loads((run / "run.json").read_text())
+        write_json(run / "run.json", values | {"recipe": recipe_from(values["recipe"], "").model_dump(mode="json")})
+    for path in run.glob("*.safetensors") if checkpoints else ():
+        tensors, about = load_tensors(path)
+        about["recipe"] = recipe_from(about["recipe"], "").model_dump(mode="json")
+        save_tensors(path, tensors, about)
+
+
+@pytest.mark.parametrize("written_anew", FORMS.values(), ids=FORMS)
+def test_a_recipe_is_the_same_in_whatever_form(run: Path, written_anew: tuple[bool, bool]) -> None:
+    in_the_form_of_today(run, *written_anew)
+    assert main(["evaluate", str(run), "--all", "--samples", "20"]) == 0
+    assert main(["report", str(run)]) == 0
+    assert main(["resume", str(run)]) == 0
+    assert main(["evaluate", str(run), "--last"]) == 0
+    assert json.loads((run / "scores.json").read_text())["steps"] == STEPS[run.name]
+
+
+@pytest.mark.parametrize("written_anew", FORMS.values(), ids=FORMS)
+def test_another_recipe_is_refused_in_whatever_form(
+    run: Path, written_anew: tuple[bool, bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_the_form_of_today(run, *written_anew)
+    values = json.loads((run / "run.json").read_text())
+    values["recipe"]["training"]["l2"] = 0.125
+    write_json(run / "run.json", values)
+    for command in ("resume", "evaluate"):
+        assert main([command, str(run)]) == 2
+        assert "was trained with another recipe than the run has now" in capsys.readouterr().err

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from dvaepp.cli import main
+from dvaepp.errors import InputError
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
 from dvaepp.runs.archive import chosen, file_away, keep_latest
 from dvaepp.runs.records import read_result
+from dvaepp.runs.run import check_not_a_runs
 from dvaepp.storage import write_json
 
 NAMES = ("nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size")
@@ -142,9 +144,64 @@ def test_a_run_keeps_its_latest_scores_by_split_and_sets_others_aside(tmp_path: 
     keep_latest(tmp_path, many)
     keep_latest(tmp_path, few)
     assert len(nlls(tmp_path)) == 4  # of both splits, and many and few set aside
-    (tmp_path / "scores.json").write_text("garbage")
-    keep_latest(tmp_path, many)
-    assert nlls(tmp_path)["scores.json"] == 1.0
+
+
+FOREIGN = result(1.0)
+FOREIGN["settings"]["model"]["prior"] = {"name": "defined by a module that is not imported"}
+UNREADABLE = {
+    "half": json.dumps(result(1.0))[:500].encode(),
+    "no text": b"\x80\xff",
+    "foreign": json.dumps(FOREIGN).encode(),
+    "another object": b"{}",
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("split", ["test", "valid"])
+def test_scores_that_cannot_be_read_are_set_aside(content: bytes, split: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {})
+    path = tmp_path / ("scores.json" if split == "test" else "scores-valid.json")
+    for there in (content, content, content + b" "):
+        path.write_bytes(there)
+        assert keep_latest(tmp_path, result(2.0, split=split)) == path
+        assert read_result(path).scores["nll"] == 2.0
+    aside = list(tmp_path.glob(f"{path.stem}-unreadable-*.json"))
+    assert sorted(each.read_bytes() for each in aside) == [content, content + b" "]
+    for each in aside:
+        with pytest.raises(InputError, match="would be lost: name another file"):
+            check_not_a_runs(each)
+
+
+def test_scores_that_cannot_be_set_aside_end_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "run.json", {})
+    (tmp_path / "scores.json").write_text("notes")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(InputError, match="holds no scores that can be read, and cannot be set aside: not yours"):
+        keep_latest(tmp_path, result(1.0))
+    assert (tmp_path / "scores.json").read_text() == "notes"
+
+
+def test_a_result_finds_a_name_whatever_names_are_taken(tmp_path: Path) -> None:
+    values = [result(1.0), result(2.0, samples=10)]
+    for _ in range(5):
+        for each in values:
+            path = file_away(tmp_path, each)
+            assert read_result(path).scores["nll"] == each["scores"]["nll"]
+            path.write_text("notes")
+    paths = [file_away(tmp_path, each) for each in values * 2]
+    assert paths[:2] == paths[2:]
+    assert sum(path.read_text() == "notes" for path in paths[0].parent.iterdir()) == 10
+
+
+def test_a_table_takes_the_result_on_more_examples_before_that_of_more_samples(tmp_path: Path) -> None:
+    for values in (result(1.0, examples=2, samples=6), result(2.0, examples=300, samples=5), result(3.0, samples=99)):
+        file_away(tmp_path, values)
+    (path,) = chosen(tmp_path / "quick/rbm")
+    assert read_result(path).scores["examples"] == 300
 
 
 def test_a_table_takes_one_result_of_each_seed(tmp_path: Path) -> None:

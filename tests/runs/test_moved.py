@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from dvaepp.cli import main
+from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.runs.run import Run
+from dvaepp.storage import load_tensors, save_tensors
 
 QUICK = [
     "quick/rbm", "--size", "tiny", "--steps", "4", "--set", "training.validate_every=2", "--set", "model.hidden=[8]",
@@ -133,6 +135,37 @@ def test_a_record_from_before_is_read(project: Path) -> None:
 def test_a_prior_without_a_file_of_edges_takes_none(project: Path, fails: Callable[..., str]) -> None:
     assert main(["train", *QUICK, "--out", "runs/digits"]) == 0
     assert "the prior of runs/digits has none" in fails("sample", "runs/digits", "-o", "s.npz", "--graph", "e.csv")
+
+
+@pytest.mark.parametrize("option", ["--data", "--data-dir", "--graph"])
+def test_where_something_lies_is_not_nowhere(project: Path, option: str, fails: Callable[..., str]) -> None:
+    commands = [] if option == "--graph" else [["train", *QUICK, "--out", "runs/empty"]]
+    commands += NEEDING_DATA if option == "--data-dir" else []
+    for command in [*commands, ["evaluate"], ["report"]]:
+        words = command if command[0] == "train" else [command[0], "runs/own", *command[1:]]
+        assert f"{option} must name something, and is empty" in fails(*words, option, "")
+    name = {"--data": "data_at", "--data-dir": "data_dir", "--graph": "graph"}[option]
+    with pytest.raises(InputError, match=f"{name} must say where something lies, and is empty"):
+        Run("runs/own", **{name: ""})
+
+
+def test_a_data_set_whose_module_is_not_imported_is_told(project: Path, fails: Callable[..., str]) -> None:
+    assert main(["train", *QUICK, "--out", "runs/bars"]) == 0
+    path = Path("runs/bars/run.json")
+    path.write_text(path.read_text().replace('"digits"', '"bars"'))
+    for name in ("checkpoint", "best"):
+        file = Path(f"runs/bars/{name}.safetensors")
+        tensors, about = load_tensors(file)
+        about["recipe"]["data"]["name"] = "bars"
+        save_tensors(file, tensors, about)
+    hint = "or DVAEPP_IMPORT names the module that defines a data set of that name"
+    for command in NEEDING_DATA[:-1]:
+        error = fails(command[0], "runs/bars", *command[1:])
+        assert (
+            f"bars, which holds the data of runs/bars, does not exist: --data says where it lies now, {hint}" in error
+        )
+    assert main(["evaluate", "runs/bars", "--data", "digits"]) == 0
+    assert "DVAEPP_IMPORT" not in fails("evaluate", "runs/own", "--data", "data/none")
 
 
 def test_a_home_folder_is_spelled_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Table 3 as the command makes it of stored results."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,35 @@ def test_starting_points_have_a_table_of_what_was_not_changed(tmp_path: Path) ->
     stored(tmp_path, "quick/rbm", 50.0, seed=1, settings=("model.smoothing=power",))
     (cells,) = rows(table(tmp_path, "quick")).values()
     assert cells[0].startswith("106.00 ")
+
+
+def make_foreign(path: Path) -> None:
+    """Its prior becomes one that is defined by a module of another machine."""
+    result = json.loads(path.read_text())
+    result["settings"]["model"]["prior"] = {"name": "fair"}
+    write_json(path, result)
+
+
+def test_starting_points_changed_by_what_is_not_known_here_are_passed_over(tmp_path: Path) -> None:
+    stored(tmp_path, "quick/rbm", 106.0)
+    stored(tmp_path, "quick/rbm", 50.0, seed=1)
+    make_foreign(tmp_path / "quick/rbm/seed1.json")
+    (cells,) = rows(table(tmp_path, "quick")).values()
+    assert cells[0].startswith("106.00 ")
+    stored(tmp_path, "table-3/mnist-static/rbm-normal", 81.0)
+    make_foreign(tmp_path / "table-3/mnist-static/rbm-normal/seed0.json")
+    with pytest.raises(InputError, match=r"rbm-normal/seed0\.json: .*no prior is named 'fair'"):
+        table(tmp_path, "3")
+
+
+def test_a_table_without_rows_says_what_lies_there(tmp_path: Path) -> None:
+    stored(tmp_path, "quick/rbm", 50.0, settings=("model.smoothing=power",))
+    with pytest.raises(InputError, match="holds results of Quick, but of other settings than its recipes have; `dv"):
+        table(tmp_path, "quick")
+    path = tmp_path / "quick/rbm/seed0.json"
+    write_json(path, {**json.loads(path.read_text()), "split": "valid"})
+    with pytest.raises(InputError, match="holds no results of Quick on test data, only on valid data; `dv"):
+        table(tmp_path, "quick")
 
 
 @pytest.mark.parametrize(

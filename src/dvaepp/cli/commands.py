@@ -16,7 +16,7 @@ from dvaepp.boltzmann.ising import to_ising, to_qubo
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
-from dvaepp.cli.run_folder import opened
+from dvaepp.cli.run_folder import check_named, opened
 from dvaepp.components.registry import Component, components, described
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
@@ -77,13 +77,13 @@ def show(arguments: Namespace) -> None:
 
 def train(arguments: Namespace) -> None:
     """Train a recipe into a new run folder."""
+    check_named("--data-dir", arguments.data_dir)
     recipe = _recipe(arguments)
     size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
     default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
     if arguments.data_dir is not None and not Path(arguments.data_dir).is_dir():
         raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
-    if arguments.out == "":
-        raise InputError("--out must name a folder")
+    check_named("--out", arguments.out)
     plan = partial(
         Run.plan,
         recipe,
@@ -190,6 +190,7 @@ def prior(arguments: Namespace) -> None:
 
 def data_(arguments: Namespace) -> None:
     """Fetch or check the files of a data set."""
+    check_named("--data-dir", arguments.data_dir)
     if arguments.action == "fetch":
         for path in data.fetch(arguments.name, arguments.data_dir):
             print(path)
@@ -205,6 +206,7 @@ def _recipe(arguments: Namespace) -> Recipe:
     changes = [f"training.steps={arguments.steps}"] if arguments.steps else []
     if arguments.recipe.endswith(".json") and arguments.size:
         raise InputError(f"--size chooses among named recipes; {arguments.recipe} has its own settings")
+    check_named("--data", arguments.data)
     recipe = catalogue.find(arguments.recipe, arguments.size or "small")
     if arguments.data is not None:
         settings = recipe.data.model_copy(update={"name": arguments.data})

@@ -12,6 +12,14 @@ from dvaepp.runs.run import Run
 def opened(arguments: Namespace) -> Run:
     """The run folder that the arguments name, its data and graph where they say that they lie now."""
     given = {name: getattr(arguments, name, None) for name in ("data_at", "data_dir", "graph")}
+    for option, path in zip(("--data", "--data-dir", "--graph"), given.values(), strict=True):
+        check_named(option, path)
     if given["data_dir"] is not None and not Path(given["data_dir"]).is_dir():
         raise InputError(f"--data-dir {given['data_dir']} is not a folder")
     return Run(Path(arguments.run), **given)
+
+
+def check_named(option: str, path: str | None) -> None:
+    """InputError where an option is given and names nothing."""
+    if path == "":
+        raise InputError(f"{option} must name something, and is empty")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ def identity(result: Result, source: str) -> str:
 def keep_latest(folder: Path, values: dict[str, Any]) -> Path:
     """Write a result as scores.json of a run folder, or scores-SPLIT.json where its split is not test; the path.
 
-    One of other settings that is there is first set aside as scores-XXXXXXXX.json, by its `identity`.
+    What is there of anything else is first set aside: scores of other settings as scores-XXXXXXXX.json, by their
+    `identity`, and what cannot be read as such as scores-unreadable-XXXXXXXX.json, by its content.
     """
     result = check_result(values, "the scores cannot be kept")
     path = folder / ("scores.json" if result.split == "test" else f"scores-{result.split}.json")
     with in_turn(folder / "run.json"):
-        there = _identity_in(path)
-        if there is not None and there != identity(result, str(path)):
-            write_text(path.with_stem(f"{path.stem}-{there[:8]}"), path.read_text(encoding="utf-8"))
+        if path.is_file():
+            _set_aside(path, identity(result, "the result"))
         write_json(path, values)
     return path
 
@@ -65,7 +66,7 @@ def file_away(results: Path, values: dict[str, Any]) -> Path:
 def chosen(folder: Path, wanted: Callable[[Result, str], bool] = lambda result, source: True) -> list[Path]:
     """The files of a folder's results that a table takes: of those that are wanted one a seed, of test data alone.
 
-    That of the best model before that of the last, then of the most steps, samples, and examples, and of the least
+    That of the best model before that of the last, then of the most steps, examples, and samples, and of the least
     seed of the evaluation. InputError for a file that holds no result.
     """
     found: dict[int, list[tuple[tuple[Any, ...], Path]]] = {}
@@ -73,7 +74,7 @@ def chosen(folder: Path, wanted: Callable[[Result, str], bool] = lambda result, 
         result = read_result(path)
         last = result.evaluation is not None and result.evaluation.model == "last"
         scores = result.scores
-        rank = (not last, result.steps, scores["samples"], scores["examples"], -result.evaluation_seed)
+        rank = (not last, result.steps, scores["examples"], scores["samples"], -result.evaluation_seed)
         if result.split == "test" and wanted(result, str(path)):
             found.setdefault(result.seed, []).append((rank, path))
     return [max(found[seed], key=lambda each: each[0])[1] for seed in sorted(found)]
@@ -83,8 +84,24 @@ def _place(folder: Path, name: str, identity: str) -> Path:
     for path in folder.glob(f"{name}*.json"):
         if _identity_in(path) == identity:
             return path
-    names = (name, f"{name}-{identity[:8]}", f"{name}-{identity}")
+    own = f"{name}-{identity[:8]}"
+    names = chain((name, own), (f"{own}-{k}" for k in count(2)))
     return next(path for each in names if not (path := folder / f"{each}.json").exists())
+
+
+def _set_aside(path: Path, identity: str) -> None:
+    """Keep what is in a file under another name, unless it is the result of this identity."""
+    there = _identity_in(path)
+    if there == identity:
+        return
+    try:
+        if there is not None:
+            write_text(path.with_stem(f"{path.stem}-{there[:8]}"), path.read_text(encoding="utf-8"))
+        else:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.replace(path.with_stem(f"{path.stem}-unreadable-{digest[:8]}"))
+    except OSError as error:
+        raise InputError(f"{path} holds no scores that can be read, and cannot be set aside: {error}") from None
 
 
 def _identity_in(path: Path) -> str | None:

@@ -52,7 +52,8 @@ def evaluate(
         thorough=settings.thorough,
     )
     about = {
-        **run.origin(),
+        "recipe": run.recipe.model_dump(mode="json"),
+        "seed": run.seed,
         "data": trained.data,
         "step": trained.step,
         "split": split,

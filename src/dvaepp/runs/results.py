@@ -33,9 +33,19 @@ def table(folder: Path, name: str) -> str:
         results = [_result(path, recipe) for path in paths]
         rows += [_line(shown, cell, results)] if results else []
     if not rows:
-        made = f"`dvaepp evaluate RUN --results {folder}` makes them"
-        raise InputError(f"{folder} holds no results of {_spoken(shown.name)}; {made}")
+        raise _nothing_to_show(folder, shown)
     return _heading(shown) + "\n".join(rows) + "\n"
+
+
+def _nothing_to_show(folder: Path, shown: Table) -> InputError:
+    """Why a table has no row."""
+    paths = [path for cell in shown.cells() for path in (folder / shown.name / cell).glob("seed*.json")]
+    splits = {read_result(path).split for path in paths}
+    results, made = f"results of {_spoken(shown.name)}", f"`dvaepp evaluate RUN --results {folder}` makes them"
+    if "test" in splits:
+        return InputError(f"{folder} holds {results}, but of other settings than its recipes have; {made}")
+    but = f" on test data, only on {' and '.join(sorted(splits))} data" if splits else ""
+    return InputError(f"{folder} holds no {results}{but}; {made}")
 
 
 def _heading(shown: Table) -> str:
@@ -73,8 +83,16 @@ def _other_part(recipe: Recipe) -> str | None:
 
 
 def _is_wanted(shown: Table, result: Result, source: str) -> bool:
-    """Whether a table has a row for a result: not where a starting point was changed."""
-    recipe = recipe_from(result.settings, source).model_copy(update={"name": result.recipe})
+    """Whether a table has a row for a result: not where a starting point was changed.
+
+    One was too where the settings name what is not known here; of other tables such a result is an InputError.
+    """
+    try:
+        recipe = recipe_from(result.settings, source).model_copy(update={"name": result.recipe})
+    except InputError:
+        if shown.starting_points:
+            return False
+        raise
     return not shown.starting_points or (recipe.name in names() and _other_part(recipe) is None)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import dvaepp
 from dvaepp import distributed
+from dvaepp.components.registry import ENVIRONMENT
 from dvaepp.data import Dataset, names
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
@@ -25,11 +25,11 @@ from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
-from dvaepp.training.checkpoints import check_origin, load_model
+from dvaepp.training.checkpoints import check_origin, load_model, spec_in
 from dvaepp.training.trainer import Metrics, Trainer
 
 _RECORD = "run.json"
-_OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)?\.json")
+_OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
@@ -45,24 +45,15 @@ class TrainedModel:
     """The digest of the data it was trained on."""
 
 
-@dataclass(frozen=True)
 class Run:
     """A run folder: `run.json` (recipe, seed, device, threads, where the data is), checkpoints, metrics, scores.
 
     What run.json says of paths is where they led when the run was made. Data and a graph's file of edges that were
-    moved together with the folder are found, and others where `data_at`, `data_dir` and `graph` say; the checkpoint's
-    digest of the data, and its bits, say whether they are the run's.
+    moved together with the folder are found, and others where they are said to lie now: the data at `data_at`, a path
+    or a data set's name, data sets by name in `data_dir`, the prior's file of edges at `graph`. The checkpoint's digest
+    of the data, and its bits, say whether they are the run's. InputError for an empty path. `planned` is what run.json
+    is to say, of a run that is not written yet.
     """
-
-    folder: Path
-    data_at: str | None = None
-    """Where the data lie now: a path, or a data set's name."""
-    data_dir: str | None = None
-    """Where data sets by name lie now."""
-    graph: str | None = None
-    """Where the prior's file of edges lies now."""
-    planned: Record | None = field(default=None, repr=False)
-    """What run.json is to say, of a run that is not written yet."""
 
     def __init__(
         self,
@@ -72,9 +63,11 @@ class Run:
         graph: str | None = None,
         planned: Record | None = None,
     ) -> None:
-        for name, value in (("folder", Path(folder)), ("data_at", data_at), ("data_dir", data_dir), ("graph", graph)):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "planned", planned)
+        for name, path in (("data_at", data_at), ("data_dir", data_dir), ("graph", graph)):
+            if path == "":
+                raise InputError(f"{name} must say where something lies, and is empty")
+        self.folder, self.planned = Path(folder), planned
+        self.data_at, self.data_dir, self.graph = data_at, data_dir, graph
 
     @staticmethod
     def plan(
@@ -140,7 +133,7 @@ class Run:
         """The recipe's data, where they lie now; InputError where they are not there."""
         name = self.data_at or self.recipe.data.name
         if name not in names() and self.planned is None:  # that of a planned run may be a name that is wrong
-            name = self._existing(self.data_at, name, "data", "--data")
+            name = self._existing(self.data_at or self._now(name), "data", "--data")
         settings = self.recipe.data.model_copy(update={"name": name})
         known = self.record.data_dir and self._now(self.record.data_dir)
         data_dir = self.data_dir or (known if known and Path(known).is_dir() else None)
@@ -152,15 +145,16 @@ class Run:
         if file is None and self.graph is not None:
             raise InputError(f"--graph says where a file of edges lies, and the prior of {self.folder} has none")
         if file is not None and self.planned is None:
-            recipe = _with_file(recipe, self._existing(self.graph, file, "graph", "--graph"))
+            recipe = _with_file(recipe, self._existing(self.graph or self._now(file), "graph", "--graph"))
         return recipe.build(spec)
 
-    def _existing(self, given: str | None, recorded: str, what: str, option: str) -> str:
-        """A file of the run as it was given, or as recorded; InputError, naming the option, where there is none."""
-        path = given or self._now(recorded)
+    def _existing(self, path: str, what: str, option: str) -> str:
+        """The path of a file of the run; InputError, naming the option, where there is none."""
         if not Path(path).expanduser().exists():
             holds = f"which holds the {what} of {self.folder}"
-            raise InputError(f"{path}, {holds}, does not exist: {option} says where it lies now")
+            named = what == "data" and Path(path).name == path and not Path(path).suffix
+            hint = f", or {ENVIRONMENT} names the module that defines a data set of that name" if named else ""
+            raise InputError(f"{path}, {holds}, does not exist: {option} says where it lies now{hint}")
         return path
 
     def _now(self, recorded: str) -> str:
@@ -190,7 +184,7 @@ class Run:
         torch.manual_seed(stream_seed("weights", self.seed))
         model, objective = self._build(spec_of(data))
         trainer = Trainer(
-            model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin()
+            model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin(), _same_recipe
         )
         if self.record.data not in (None, trainer.about["data"]):
             raise self._other_data()
@@ -209,13 +203,12 @@ class Run:
         path = self.folder / ("checkpoint.safetensors" if last else "best.safetensors")
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
-        tensors, about = load_tensors(path, lambda name: name.startswith("model."))
-        check_origin(path, about, self.origin())
-        shape = tuple(about["shape"])
-        ones = torch.ones(math.prod(shape))
-        model, _ = self._build(DataSpec(shape, ones, ones, about.get("categories", 2)))
+        tensors, about = load_tensors(path, lambda name: name.startswith(("model.", "data.")))
+        check_origin(path, about, self.origin(), _same_recipe)
+        spec = spec_in(path, tensors, about)
+        model, _ = self._build(spec)
         load_model(model, path, tensors, about, self.recipe.training)
-        return TrainedModel(model.to(where).eval(), about["step"], shape, where, about["data"])
+        return TrainedModel(model.to(where).eval(), about["step"], spec.shape, where, about["data"])
 
     def data_for(self, trained: TrainedModel) -> Dataset:
         """The run's data; InputError where they are not those that the model was trained on."""
@@ -263,6 +256,17 @@ def check_not_a_runs(path: Path) -> None:
 def spec_of(data: Dataset) -> DataSpec:
     """What of the data a model is built for."""
     return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
+
+
+def _same_recipe(one: Any, other: Any) -> bool:
+    """Whether two recipes in JSON are one, whichever of the forms that a recipe has had each is written in."""
+    if one == other:
+        return True
+    try:
+        now = [recipe_from(each, "a recipe").model_dump(mode="json") for each in (one, other)]
+    except InputError:
+        return False
+    return now[0] == now[1]
 
 
 def _absolute(recipe: Recipe) -> Recipe:

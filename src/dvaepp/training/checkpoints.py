@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ from torch.optim import Optimizer
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import check_state
+from dvaepp.data import Dataset
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.states import EXTRA_STATE
@@ -20,7 +25,13 @@ from dvaepp.training.settings import TrainingSettings
 _RENAMED = {"tower": "backbone", "generator": "upsampler"}
 
 
-def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
+SameRecipe = Callable[[Any, Any], bool]
+"""Whether two recipes in plain JSON are one, in whatever form each was written."""
+
+
+def check_origin(
+    path: Path, about: dict[str, Any], expected: dict[str, Any], same_recipe: SameRecipe = operator.eq
+) -> None:
     """InputError unless a checkpoint is of this recipe, seed and data."""
     if missing := {"data", "shape", "step", *expected} - set(about):
         raise InputError(f"{path} is not a run's checkpoint: its header lacks {', '.join(sorted(missing))}")
@@ -28,8 +39,27 @@ def check_origin(path: Path, about: dict[str, Any], expected: dict[str, Any]) ->
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise InputError(f"{path} is not a run's checkpoint: its step is {step!r}, expected a whole number from 0 on")
     for key, what in (("recipe", "another recipe"), ("seed", "another seed"), ("data", "other data")):
-        if key in expected and about.get(key) != expected[key]:
+        same = same_recipe if key == "recipe" else operator.eq
+        if key in expected and not same(about.get(key), expected[key]):
             raise InputError(f"{path} was trained with {what} than the run has now")
+
+
+def data_tensors(data: Dataset) -> dict[str, Tensor]:
+    """Mean and sd of each value (pixels,), which a likelihood's own settings may come from."""
+    return {"data.mean": data.mean, "data.sd": data.sd}
+
+
+def spec_in(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> DataSpec:
+    """What of its data a checkpoint's model was built for; mean and sd are 1 where it is from before they were kept.
+
+    InputError where they are of another shape than the examples.
+    """
+    shape = tuple(about["shape"])
+    ones = torch.ones(math.prod(shape))
+    mean, sd = tensors.get("data.mean", ones), tensors.get("data.sd", ones)
+    if mean.shape != ones.shape or sd.shape != ones.shape:
+        raise InputError(f"{path} does not fit its data: examples are {shape}, mean and sd {(*mean.shape, *sd.shape)}")
+    return DataSpec(shape, mean, sd, about.get("categories", 2))
 
 
 def anneal(model: Model, training: TrainingSettings, fraction: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,15 @@ from dvaepp.objectives.base import BoundTerms, Terms
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import AnyPath, append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
-from dvaepp.training.checkpoints import anneal, check_origin, load_model, load_optimizer, optimizer_tensors
+from dvaepp.training.checkpoints import (
+    SameRecipe,
+    anneal,
+    check_origin,
+    data_tensors,
+    load_model,
+    load_optimizer,
+    optimizer_tensors,
+)
 from dvaepp.training.settings import TrainingSettings
 
 Metrics = dict[str, int | float]
@@ -40,7 +49,8 @@ class Trainer:
 
     The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimisers, chains, random state, step: all
     that the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken
-    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape. With
+    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape, and their
+    mean and sd as tensors; of what it says of a recipe `same_recipe` tells whether a checkpoint is of the same. With
     `settings.beta` the model's smoothing is at each moment that of the latest step, before any that of the first.
 
     Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
@@ -68,14 +78,16 @@ class Trainer:
         folder: AnyPath,
         seed: int = 0,
         about: dict[str, Any] | None = None,
+        same_recipe: SameRecipe = operator.eq,
     ) -> None:
         self.model = model
         self.objective, self.data, self.settings = objective, data, settings
         distributed.share(settings.batch, "training.batch")
-        self.folder, self.seed = Path(folder), seed
+        self.folder, self.seed, self._same_recipe = Path(folder), seed, same_recipe
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
+        self._data_tensors = data_tensors(data)
         self.device = next(model.parameters()).device
         anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
@@ -236,7 +248,8 @@ class Trainer:
         return metrics
 
     def _model_tensors(self) -> dict[str, Tensor]:
-        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        """All that the model is made again from."""
+        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._data_tensors
 
     def _own_tensors(self) -> dict[str, Tensor]:
         """What every process has for itself: its random state and its chains."""
@@ -261,7 +274,7 @@ class Trainer:
         tensors, about = load_tensors(self.checkpoint)
         if "random.cpu" not in tensors:
             raise InputError(f"{self.checkpoint} holds a model but not the state of a training")
-        check_origin(self.checkpoint, about, self.about)
+        check_origin(self.checkpoint, about, self.about, self._same_recipe)
         tensors = distributed.own_tensors(tensors, self.checkpoint)
         load_model(self.model, self.checkpoint, tensors, about, self.settings)
         for kind, optimizer in self.optimizers.items():
