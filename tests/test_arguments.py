@@ -301,3 +301,12 @@ def test_what_no_model_can_take_is_said(unchecked: None) -> None:
     for model in (vae, deep_vae()):
         with pytest.raises(InputError, match=r"x must be a torch.float32 tensor \(batch, pixels\), not"):
             model.code(torch.zeros(6))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("given", [X.tolist(), X.numpy(), None, 3])
+def test_what_is_no_tensor_is_refused_as_x_and_as_zeta(given: Any) -> None:
+    model = vae()
+    for name, use in (("x", model), ("x", model.code), ("zeta", model.decode)):
+        with pytest.raises(InputError, match=f"^{name} must be a torch.float64 tensor"):
+            use(given)
