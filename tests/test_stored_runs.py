@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dvaepp.cli import main
+from dvaepp.evaluation.kept import Found, KeptScores
 from dvaepp.recipes.recipe import recipe_from
 from dvaepp.storage import load_tensors, save_tensors, write_json
 
@@ -82,3 +83,18 @@ def test_another_recipe_is_refused_in_whatever_form(
     for command in ("resume", "evaluate"):
         assert main([command, str(run)]) == 2
         assert "was trained with another recipe than the run has now" in capsys.readouterr().err
+
+
+def test_a_stopped_evaluation_goes_on_whatever_the_form(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    load = KeptScores.load
+
+    def watched(kept: KeptScores) -> Found:
+        found.append((kept.path, kept.about))
+        return load(kept)
+
+    monkeypatch.setattr(KeptScores, "load", watched)
+    assert main(["evaluate", str(run), "--samples", "1"]) == 0
+    in_the_form_of_today(run, record=True, checkpoints=False)
+    assert main(["evaluate", str(run), "--samples", "1"]) == 0
+    assert found[0] == found[1]

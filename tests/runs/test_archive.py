@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import dvaepp.runs.evaluation
 from dvaepp.cli import main
 from dvaepp.errors import InputError
 from dvaepp.recipes.catalogue import find
@@ -183,6 +184,17 @@ def test_scores_that_cannot_be_set_aside_end_in_a_sentence(tmp_path: Path, monke
     with pytest.raises(InputError, match="holds no scores that can be read, and cannot be set aside: not yours"):
         keep_latest(tmp_path, result(1.0))
     assert (tmp_path / "scores.json").read_text() == "notes"
+
+
+def test_scores_that_have_no_place_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "quick/rbm", *QUICK, "--out", str(run)]) == 0
+    (run / "scores-valid.json").mkdir()
+    monkeypatch.setattr(dvaepp.runs.evaluation, "score", None)
+    assert main(["evaluate", str(run), "--split", "valid"]) == 2
+    assert "scores-valid.json: it is a folder" in capsys.readouterr().err
 
 
 def test_a_result_finds_a_name_whatever_names_are_taken(tmp_path: Path) -> None:

@@ -33,14 +33,19 @@ def identity(result: Result, source: str) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
+def latest(folder: Path, split: str) -> Path:
+    """Where a run folder keeps the latest result: scores.json, or scores-SPLIT.json where the split is not test."""
+    return folder / ("scores.json" if split == "test" else f"scores-{split}.json")
+
+
 def keep_latest(folder: Path, values: dict[str, Any]) -> Path:
-    """Write a result as scores.json of a run folder, or scores-SPLIT.json where its split is not test; the path.
+    """Write a result as the `latest` of its split in a run folder; the path.
 
     What is there of anything else is first set aside: scores of other settings as scores-XXXXXXXX.json, by their
     `identity`, and what cannot be read as such as scores-unreadable-XXXXXXXX.json, by its content.
     """
     result = check_result(values, "the scores cannot be kept")
-    path = folder / ("scores.json" if result.split == "test" else f"scores-{result.split}.json")
+    path = latest(folder, result.split)
     with in_turn(folder / "run.json"):
         if path.is_file():
             _set_aside(path, identity(result, "the result"))

@@ -17,8 +17,9 @@ from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.evaluation.scores import Scores
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.settings import EvaluationSettings
-from dvaepp.runs.archive import keep_latest
+from dvaepp.runs.archive import keep_latest, latest
 from dvaepp.runs.run import Run
+from dvaepp.storage import check_target
 
 
 def evaluate(
@@ -38,6 +39,7 @@ def evaluate(
     What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was. The
     result is then the latest there (`archive.keep_latest`). InputError where a likelihood is not finite.
     """
+    check_target(latest(run.folder, split))
     trained = run.model(last, device)
     examples = getattr(run.data_for(trained), split)
     if settings.examples is not None and settings.examples < len(examples):
