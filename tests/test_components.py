@@ -172,17 +172,6 @@ def test_a_table_has_its_cells_and_no_recipe_twice(name: str, count: int) -> Non
 # --- additions ---
 
 
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """What a test defines is not known after it."""
-    from dvaepp.components.registry import _KNOWN
-
-    before = {kind: dict(known) for kind, known in _KNOWN.items()}
-    yield
-    for kind, known in before.items():
-        _KNOWN[kind] = known
-
-
 def define(name: str, qualname: str, **body: Any) -> type[Smoothing]:
     namespace = {"name": name, "__module__": __name__, "__qualname__": qualname, "__call__": PowerFunction.__call__}
     return dataclass(frozen=True)(type(qualname, (Smoothing,), {**namespace, **body}))

@@ -9,6 +9,7 @@ EVERY = sorted((Path(__file__).parent.parent / "docs/guides").glob("*.md"))
 GUIDES = [guide for guide in EVERY if "```python" in guide.read_text()]
 
 
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_the_program_of_a_guide_runs(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", guide.read_text(), re.S)

@@ -17,7 +17,7 @@ from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
 from dvaepp.cli.run_folder import check_named, opened
-from dvaepp.components.registry import Component, components, described
+from dvaepp.components.registry import Component, components, described, faults
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.local import LocalVariables
@@ -57,17 +57,21 @@ def list_(arguments: Namespace) -> None:
         console.print(f"  {name:24} {data.describe(name)}")
     for setting, kind in _KINDS.items():
         console.print(f"For --set {setting}=NAME, then --set {setting}.SETTING=VALUE", style="bold")
-        for name, each in components(kind).items():
-            console.print(f"  {name:24} {described(each)}")
+        _list_kind(kind)
     console.print("For --set model.convolutional.cells.SETTING=VALUE", style="bold")
     console.print(f"  {'':24} {described(Cells)}")
     console.print("Tables, for `dvaepp table NAME`", style="bold")
-    for name, each in components(Table).items():
-        console.print(f"  {name:24} {described(each)}")
+    _list_kind(Table)
     console.print("DVAEPP_IMPORT=FILE.py in the environment adds those that a file of yours defines (docs/guides)")
     console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|paper`", style="bold")
     for name in catalogue.names():
         console.print(f"  {name:44} {catalogue.find(name).about}")
+
+
+def _list_kind(kind: type[Component]) -> None:
+    lines = {name: described(each) for name, each in components(kind).items()} | faults(kind)
+    for name, text in lines.items():
+        console.print(f"  {name:24} {text}")
 
 
 def show(arguments: Namespace) -> None:
