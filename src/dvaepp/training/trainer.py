@@ -87,8 +87,7 @@ class Trainer:
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
-        self._data_tensors = data_tensors(data)
-        self.device = next(model.parameters()).device
+        self.device, self._data_tensors = next(model.parameters()).device, data_tensors(data)
         anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
         if settings.compile:
