@@ -129,6 +129,17 @@ def test_a_likelihood_without_log_z_is_refused() -> None:
         score(model(), examples(3), 0)
 
 
+@pytest.mark.parametrize("wrong", [2.0, -1.0, math.nan])
+def test_values_that_have_no_likelihood_are_refused_in_any_piece(wrong: float) -> None:
+    vae, x = model(), examples(6)
+    vae.prior.estimate_log_partition()
+    x[4, 2] = wrong
+    for megabytes in (64, 1e-6):
+        with pytest.raises(ValueError, match="support|within"):
+            score(vae, x, 3, megabytes=megabytes)
+    assert Distribution._validate_args  # as it was
+
+
 def test_scoring_leaves_mode_random_state_and_statistics_alone() -> None:
     vae, x = model().train(), examples(10)
     vae.prior.estimate_log_partition()

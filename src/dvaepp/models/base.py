@@ -179,3 +179,14 @@ def measuring(model: Model, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=list(devices)), torch.no_grad(), evaluation_mode(model):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Without torch's checks of distribution arguments, which read values back: they are made elsewhere."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

@@ -6,8 +6,7 @@ import json
 import math
 import operator
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution
 
 from dvaepp import distributed
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
-from dvaepp.models.base import Model, measuring
+from dvaepp.models.base import Model, measuring, unchecked
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.base import BoundTerms, Terms
 from dvaepp.randomness import Purpose, stream_seed
@@ -125,7 +123,7 @@ class Trainer:
         losses: list[Tensor] = []
         if not self.model.training:
             self.model.train()
-        with _validation_off():
+        with unchecked():
             while self.step < settings.steps:
                 loss, x = self.train_step()
                 losses.append(loss)
@@ -287,14 +285,3 @@ class Trainer:
     def _cut_metrics(self) -> None:
         kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
         write_text(self.metrics, "".join(line + "\n" for line in kept))
-
-
-@contextmanager
-def _validation_off() -> Iterator[None]:
-    """Without torch's checks of distribution arguments: the data has been checked, a step reads no values back."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
