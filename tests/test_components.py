@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -37,12 +37,13 @@ from dvaepp import data
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.components import registry as registry_module
-from dvaepp.components.fields import Named, settings_model, written_out
+from dvaepp.components.fields import Named, settings_model, settings_written, written_out
 from dvaepp.components.registry import Component, component, components, described, faults, settings_of
 from dvaepp.data.download import PublicDataSet
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.local import LocalVariables
+from dvaepp.networks.residual import Cells
 from dvaepp.objectives.base import Objective
 from dvaepp.objectives.bounds import JointBound
 from dvaepp.optimisers.adam import Adam
@@ -137,6 +138,19 @@ def test_a_component_is_json_both_ways(kind: type[Any], name: str) -> None:
     assert set(written) == {"name", *(field.name for field in settings_of(type(made)))}
     assert Named(kind).read(written) == made == Named(kind).read(name) == Named(kind).read(made)
     assert not any("Tensor" in str(field.annotation) for field in settings_model(type(made)).model_fields.values())
+
+
+NUMPY = {int: (np.int64,), float: (np.float32, np.float64)}
+
+
+@pytest.mark.parametrize("made", [*(component(kind, name)() for kind, name in PLAIN), Cells()], ids=repr)
+def test_numbers_of_numpy_s_are_kept_as_python_s_and_go_into_json(made: Any) -> None:
+    for setting in settings_of(type(made)):
+        value = getattr(made, setting.name)
+        for number in NUMPY.get(type(value), ()):
+            again = replace(made, **{setting.name: number(value)})
+            assert type(getattr(again, setting.name)) is type(value)
+            json.dumps(settings_written(again))
 
 
 @kinds

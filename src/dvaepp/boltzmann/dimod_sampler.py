@@ -178,6 +178,7 @@ class SimulatedAnnealer(Sampler):
     sweeps: int = 40
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_counts("SimulatedAnnealer", num_reads=self.num_reads, sweeps=self.sweeps)
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "reads bits"]:

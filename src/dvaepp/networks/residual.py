@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_counts
+from dvaepp.numerics import check_counts, keep_plain
 
 
 class SqueezeExcite(nn.Module):
@@ -69,6 +69,7 @@ class Cells:
     squeeze_excite: bool = True
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_counts("Cells", count=self.count)
 
     def one(self, inputs: int, outputs: int, scale: int | float = 1) -> ResidualCell:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from dvaepp.numerics import check_above
+from dvaepp.numerics import check_above, keep_plain
 from dvaepp.optimisers.base import Optimiser, parameter_groups
 
 
@@ -28,6 +28,7 @@ class Adam(Optimiser):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("epsilon", self.epsilon)
 
     def __call__(self, model: nn.Module, l2: float) -> dict[str, Optimizer]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_above, is_number
+from dvaepp.numerics import check_above, is_number, keep_plain
 from dvaepp.optimisers.adam import set_adam_rate
 from dvaepp.optimisers.base import Optimiser, parameter_groups
 
@@ -99,6 +99,7 @@ class MuonAndAdam(Optimiser):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_above("rate", self.rate)
         check_above("epsilon", self.epsilon)
         if not (is_number(self.momentum) and 0 <= self.momentum < 1):
