@@ -491,6 +491,23 @@ def sparse_machine(*blocks: int, pairs: Sequence[tuple[int, int]], sd: float = 0
     return made
 
 
+every_shape = [(3, 2), (2, 3, 2), (1, 1, 1, 1, 1), (5,), (4, 1), (1, 2, 1, 2), (3, 1, 2)]
+"""Blocks of Boltzmann machines."""
+
+every_mask: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
+    "rbm": ((3, 2), ((0, 3), (1, 3), (2, 4))),
+    "three-blocks": ((2, 3, 1), ((0, 2), (1, 4), (3, 5), (0, 5))),
+    "lower-triangle": ((2, 2, 2), ((2, 0), (5, 3), (4, 1), (1, 3), (3, 1))),
+    "single-bits": ((1, 1, 1, 1, 1), ((0, 1), (1, 2), (4, 2))),
+    "no-pairs": ((2, 2), ()),
+}
+"""Blocks, and the only pairs of bits that are coupled."""
+
+every_machine: dict[str, Callable[..., BoltzmannMachine]] = {
+    **{str(blocks): partial(machine, *blocks) for blocks in every_shape},
+    **{f"masked-{name}": partial(sparse_machine, *blocks, pairs=pairs) for name, (blocks, pairs) in every_mask.items()},
+}
+
 RING = tuple((i, 3 + (i + k) % 3) for i in range(3) for k in range(2))
 """The pairs of a ring of six bits in two blocks of three: fewer are summed jointly than lie outside a block."""
 WHEEL = ((0, 3), (0, 4), (1, 3), (1, 4), (2, 3), (2, 4), (0, 5), (1, 5), (4, 5))

@@ -4,7 +4,6 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
@@ -12,6 +11,9 @@ from registry import (
     all_states,
     assert_distributed,
     draw_states,
+    every_machine,
+    every_mask,
+    every_shape,
     flat_gradient,
     log_boltzmann,
     machine,
@@ -24,22 +26,8 @@ from dvaepp.boltzmann.enumeration import exact_log_partition
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
 
-every_shape = [(3, 2), (2, 3, 2), (1, 1, 1, 1, 1), (5,), (4, 1), (1, 2, 1, 2), (3, 1, 2)]
 shapes = pytest.mark.parametrize("blocks", every_shape, ids=str)
-
-every_mask: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
-    "rbm": ((3, 2), ((0, 3), (1, 3), (2, 4))),
-    "three-blocks": ((2, 3, 1), ((0, 2), (1, 4), (3, 5), (0, 5))),
-    "lower-triangle": ((2, 2, 2), ((2, 0), (5, 3), (4, 1), (1, 3), (3, 1))),
-    "single-bits": ((1, 1, 1, 1, 1), ((0, 1), (1, 2), (4, 2))),
-    "no-pairs": ((2, 2), ()),
-}
 masks = pytest.mark.parametrize(("blocks", "pairs"), every_mask.values(), ids=every_mask)
-
-every_machine: dict[str, Callable[..., BoltzmannMachine]] = {
-    **{str(blocks): partial(machine, *blocks) for blocks in every_shape},
-    **{f"masked-{name}": partial(sparse_machine, *blocks, pairs=pairs) for name, (blocks, pairs) in every_mask.items()},
-}
 machines = pytest.mark.parametrize("make", every_machine.values(), ids=every_machine)
 Make = Callable[..., BoltzmannMachine]
 

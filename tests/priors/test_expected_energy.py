@@ -1,8 +1,6 @@
 """E_q[E(z)] of Eq. 6 against enumeration and quadrature."""
 
 import itertools
-from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
@@ -24,25 +22,6 @@ from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.errors import InputError
 from dvaepp.priors.boltzmann import expected_energy
 from dvaepp.smoothings.posterior import Posterior
-
-every_shape = [(3, 2), (2, 3, 2), (1, 1, 1, 1, 1), (5,), (4, 1), (1, 2, 1, 2), (3, 1, 2)]
-shapes = pytest.mark.parametrize("blocks", every_shape, ids=str)
-
-every_mask: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
-    "rbm": ((3, 2), ((0, 3), (1, 3), (2, 4))),
-    "three-blocks": ((2, 3, 1), ((0, 2), (1, 4), (3, 5), (0, 5))),
-    "lower-triangle": ((2, 2, 2), ((2, 0), (5, 3), (4, 1), (1, 3), (3, 1))),
-    "single-bits": ((1, 1, 1, 1, 1), ((0, 1), (1, 2), (4, 2))),
-    "no-pairs": ((2, 2), ()),
-}
-masks = pytest.mark.parametrize(("blocks", "pairs"), every_mask.values(), ids=every_mask)
-
-every_machine: dict[str, Callable[..., BoltzmannMachine]] = {
-    **{str(blocks): partial(machine, *blocks) for blocks in every_shape},
-    **{f"masked-{name}": partial(sparse_machine, *blocks, pairs=pairs) for name, (blocks, pairs) in every_mask.items()},
-}
-machines = pytest.mark.parametrize("make", every_machine.values(), ids=every_machine)
-Make = Callable[..., BoltzmannMachine]
 
 SMOOTHING = exponential(4.0)
 

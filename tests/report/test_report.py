@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -220,7 +221,7 @@ def test_every_part_escapes_text() -> None:
         "panels": page.parts.panels([1, 2], texts),
     }
     assert set(made) == {name for name in vars(page.parts) if not name.startswith("_")}
-    read = Page(page.page(HOSTILE, HOSTILE, 0, texts, [*made.values(), HOSTILE]))
+    read = Page(inspect.unwrap(page.page)(HOSTILE, HOSTILE, 0, texts, [*made.values(), HOSTILE]))
     assert "script" not in read.tags
     assert read.text.count(HOSTILE) == 6 + 3 + 1 + 1 + 1 + 2 + 2 + 5 + 3 + 4 + 0 + 6 + 2 + 2
     assert 'aria-label="&lt;script&gt;' in curves(HOSTILE, Curve([1.0], [1.0]))
