@@ -42,7 +42,8 @@ def _feed_forward(settings: ModelSettings, spec: DataSpec) -> FeedForwardVAE:
         levels.append(nn.Sequential(entrance, dense(inputs, size, settings.hidden, settings.batch_norm)))
     outputs = len(spec.mean) // likelihood.values * likelihood.width
     network = dense(starts[-1], outputs, settings.hidden, settings.batch_norm)
-    decoder = nn.Sequential(network, Affine(*placement))
+    signs = [Affine(torch.full((starts[-1],), -1.0), 2.0)] if settings.signed else []
+    decoder = nn.Sequential(*signs, network, Affine(*placement))
     return FeedForwardVAE(HierarchicalEncoder(*levels), prior(settings), decoder, settings.smoothing, likelihood)
 
 

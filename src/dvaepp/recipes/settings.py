@@ -82,6 +82,8 @@ class ModelSettings(Settings):
     hidden: tuple[_Size, ...] = (200, 200)
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
+    signed: bool = False
+    """The decoder sees 2 zeta - 1 in place of zeta, -1 and 1 for bits; a feed-forward model's."""
     prior: Annotated[PriorDesign, Named(PriorDesign)] = RestrictedBoltzmannDesign()
     smoothing: Annotated[Smoothing, Named(Smoothing)] = OverlappingExponential()
     """training.beta may anneal its beta."""
@@ -104,6 +106,8 @@ class ModelSettings(Settings):
             needs = "needs model.convolutional" if self.convolutional is None else "is not for model.convolutional"
             raise ValueError(f"prior {self.prior.name!r} {needs}, expected one of {', '.join(able)}")
         if self.convolutional is not None:
+            if self.signed:
+                raise ValueError("signed is for feed-forward models, and not for model.convolutional")
             self.convolutional.local_variables.check(self.smoothing)
         return self
 
