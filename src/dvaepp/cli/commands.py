@@ -36,6 +36,7 @@ from dvaepp.runs.archive import file_away
 from dvaepp.runs.run import Run, check_not_a_runs
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_arrays_name, check_target, locked, write_text
+from dvaepp.training import replicas
 from dvaepp.training.trainer import Metrics, Trainer
 
 _KINDS: dict[str, type[Component]] = {
@@ -233,7 +234,7 @@ def _fit(run: Run, trainer: Trainer) -> None:
             show_metrics(trainer, metrics, advance)
             board(metrics)
 
-        trainer.fit(report)
+        replicas.fit(trainer, report)
     folder, last = shlex.quote(str(run.folder)), ""
     samples_file = "samples.png" if len(run.data.shape) > 1 else "samples.npz"
     if trainer.best:

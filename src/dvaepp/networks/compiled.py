@@ -40,10 +40,15 @@ def compile_cells(model: nn.Module) -> None:
     own parameters. Sums are taken in another order than without, so that training is not the same bit for bit. On a CPU
     it takes a C++ compiler: InputError without one.
     """
-    compilers = (*os.environ.get("CXX", "").split()[-1:], "g++", "clang++")
-    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
-    if on_cpu and not any(map(shutil.which, compilers)):
-        raise InputError("training.compile needs a C++ compiler, such as g++, and there is none: leave it false")
+    for device in {parameter.device for parameter in model.parameters()}:
+        check_compiler("training.compile", device)
     for cell in model.modules():
         if type(cell) is ResidualCell:
             cell.__class__ = CompiledCell
+
+
+def check_compiler(what: str, device: torch.device) -> None:
+    """InputError where something needs a C++ compiler to compile for this device, and there is none."""
+    compilers = (*os.environ.get("CXX", "").split()[-1:], "g++", "clang++")
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise InputError(f"{what} needs a C++ compiler, such as g++, and there is none: leave it false")

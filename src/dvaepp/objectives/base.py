@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, Trace
 from dvaepp.objectives.balancing import balancing_weights
 from dvaepp.priors.base import Prior
-from dvaepp.smoothings.base import Smoothing
+from dvaepp.smoothings.base import BitDistribution, Smoothing
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class BoundTerms:
     global_kl: Float[Tensor, "*batch"]
     local_kl_terms: Float[Tensor, "*batch groups"]
 
-    def bound(self, kl_weight: float = 1.0, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
+    def bound(
+        self, kl_weight: float | Tensor = 1.0, weights: Float[Tensor, " groups"] | None = None
+    ) -> Float[Tensor, "*batch"]:
         """log_likelihood - kl_weight kl(weights): the bound where both are 1, else what a warm-up trains on."""
         return self.log_likelihood - kl_weight * self.kl(weights)
 
@@ -74,8 +76,36 @@ class Objective(Component, ABC):
     folder: ClassVar[str] = "dvaepp.objectives"
 
     @abstractmethod
-    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
-        """The terms, from one draw for every example; InputError for a model that has no such bound."""
+    def __call__(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
+    ) -> BoundTerms:
+        """The terms, from one draw for every example; InputError for a model that has no such bound.
+
+        `noise`: the uniform numbers that the draws are made of, `uniforms(model)` for each bit.
+        """
+
+    def with_loss(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
+    ) -> tuple[BoundTerms, Float[Tensor, ""]]:
+        """The terms, and a loss to minimise in `parameters()` alone: 0 where the objective learns nothing itself."""
+        return self(model, x, noise), x.new_zeros(())
+
+    def uniforms(self, model: Model) -> int:
+        """How many uniform numbers for each bit the noise has."""
+        return 2
+
+    def drawn(self, q: Any) -> int:
+        """How many of them a call without noise draws for each bit of a group, q being its distribution."""
+        return q.uniforms if isinstance(q, BitDistribution) else 2
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the objective itself learns."""
+        return iter(())
+
+    @property
+    def weighs_kl(self) -> bool:
+        """Whether the terms are right for any KL weight, as a warm-up needs."""
+        return True
 
     @abstractmethod
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:

@@ -7,12 +7,38 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_above, is_number, keep_plain
-from dvaepp.optimisers.base import Optimiser, parameter_groups
+from dvaepp.optimisers.base import Optimiser, Rule, parameter_groups
+
+_BETA1 = 0.9
+
+
+@dataclass(frozen=True)
+class AdamRule(Rule):
+    """w <- w - rate m / (sqrt(v) + epsilon), rate = lr sqrt(1 - beta2^t) / (1 - .9^t): TensorFlow's form of Adam.
+
+    m <- .9 m + .1 g, v <- beta2 v + (1 - beta2) g^2 (Kingma & Ba 2015, the end of Section 2).
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    counted: ClassVar[bool] = True
+    epsilon: float
+    beta2: float
+
+    def rate(self, learning_rate: float, step: int) -> float:
+        """lr sqrt(1 - beta2^t) / (1 - .9^t)."""
+        return learning_rate * math.sqrt(1 - self.beta2**step) / (1 - _BETA1**step)
+
+    def __call__(self, parameter: Tensor, gradient: Tensor, kept: dict[str, Tensor], rate: Tensor) -> Tensor:
+        """w - rate m / (sqrt(v) + epsilon)."""
+        m, v = (kept[name] for name in self.kept)
+        m.lerp_(gradient, 1 - _BETA1)
+        v.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+        return parameter - rate * (m / (v.sqrt() + self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -38,7 +64,12 @@ class Adam(Optimiser):
 
     def __call__(self, model: nn.Module, l2: float) -> dict[str, Optimizer]:
         """Adam of all parameters."""
-        return {"optimizer": torch.optim.Adam(parameter_groups(model, l2), betas=(0.9, self.beta2), fused=True)}
+        return {"optimizer": torch.optim.Adam(parameter_groups(model, l2), betas=(_BETA1, self.beta2), fused=True)}
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """`AdamRule` for all."""
+        return {"optimizer": AdamRule(self.epsilon, self.beta2)}
 
     def set_rate(self, optimizers: dict[str, Optimizer], rate: float, step: int) -> None:
         """The rate, and torch's epsilon for this step."""

@@ -6,10 +6,42 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any, ClassVar
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.components.registry import Component
+
+
+class Rule(ABC):
+    """How a parameter moves, as a function of tensors: those of several models may be stacked along a first axis.
+
+    >>> import torch
+    >>> from dvaepp.optimisers.adam import Adam
+    >>> rule = Adam().rules["optimizer"]  # any Rule
+    >>> kept = {name: torch.zeros(3) for name in rule.kept}
+    >>> rule(torch.zeros(3), torch.ones(3), kept, torch.tensor(rule.rate(0.1, step=1)))
+    tensor([-0.0969, -0.0969, -0.0969])
+    """
+
+    kept: ClassVar[tuple[str, ...]]
+    """What it keeps of earlier steps for each parameter, in its shape, 0 at first; by the names that torch has."""
+    counted: ClassVar[bool] = False
+    """Whether torch's optimiser counts the steps of each parameter."""
+
+    @abstractmethod
+    def rate(self, learning_rate: float, step: int) -> float:
+        """The rate of a step, counted from 1, with all that depends on nothing else."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        parameter: Float[Tensor, "*shape"],
+        gradient: Float[Tensor, "*shape"],
+        kept: dict[str, Tensor],
+        rate: Float[Tensor, "*#shape"],
+    ) -> Float[Tensor, "*shape"]:
+        """The parameter after the step; what is kept is changed in place."""
 
 
 class Optimiser(Component, ABC):
@@ -29,6 +61,11 @@ class Optimiser(Component, ABC):
 
         On weights, gains of batch norm and couplings; biases have none.
         """
+
+    @property
+    @abstractmethod
+    def rules(self) -> dict[str, Rule]:
+        """The same steps as functions of tensors, by the same names."""
 
     @abstractmethod
     def set_rate(self, optimizers: dict[str, Optimizer], rate: float, step: int) -> None:

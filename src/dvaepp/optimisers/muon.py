@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from dvaepp.errors import InputError
 from dvaepp.numerics import check_above, is_number, keep_plain
-from dvaepp.optimisers.adam import set_adam_rate
-from dvaepp.optimisers.base import Optimiser, parameter_groups
+from dvaepp.optimisers.adam import Adam, set_adam_rate
+from dvaepp.optimisers.base import Optimiser, Rule, parameter_groups
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """The quintic's coefficients: chosen by Jordan et al. for the steepest rise at 0."""
@@ -45,12 +45,12 @@ class Muon(Optimizer):
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             matrices = sorted((p for p in group["params"] if p.grad is not None), key=_shape)
-            for (rows, columns), alike in groupby(matrices, _shape):
+            for _, alike in groupby(matrices, _shape):
                 same = list(alike)
-                directions = torch.stack([self._direction(p, group).flatten(1) for p in same])
-                steps = orthogonal(directions) * (group["lr"] * max(1.0, rows / columns) ** 0.5)
+                directions = torch.stack([self._direction(p, group) for p in same])
+                steps = group["lr"] * unit_step(directions)
                 for parameter, step in zip(same, steps, strict=True):
-                    parameter.sub_(step.view_as(parameter))
+                    parameter.sub_(step)
         return loss
 
     def _direction(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
@@ -61,6 +61,32 @@ class Muon(Optimizer):
         mean = state["mean"] if "mean" in state else torch.zeros_like(parameter)
         state["mean"] = mean.lerp(gradient, 1 - group["momentum"])
         return gradient.lerp(state["mean"], group["momentum"])
+
+
+def unit_step(directions: Float[Tensor, "stack m *n"]) -> Float[Tensor, "stack m *n"]:
+    """sqrt(max(1, m / n)) orthogonal(direction), what a step moves by at rate 1; a convolution as (m, c h w)."""
+    matrices = directions.flatten(2)
+    rows, columns = matrices.shape[1:]
+    scale: float = max(1.0, rows / columns) ** 0.5
+    return scale * orthogonal(matrices).view_as(directions)
+
+
+@dataclass(frozen=True)
+class MuonRule(Rule):
+    """W <- W - rate unit_step((1 - momentum) g + momentum a), a <- momentum a + (1 - momentum) g: `Muon` of a stack."""
+
+    kept: ClassVar[tuple[str, ...]] = ("mean",)
+    times: float
+    momentum: float
+
+    def rate(self, learning_rate: float, step: int) -> float:
+        """So many times the learning rate."""
+        return self.times * learning_rate
+
+    def __call__(self, parameter: Tensor, gradient: Tensor, kept: dict[str, Tensor], rate: Tensor) -> Tensor:
+        """W - rate unit_step; parameters are stacked."""
+        mean = kept["mean"].lerp_(gradient, 1 - self.momentum)
+        return parameter - rate * unit_step(gradient.lerp(mean, self.momentum))
 
 
 def _shape(parameter: Tensor) -> tuple[int, int]:
@@ -111,6 +137,11 @@ class MuonAndAdam(Optimiser):
         rest = parameter_groups(model, l2, {id(matrix) for matrix in matrices})
         muon = Muon(matrices, momentum=self.momentum, weight_decay=l2)
         return {"optimizer": torch.optim.Adam(rest, fused=True), "muon": muon}
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """Muon's for matrices, Adam's for the rest."""
+        return {**Adam(self.epsilon).rules, "muon": MuonRule(self.rate, self.momentum)}
 
     def set_rate(self, optimizers: dict[str, Optimizer], rate: float, step: int) -> None:
         """Adam's rate, and so many times it for Muon."""

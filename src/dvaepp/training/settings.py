@@ -33,7 +33,9 @@ class TrainingSettings(Settings):
     beta: tuple[PositiveFloat, PositiveFloat] | None = None
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
     compile: bool = False
-    """Compile the residual cells: faster once the first step has taken its minute or two."""
+    """Compile a feed-forward model's whole step, several times as fast after ten seconds, or else the residual cells.
+
+    Their first step takes a minute or two. Of several processes feed-forward models take it for false."""
     log_every: int = Field(default=100, ge=1, le=10**12)
     validate_every: int = Field(default=1000, ge=1, le=10**12)
     """Steps between validations and between checkpoints."""

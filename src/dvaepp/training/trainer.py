@@ -22,6 +22,7 @@ from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.models.base import Model, measuring, unchecked
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.base import BoundTerms, Terms
+from dvaepp.optimisers.base import Rule
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import AnyPath, append_line, load_tensors, read_lines, save_tensors, write_text
 from dvaepp.training.batches import BatchOrder
@@ -117,24 +118,49 @@ class Trainer:
         mode, such as those of a frozen encoder, stay so.
         """
         settings = self.settings
-        self._clock = time.perf_counter()
-        if self.step == 0:
-            self.save()
+        self.begin()
         losses: list[Tensor] = []
-        if not self.model.training:
-            self.model.train()
         with unchecked():
             while self.step < settings.steps:
                 loss, x = self.train_step()
                 losses.append(loss)
-                validate = self.step == settings.steps or self.step % settings.validate_every == 0
-                if validate or self.step % settings.log_every == 0:
-                    self._stop_unless_finite(distributed.mean(torch.stack(losses)))
-                    report(self._log(self._training_metrics(x)))
+                if self.validates or self.step % settings.log_every == 0:
+                    self.observe(torch.stack(losses), x, report)
                     losses.clear()
-                if validate:
-                    report(self._log(self._validate()))
+                if self.validates:
                     self.save()
+
+    def begin(self) -> None:
+        """Write the first checkpoint of a new run, and put a model in evaluation mode into training mode."""
+        self._clock = time.perf_counter()
+        if self.step == 0:
+            self.save()
+        if not self.model.training:
+            self.model.train()
+
+    @property
+    def validates(self) -> bool:
+        """Whether a validation and a checkpoint follow the step that was taken last."""
+        return self.step == self.settings.steps or self.step % self.settings.validate_every == 0
+
+    def observe(
+        self,
+        losses: Float[Tensor, " steps"],
+        x: Float[Tensor, "batch pixels"],
+        report: Callable[[Metrics], None],
+        seconds: float | None = None,
+    ) -> None:
+        """Log how training goes, from the losses since it was logged last, and validate where it is time for it.
+
+        `seconds`: what these steps took, where it is not the time since then. Raises TrainingDivergedError where a loss
+        or a parameter is not finite.
+        """
+        if seconds is not None:
+            self._clock = time.perf_counter() - seconds
+        self._stop_unless_finite(distributed.mean(losses))
+        report(self._log(self._training_metrics(x)))
+        if self.validates:
+            report(self._log(self._validate()))
 
     def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
         """One step of the optimiser; the loss and the batch it was taken on, of several processes this one's share."""
@@ -142,7 +168,7 @@ class Trainer:
         fraction = settings.fraction_before(self.step + 1)
         self._set_rates(fraction)
         model.prior.refresh()
-        x = self.data.batch(distributed.own(self._order.indices(self.step))).to(self.device)
+        x = self.batch().to(self.device)
         loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
         model.zero_grad()
         torch.autograd.backward(loss)
@@ -150,6 +176,25 @@ class Trainer:
             optimizer.step()
         self.step += 1
         return loss.detach(), x
+
+    def batch(self) -> Float[Tensor, "batch pixels"]:
+        """The next step's examples, of several processes this one's share, on the CPU."""
+        return self.data.batch(distributed.own(self._order.indices(self.step)))
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """How the optimisers move parameters, by their names."""
+        return self.settings.optimiser.rules
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
+        settings, fraction = self.settings, self.settings.fraction_before(step)
+        beta, rate = settings.beta_at(fraction), settings.learning_rate_at(fraction)
+        return {
+            "beta": float(self.model.smoothing.sharpness or 0) if beta is None else beta,
+            "kl_weight": settings.kl_weight_at(fraction),
+            **{kind: rule.rate(rate, step) for kind, rule in self.rules.items()},
+        }
 
     def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
         terms = self._terms(x)
@@ -257,14 +302,14 @@ class Trainer:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return tensors
 
-    def save(self) -> None:
-        """Write the checkpoint; the one before it survives if that fails."""
+    def save(self, path: Path | None = None) -> None:
+        """Write the checkpoint, there or in its place; the one before it survives if that fails."""
         tensors = self._model_tensors()
         for kind, optimizer in self.optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"{kind}.")
         tensors |= distributed.everyones_tensors(self._own_tensors())
         state = {"step": self.step, "best": self.best, "metrics_lines": self._metrics_lines}
-        distributed.on_first(lambda: save_tensors(self.checkpoint, tensors, {**self.about, **state}))
+        distributed.on_first(lambda: save_tensors(path or self.checkpoint, tensors, {**self.about, **state}))
 
     def restore(self) -> None:
         """Go back to the checkpoint: metrics written after it are cut off, and training goes on as if never stopped."""
