@@ -30,8 +30,9 @@ class _Grid:
 
     def tell(self, event: Event) -> None:
         place = event.place
-        if event.what == "waiting":
-            console.print(f"{place}: another process is at it; it is looked at again")
+        if event.what == "waiting" or place in self._ended:
+            if place not in self._ended and place not in self._runs:
+                console.print(f"{place}: another process is at it; it is looked at again")
             return
         if event.step:
             self._reached[place] = event.step

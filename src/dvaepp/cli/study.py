@@ -131,8 +131,7 @@ def _conclude(plan: Plan, outcome: Outcome, arguments: Namespace) -> None:
     for alike in comparison.apart(members):
         _show(comparison.comparison(alike, steps_may_differ="training.steps" in plan.study.set))
     folder = shlex.quote(str(plan.folder))
-    tables = sorted({point.recipe.name.partition("/")[0] for point in plan.points if point.as_named})
-    for name in tables if members else ():
+    for name in plan.tables if members else ():
         shown = name.removeprefix("table-")
         console.print(f"beside what was published: dvaepp table {shown} --results {folder}/results")
     if members:

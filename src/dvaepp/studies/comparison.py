@@ -148,13 +148,15 @@ def _members(path: Path) -> list[Member]:
         if (member := _of_run(path)) is None:
             raise InputError(f"{path} has not been evaluated: `dvaepp evaluate {path}` does it")
         return [member]
-    if (path / RECORD).exists():
-        return of_study(path)
-    runs = [member for each in sorted(path.rglob("run.json")) if (member := _of_run(each.parent)) is not None]
-    found = runs or [Member(read_result(each), each) for each in sorted(path.rglob("seed*.json"))]
-    if not found:
+    if not (found := of_study(path) if (path / RECORD).exists() else _below(path)):
         raise InputError(f"{path} holds no evaluated run and no result")
     return found
+
+
+def _below(folder: Path) -> list[Member]:
+    """The results of runs anywhere below a folder, or where there are no such runs those in files."""
+    runs = [member for each in sorted(folder.rglob("run.json")) if (member := _of_run(each.parent)) is not None]
+    return runs or [Member(read_result(each), each) for each in sorted(folder.rglob("seed*.json"))]
 
 
 def of_study(folder: Path, cells: str | None = None) -> list[Member]:

@@ -23,7 +23,8 @@ def settle(study: Study, folder: Path) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
     with in_turn(folder):
         whole = _found(study, folder)
-        write_json(folder / RECORD, whole.model_dump(mode="json"))
+        if not (folder / RECORD).exists() or read_study(folder / RECORD) != whole:
+            write_json(folder / RECORD, whole.model_dump(mode="json"))
     return whole
 
 
@@ -53,7 +54,8 @@ def extended(known: Study, asked: Study, folder: Path) -> Study:
         ("size", known.size or "small", asked.size or "small"),
         ("steps", known.steps, asked.steps),
         ("data", known.data, asked.data),
-        ("varied settings", [*known.set], [*asked.set]),
+        ("varied settings", known.varied, asked.varied),
+        ("other settings", _fixed(known), _fixed(asked)),
     ):
         if before != now:
             raise _another(folder, what, before, now)
@@ -69,8 +71,12 @@ def extended(known: Study, asked: Study, folder: Path) -> Study:
 
 
 def _another(folder: Path, what: str, before: Any, now: Any) -> InputError:
-    differ = f"its {what} {json.dumps(before)}, not {json.dumps(now)}"
-    return InputError(f"{folder} holds another study, {differ}: --out names another folder")
+    there, here = (json.dumps(value) if value is not None else "the recipe's" for value in (before, now))
+    return InputError(f"{folder} holds another study ({what}: {there}, not {here}); --out names another folder")
+
+
+def _fixed(study: Study) -> dict[str, Any]:
+    return {name: values[0] for name, values in study.set.items() if name not in study.varied}
 
 
 def _name(recipe: str | dict[str, Any]) -> str:

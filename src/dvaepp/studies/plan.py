@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvaepp.components.registry import component
 from dvaepp.errors import InputError
+from dvaepp.recipes.catalogue import names
+from dvaepp.recipes.table import Table
 from dvaepp.storage import AnyPath
 from dvaepp.studies.estimate import seconds_left, steps_left
 from dvaepp.studies.folder import check_folder, settle
@@ -45,6 +48,17 @@ class Plan:
         """The study's folder."""
         return self.task.folder
 
+    @property
+    def tables(self) -> list[str]:
+        """The names of those tables, with published numbers, that results of its points stand in."""
+        known = names()
+        of = {
+            point.recipe.name.partition("/")[0]
+            for point in self.points
+            if point.recipe.name in known and point.as_named
+        }
+        return sorted(name for name in of if not component(Table, name).starting_points)
+
     def missing(self) -> list[Point]:
         """The points that are not trained and evaluated yet."""
         return [point for point in self.points if not point.is_finished(self.folder)]
@@ -79,9 +93,12 @@ class Plan:
                 file_result(self.folder, point)
         if missing:
             carry_out(self.study, missing, self.task, min(jobs, len(missing)), on, stop)
-        left = [point for point in self.missing() if point.place not in failed]
-        done = [point for point in self.points if point not in left and point.place not in failed]
-        return Outcome(tuple(done), failed, tuple(left))
+        missing = self.missing()
+        return Outcome(
+            tuple(point for point in self.points if point not in missing),
+            {point.place: failed[point.place] for point in missing if point.place in failed},
+            tuple(point for point in missing if point.place not in failed),
+        )
 
 
 def planned(

@@ -40,7 +40,7 @@ def _draw_scores(axes: Any, compared: Comparison, colours: list[Any]) -> None:
         axes.errorbar([mean], [place], xerr=[spread], fmt="D", color=colour, capsize=3, markersize=5)
         axes.plot(row.nlls, [place] * len(row.nlls), "o", color=colour, alpha=0.4, markersize=4)
     axes.set_yticks(range(len(compared.rows)), [_name(row) for row in compared.rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(compared.rows) - 0.4, -0.6)
     axes.set(xlabel=f"NLL, {compared.first.split} data, nats", title=", ".join(compared.settings))
     axes.title.set_fontsize(9)
 

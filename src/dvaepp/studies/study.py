@@ -124,8 +124,13 @@ class Study(Settings):
             why = str(error).removeprefix("--set: ")
             raise InputError(f"{base.name} with {', '.join(_assignments(settings))} is not possible: {why}") from None
 
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The settings that have several values."""
+        return tuple(name for name, values in self.set.items() if len(values) > 1)
+
     def _point(self, base: Recipe, settings: Mapping[str, Any], recipe: Recipe, seed: int) -> Point:
-        label = _label(settings)
+        label = _label({name: settings[name] for name in self.varied})
         place = "/".join(filter(None, (base.name, label, f"seed{seed}")))
         return Point(recipe, seed, place, label, self._command(base, settings, seed))
 

@@ -85,6 +85,8 @@ class _Worker:
         self.stop()
         self.process.wait()
         self.reader.join()
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
 def _follow(workers: Sequence[_Worker], tell: Tell, stop: Stop) -> None:
