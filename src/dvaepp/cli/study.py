@@ -129,7 +129,7 @@ def _conclude(plan: Plan, outcome: Outcome, arguments: Namespace) -> None:
     """The table so far, what is left, and what failed."""
     members = comparison.of_study(plan.folder, arguments.cells)
     for alike in comparison.apart(members):
-        _show(comparison.comparison(alike, steps_may_differ="training.steps" in plan.study.set))
+        _show(comparison.comparison(alike, "training.steps" in plan.study.varied, plan.study.varied))
     folder = shlex.quote(str(plan.folder))
     for name in plan.tables if members else ():
         shown = name.removeprefix("table-")

@@ -118,13 +118,16 @@ def compare(paths: Iterable[AnyPath], steps_may_differ: bool = False) -> Compari
     return comparison(gathered(paths), steps_may_differ)
 
 
-def comparison(members: Sequence[Member], steps_may_differ: bool = False) -> Comparison:
-    """The members beside each other, those of the same settings in one row, in the order of their first."""
+def comparison(members: Sequence[Member], steps_may_differ: bool = False, shown: Sequence[str] = ()) -> Comparison:
+    """The members beside each other, those of the same settings in one row, in the order of their first.
+
+    With settings that are `shown` even where they do not differ.
+    """
     members = _distinct(members)
     if not members:
         raise InputError("there is no result to compare: `dvaepp evaluate` makes them")
     _check_alike(members, steps_may_differ)
-    names = _differing(members)
+    names = _differing(members, shown)
     rows: dict[str, list[Member]] = {}
     for member in members:
         rows.setdefault(json.dumps([member.result.recipe, member.settings, member.steps]), []).append(member)
@@ -228,13 +231,17 @@ def _check_seeds(same: Sequence[Member]) -> None:
             )
 
 
-def _differing(members: Sequence[Member]) -> list[str]:
+def _differing(members: Sequence[Member], shown: Sequence[str]) -> list[str]:
     """`recipe` where names differ, and the settings that differ among results of one name; at least one."""
     by_name: dict[str, list[Member]] = {}
     for member in members:
         by_name.setdefault(member.result.recipe, []).append(member)
     every = dict.fromkeys(name for member in members for name in member.settings)
-    differ = [name for name in every if any(len({_text(m, name) for m in same}) > 1 for same in by_name.values())]
+
+    def differs(name: str) -> bool:
+        return any(len({_text(member, name) for member in same}) > 1 for same in by_name.values())
+
+    differ = [name for name in every if name in shown or differs(name)]
     return [*(["recipe"] if len(by_name) > 1 or not differ else []), *differ]
 
 
