@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from dvaepp.cli import main
+from dvaepp.recipes.catalogue import find
 from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors, locked
 from dvaepp.studies import Plan, Study, planned, read_study, run_study
@@ -241,8 +243,6 @@ def test_a_worker_that_is_killed_is_taken_over(undisturbed: Path, tmp_path: Path
 
 
 def test_results_that_are_gone_are_filed_again(undisturbed: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = Path(shutil.copytree(undisturbed, tmp_path / "copy"))
     shutil.rmtree(copy / "results")
     run_study(study_of(copy), copy)
@@ -264,6 +264,50 @@ def test_a_changed_cell_of_a_table_stands_apart(tmp_path: Path) -> None:
     cell = "table-2/mnist-static/linear-1/joint/seed0.json"
     assert [str(path) for path in paths] == [f"groups=5/{cell}", f"groups=6/{cell}"]
     assert len(comparison(of_study(tmp_path / "s")).rows) == 2
+
+
+def test_a_study_of_a_table_names_the_command_that_shows_it(tmp_path: Path) -> None:
+    cell, changed = {"recipes": ["table-2/*/linear-1/*"], "size": "tiny", "seeds": 1}, {"model.smoothing.beta": [3]}
+    assert planned(Study(**cell), tmp_path / "s").tables == ["table-2"]
+    assert planned(Study(**cell, set=changed), tmp_path / "s").tables == []
+    assert planned(Study(recipes=["quick"]), tmp_path / "s").tables == []
+
+
+def test_a_recipe_and_a_study_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = find("quick/directed", "tiny").model_copy(update={"name": "mine", "about": "mine"})
+    Path("mine.json").write_text(recipe.model_dump_json())
+    Path("ours.json").write_text(
+        json.dumps({"recipes": ["mine.json"], "seeds": 1, "steps": 2, "set": {"training.l2": [0, 1]}})
+    )
+    assert main(["study", "mine.json", "--steps", "2", "--seeds", "1"]) == 0
+    assert main(["study", "ours.json"]) == 0
+    runs = {str(path.parent) for path in Path("studies").rglob("scores.json")}
+    assert runs == {
+        f"studies/{where}/seed0" for where in ("mine/runs/mine", "ours/runs/mine/l2=0", "ours/runs/mine/l2=1")
+    }
+    Path("mine.json").unlink()
+    capsys.readouterr()
+    assert main(["study", "studies/ours/study.json"]) == 0  # which holds the recipe
+    assert "2 of them finished" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_go_on_stops_no_other(undisturbed: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(undisturbed, tmp_path / "copy"))
+    one, two, three, _ = (point.folder(copy) for point in study_of(copy).points())
+    for folder in (one, two, three):
+        (folder / "scores.json").unlink()
+    (one / "checkpoint.safetensors").write_bytes(b"half")
+    record = json.loads((two / "run.json").read_text())
+    (two / "run.json").write_text(json.dumps({**record, "seed": 7}))
+    outcome = run_study(study_of(copy), copy)
+    assert len(outcome.finished) == 2
+    why = "\n".join(outcome.failed.values())
+    assert "checkpoint.safetensors is not a whole dvaepp checkpoint" in why
+    assert "holds a run of another recipe or seed" in why
+    assert (one / "checkpoint.safetensors").read_bytes() == b"half"
 
 
 @pytest.fixture

@@ -92,13 +92,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of results that were measured alike; `settings` are the names of those that differ.
-
-    >>> result = read_result(Path("results/table-2/mnist-static/linear-1/rbm/seed0.json"))
-    >>> table = comparison([Member(result, Path("seed0.json"))])
-    >>> table.settings, len(table.rows)
-    (('recipe',), 1)
-    """
+    """Rows of results that were measured alike; `settings` are the names of those that differ."""
 
     settings: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -114,6 +108,15 @@ def compare(paths: Iterable[AnyPath], steps_may_differ: bool = False) -> Compari
 
     InputError where there is none, for a file that is no result, and where splits, data, numbers of samples or examples
     or, unless they may, lengths of training differ.
+
+    >>> import tempfile
+    >>> from dvaepp.studies import Study, run_study
+    >>> study = Study(recipes=["quick/directed"], size="tiny", steps=2, seeds=2, set={"training.l2": [0, 0.1]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     outcome = run_study(study, folder)
+    ...     table = compare([folder])
+    >>> table.settings, [(row.settings, len(row.members)) for row in table.rows]
+    (('training.l2',), [(('0.0',), 2), (('0.1',), 2)])
     """
     return comparison(gathered(paths), steps_may_differ)
 
