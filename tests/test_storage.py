@@ -1,6 +1,10 @@
+import errno
+import fcntl
 import json
+import os
 import resource
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,3 +90,22 @@ def test_json_is_written_whole_and_without_nan(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was not written: .*not JSON compliant"):
         storage.write_json(tmp_path / "s.json", {"nll": float("nan")})
     assert json.loads((tmp_path / "s.json").read_text()) == {"nll": 1.5}
+
+
+def test_where_folders_cannot_be_locked_a_file_beside_them_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS, where an exclusive lock needs a file that is open for writing."""
+    lock, folder = fcntl.flock, tmp_path / "run"
+    folder.mkdir()
+
+    def on_nfs(descriptor: int, operation: int) -> None:
+        if not os.fstat(descriptor).st_mode & stat.S_IFREG:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", on_nfs)
+    with storage.locked(folder):
+        assert list(folder.iterdir()) == []
+        with pytest.raises(InputError, match="is being trained by another process"), storage.locked(folder):
+            pass
+    with storage.locked(folder):
+        pass

@@ -12,6 +12,10 @@ class TrainingDivergedError(RuntimeError):
     """Training met NaN or infinity; the message names the step and the last good checkpoint. Exit code 1."""
 
 
+class RunsFailedError(RuntimeError):
+    """Some runs of a study failed; the message names them, and what became of each. Exit code 1."""
+
+
 def nearest(name: str, names: Sequence[str]) -> str:
     """'; did you mean ...?' where some name is close, else nothing."""
     close = difflib.get_close_matches(name, names, 1, 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +55,27 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from doing the same to a folder; InputError where one already does. POSIX only."""
+    """Keep other processes from doing the same to a folder; InputError where one already does. POSIX only.
+
+    Where the file system locks no folders, as NFS, a file .NAME.lock beside it is locked.
+    """
     if os.name != "posix":
         yield
         return
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as opened:
+        for path, flags in ((folder, os.O_RDONLY), (folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT)):
+            descriptor = os.open(path, flags)
+            opened.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                raise InputError(f"{folder} is being trained by another process") from None
+            except OSError:
+                continue
         yield
-    except BlockingIOError:
-        raise InputError(f"{folder} is being trained by another process") from None
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from dvaepp.cli.grammar import parser
-from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.errors import InputError, RunsFailedError, TrainingDivergedError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0, 2 for bad input, 1 for a training that diverged, 130 when interrupted."""
+    """Run one command. Exit code 0, 2 for bad input, 1 for trainings that failed, 130 when interrupted."""
     parsed = parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         parsed.command_line = shlex.join(["dvaepp", *(sys.argv[1:] if arguments is None else arguments)])
         run(parsed)
-    except TrainingDivergedError as error:
+    except (RunsFailedError, TrainingDivergedError) as error:
         print(f"dvaepp: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:

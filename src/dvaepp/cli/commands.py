@@ -17,6 +17,7 @@ from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
 from dvaepp.cli.run_folder import check_named, opened
+from dvaepp.cli.study import compare, study
 from dvaepp.components.registry import Component, components, described, faults
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
@@ -258,6 +259,8 @@ COMMANDS = {
     "encode": encode,
     "decode": decode,
     "report": report,
+    "study": study,
+    "compare": compare,
     "table": table,
     "figure": figure,
     "prior": prior,

@@ -84,6 +84,16 @@ def parser() -> argparse.ArgumentParser:
     _data(report)
     report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
 
+    study = command("study", "run what is missing of a grid of recipes, settings and seeds, and show what came of it")
+    _study(study)
+
+    compare = command("compare", "results beside each other: settings that differ, mean and spread over seeds")
+    compare.add_argument(
+        "paths", nargs="+", metavar="PATH", help="runs, results, or folders of them, such as a study's"
+    )
+    compare.add_argument("--steps-may-differ", action="store_true", help="compare trainings of different lengths too")
+    compare.add_argument("-o", "--output", metavar="FILE", help="write it there: .md, .csv, or as a figure .png, .svg")
+
     table = command("table", "results at hand beside the paper's, as Markdown")
     table.add_argument("name", metavar="TABLE", help="2 or 3 of the paper's, or a table's name, such as quick")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
@@ -128,6 +138,36 @@ def _recipe(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _study(command: argparse.ArgumentParser) -> None:
+    what = (
+        "a recipe's name, a table's (table-2), or a pattern of names; a recipe.json; or a study.json, to go on with it"
+    )
+    command.add_argument("recipe", metavar="RECIPE", help=what)
+    command.add_argument(
+        "--cells", metavar="PATTERN", help="of a table those whose names match, such as 'mnist-static/*'"
+    )
+    command.add_argument("--seeds", help="how many (default 5: from 0 to 4), or which: 3-5 or 0,2")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=V,W",
+        help="values of a setting, each of which is run; with several, every combination; component before settings",
+    )
+    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
+    command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
+    command.add_argument("--data", help="another data set by name, or your own file or folder of images")
+    command.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    command.add_argument("--device", help="of new runs: cpu, cuda, cuda:1, ... (default cpu)")
+    command.add_argument("--threads", type=_threads, help="CPU threads of each new run (default 1)")
+    command.add_argument(
+        "--jobs", type=_jobs, default=1, metavar="N", help="runs at a time, each in a process (default 1)"
+    )
+    command.add_argument("--shard", metavar="I/N", help="only every N-th run, from the I-th on: for job arrays")
+    command.add_argument("--budget", metavar="HOURS", help="stop cleanly after this time; the same command goes on")
+    command.add_argument("--out", metavar="FOLDER", help="the study's folder (default: studies/RECIPE-SIZE)")
+
+
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", help="a run folder")
     command.add_argument(
@@ -163,6 +203,12 @@ def _whole(text: str) -> int:
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10**9:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000000, not {text!r}")
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected a number of processes from 1 to 1024, not {text!r}")
     return int(text)
 
 

@@ -32,15 +32,15 @@ def origin(recipe: Recipe) -> Origin | None:
 
 
 def _changes(known: Recipe, recipe: Recipe) -> list[tuple[str, str, str]]:
-    before, now = (dict(_flat(each.model_dump(mode="json", exclude={"name", "about"}))) for each in (known, recipe))
+    before, now = (dict(flat(each.model_dump(mode="json", exclude={"name", "about"}))) for each in (known, recipe))
     texts = ((name, before.get(name, _ABSENT), now.get(name, _ABSENT)) for name in {**before, **now})
     return [(name, old, new) for name, old, new in texts if old != new]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Each setting under its dotted path, as `--set` takes both."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

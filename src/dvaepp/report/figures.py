@@ -34,18 +34,25 @@ def write_figure(name: str, target: AnyPath) -> list[Path]:
     suffixes = [target.suffix] if target.suffix else [".png", ".svg"]
     if target.is_dir() or not set(suffixes) <= {".png", ".svg"}:
         raise InputError(f"{target} must name a file that ends in .png or .svg, or has no suffix for both")
+    paths = [target.with_name(target.stem + suffix) for suffix in suffixes]
+    for path in paths:
+        save_figure(path, FIGURES[name], (9, 3.2))
+    return paths
+
+
+def save_figure(path: Path, draw: Callable[[Any], None], size: tuple[float, float]) -> None:
+    """Draw a figure of this size, inches, into a PNG or SVG; InputError for other suffixes."""
+    if path.suffix not in (".png", ".svg"):
+        raise InputError(f"{path} must end in .png or .svg")
     import matplotlib
     from matplotlib.figure import Figure
 
-    paths = [target.with_name(target.stem + suffix) for suffix in suffixes]
-    for path in paths:
-        with matplotlib.rc_context(_STYLE):
-            figure = Figure(figsize=(9, 3.2), layout="constrained")
-            FIGURES[name](figure)
-            with replacing(path) as temporary:
-                metadata = {"Date": None} if path.suffix == ".svg" else None
-                figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata)
-    return paths
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        with replacing(path) as temporary:
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata)
 
 
 def figure_1(figure: Any) -> None:

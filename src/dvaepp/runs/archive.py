@@ -16,7 +16,7 @@ from dvaepp.recipes.recipe import recipe_from
 from dvaepp.runs.records import Result, check_result, read_result
 from dvaepp.storage import in_turn, write_json, write_text
 
-_UNTOLD: Mapping[str, IncEx | bool] = {"about": True, "evaluation": True, "data": {"name"}}
+UNTOLD: Mapping[str, IncEx | bool] = {"about": True, "evaluation": True, "data": {"name"}}
 """What of a recipe is no setting of a result: a sentence; what `Result.evaluation` says better, and the digest."""
 
 
@@ -28,7 +28,7 @@ def identity(result: Result, source: str) -> str:
     source, where the settings are no recipe.
     """
     about = result.model_dump(include={"recipe", "seed", "split", "evaluation_seed", "evaluation"})
-    about |= {"settings": recipe_from(result.settings, source).model_dump(mode="json", exclude=_UNTOLD)}
+    about |= {"settings": recipe_from(result.settings, source).model_dump(mode="json", exclude=UNTOLD)}
     about |= {"data": result.data.digest}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

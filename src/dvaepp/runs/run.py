@@ -82,7 +82,7 @@ class Run:
         _device(device)
         distributed.share(recipe.training.batch, "training.batch")
         record = Record(
-            recipe=_absolute(recipe).model_dump(mode="json"),
+            recipe=absolute(recipe).model_dump(mode="json"),
             seed=seed,
             device=device,
             threads=threads,
@@ -269,7 +269,7 @@ def _same_recipe(one: Any, other: Any) -> bool:
     return now[0] == now[1]
 
 
-def _absolute(recipe: Recipe) -> Recipe:
+def absolute(recipe: Recipe) -> Recipe:
     """The recipe, whose paths to data and to a graph lead there from anywhere."""
     data, file = recipe.data, recipe.model.prior.file
     if data.name not in names() and (path := Path(data.name).expanduser()).exists():
