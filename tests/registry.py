@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dvaepp.boltzmann.dimod_sampler import SimulatedAnnealer
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import AnnealedPopulation, ExactSamples, PersistentChains, Sampler, TemperedChains
+from dvaepp.estimators import LeaveOneOut
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 from dvaepp.likelihoods.standard import BernoulliLikelihood, CategoricalLikelihood, NormalLikelihood, PoissonLikelihood
@@ -28,6 +29,7 @@ from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
+from dvaepp.objectives.elbo import elbo
 from dvaepp.objectives.importance import importance_weighted
 from dvaepp.optimisers.adam import Adam
 from dvaepp.optimisers.base import Optimiser
@@ -606,6 +608,7 @@ Objective = Callable[[Any, Tensor], Tensor]
 every_objective: dict[str, Objective] = {
     "joint": joint_elbo,
     "marginal": marginal_elbo,
+    "elbo": partial(elbo, estimator=LeaveOneOut(), analytic_kl=False),
     "importance-1": partial(importance_weighted, num_samples=1),
     "importance-3": partial(importance_weighted, num_samples=3),
     "importance-10": partial(importance_weighted, num_samples=10),

@@ -18,3 +18,10 @@ def replace_gradient(value: Float[Tensor, "*shape"], surrogate: Float[Tensor, "*
 def finite_exp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """exp(x), or the largest number of its precision where that overflows: slopes of inverse CDFs between two bits."""
     return torch.exp(x).clamp(max=torch.finfo(x.dtype).max)
+
+
+def add_gradient(
+    value: Float[Tensor, "*batch"], x: Float[Tensor, "*batch n"], gradient: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
+    """value, with `gradient` added to its gradient in x: value + gradient . (x - x.detach()); none in the gradient."""
+    return value + (gradient.detach() * (x - x.detach())).sum(-1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
@@ -74,8 +74,32 @@ class Objective(Component, ABC):
     folder: ClassVar[str] = "dvaepp.objectives"
 
     @abstractmethod
-    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
-        """The terms, from one draw for every example; InputError for a model that has no such bound."""
+    def __call__(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
+    ) -> BoundTerms:
+        """The terms, from one draw for every example; InputError for a model that has no such bound.
+
+        `noise`: the uniform numbers that the draws are made of, `uniforms(model)` for each bit.
+        """
+
+    def with_loss(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
+    ) -> tuple[BoundTerms, Float[Tensor, ""]]:
+        """The terms, and a loss to minimise in `parameters()` alone: 0 where the objective learns nothing itself."""
+        return self(model, x, noise), x.new_zeros(())
+
+    def uniforms(self, model: Model) -> int:
+        """How many uniform numbers for each bit the noise has."""
+        return 2
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the objective itself learns."""
+        return iter(())
+
+    @property
+    def weighs_kl(self) -> bool:
+        """Whether the terms are right for any KL weight, as a warm-up needs."""
+        return True
 
     @abstractmethod
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:

@@ -81,11 +81,11 @@ def marginal_terms(
     """
     trace = model(x, noise=noise)
     MarginalBound().check_trace(trace, model)
-    kl = trace.posterior.log_prob() - _log_prior(model.prior, trace.posterior.zeta, model.smoothing)
+    kl = trace.posterior.log_prob() - log_prior(model.prior, trace.posterior.zeta, model.smoothing)
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
 
-def _log_prior(prior: Prior, zeta: Float[Tensor, "batch bits"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
+def log_prior(prior: Prior, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
     """log p(zeta), of bits with log Z as last estimated: a loss goes on where a likelihood is refused."""
     if isinstance(prior, BoltzmannPrior) and smoothing.binary:
         return -prior.machine.energy(zeta) - prior.log_z()
@@ -98,9 +98,11 @@ class JointBound(Objective):
 
     name: ClassVar[str] = "joint"
 
-    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    def __call__(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "2 batch bits"] | None = None
+    ) -> BoundTerms:
         """`joint_terms`."""
-        return joint_terms(model, x)
+        return joint_terms(model, x, noise=noise)
 
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """r(zeta | z) must be the same in q and p; an atom must lose no gradient that a Boltzmann prior needs."""
@@ -123,9 +125,11 @@ class MarginalBound(Objective):
 
     name: ClassVar[str] = "marginal"
 
-    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    def __call__(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "2 batch bits"] | None = None
+    ) -> BoundTerms:
         """`marginal_terms`."""
-        return marginal_terms(model, x)
+        return marginal_terms(model, x, noise=noise)
 
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """log q(zeta | x) must not jump at an atom, and p(zeta) must have a density that can be had."""

@@ -70,9 +70,11 @@ class RolfeBound(Objective):
 
     name: ClassVar[str] = "rolfe"
 
-    def __call__(self, model: Model, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    def __call__(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "2 batch bits"] | None = None
+    ) -> BoundTerms:
         """`rolfe_terms`."""
-        return rolfe_terms(model, x)
+        return rolfe_terms(model, x, noise=noise)
 
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """The prior must be a Boltzmann machine, and the smoothing have an atom at 0."""
