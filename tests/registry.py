@@ -38,7 +38,7 @@ from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
 from dvaepp.smoothings.base import Smoothing
-from dvaepp.smoothings.binary import StraightThrough, StraightThroughGumbel, hard
+from dvaepp.smoothings.binary import ReinMax, StraightThrough, StraightThroughGumbel, hard
 from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.exponential import OverlappingExponential, UniformExponential
 from dvaepp.smoothings.logistic import OverlappingLogistic
@@ -333,6 +333,14 @@ def gumbel(temperature: float | Tensor) -> DeterministicCase:
     )
 
 
+def reinmax(temperature: float | Tensor) -> DeterministicCase:
+    def slope(logit: Any, noise: Any) -> Any:
+        s = ((logit + noise > 0) + stats.logistic.cdf(logit / float(temperature))) / 2
+        return 2 * s * (1 - s) - stats.logistic.pdf(logit) / 2
+
+    return DeterministicCase(ReinMax(temperature), slope)
+
+
 every_deterministic: dict[str, DeterministicCase] = {
     "hard": DeterministicCase(hard),
     "straight-through": DeterministicCase(
@@ -341,6 +349,8 @@ every_deterministic: dict[str, DeterministicCase] = {
     "gumbel-1": gumbel(1.0),
     "gumbel-0.3": gumbel(0.3),
     "gumbel-tensor-2": gumbel(torch.tensor(2.0, dtype=torch.float64)),
+    "reinmax-1": reinmax(1.0),
+    "reinmax-tensor-2": reinmax(torch.tensor(2.0, dtype=torch.float64)),
 }
 
 every_concrete: dict[str, Concrete] = {

@@ -68,6 +68,7 @@ from .priors.directed import DirectedPrior as DirectedPrior
 from .priors.normal import NormalPosterior as NormalPosterior
 from .priors.normal import NormalPrior as NormalPrior
 from .smoothings.base import Smoothing as Smoothing
+from .smoothings.binary import ReinMax as ReinMax
 from .smoothings.binary import StraightThrough as StraightThrough
 from .smoothings.binary import StraightThroughGumbel as StraightThroughGumbel
 from .smoothings.binary import hard as hard

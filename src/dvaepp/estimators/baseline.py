@@ -24,9 +24,9 @@ class Baseline(nn.Module):
         if mean is not None and (mean.ndim != 1 or len(mean) != context_size):
             raise InputError(f"mean must have context_size={context_size} entries, not the shape {tuple(mean.shape)}")
         self.network: nn.Module | None = None
+        self.centre: nn.Module = nn.Identity() if mean is None else centring(mean, 0)
         if self.context_size is not None:
-            centre = [] if mean is None else [centring(mean, 0)]
-            self.network = nn.Sequential(*centre, dense(self.context_size, 1, (whole("hidden", hidden),)))
+            self.network = dense(self.context_size, 1, (whole("hidden", hidden),))
 
     def forward(
         self, context: Float[Tensor, "batch features"] | None, logits: Float[Tensor, "batch bits"]
@@ -34,14 +34,16 @@ class Baseline(nn.Module):
         """C for each row of the logits; InputError where the context is missing or of another shape."""
         if self.network is None:
             return logits.new_zeros(len(logits))
-        return self.network(self.check(context, logits))[:, 0]  # type: ignore[no-any-return]
+        value: Tensor = self.network(self.centred(context, logits))
+        return value[:, 0]
 
-    def check(
+    def centred(
         self, context: Float[Tensor, "batch features"] | None, logits: Float[Tensor, "batch bits"]
     ) -> Float[Tensor, "batch features"]:
-        """The context without gradient; InputError where it does not fit."""
+        """context - mean, without gradient; InputError where it does not fit."""
         expected = (len(logits), self.context_size)
         if context is None or context.shape != expected:
             given = "missing" if context is None else f"of shape {tuple(context.shape)}"
             raise InputError(f"context is {given}, but this estimator was made for one of shape {expected}")
-        return context.detach()
+        centred: Tensor = self.centre(context.detach())
+        return centred
