@@ -41,6 +41,8 @@ class Estimator(ABC):
     """f is evaluated off the corners of the cube too."""
     differentiable: ClassVar[bool] = False
     """df / db is taken."""
+    tangents: ClassVar[bool] = False
+    """df / db is taken inside, by torch.func.vjp: f may change nothing in place, as batch norm that trains does."""
     nests: ClassVar[bool] = False
     """f may itself be a random, unbiased estimate: what several groups of bits need."""
     importance: ClassVar[bool] = False

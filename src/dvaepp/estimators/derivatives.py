@@ -42,6 +42,7 @@ class MuProp(LearnedEstimator):
 
     relaxed: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    tangents: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
     draws: ClassVar[int] = 1
     uniforms: ClassVar[int] = 1
@@ -102,6 +103,7 @@ class DoubleControlVariates(PlainEstimator):
     samples: int = 2
     alpha: float = 1.0
     differentiable: ClassVar[bool] = True
+    tangents: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ class RelaxedControl(LearnedEstimator, ABC):
 
     relaxed: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    tangents: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
     draws: ClassVar[int] = 1
     uniforms: ClassVar[int] = 1

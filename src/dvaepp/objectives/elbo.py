@@ -80,10 +80,11 @@ def elbo_with_loss(
     bits, evaluated off the corners (the Concrete objective of Tucker et al. 2017): a loss, and no bound.
 
     Several groups nest, E_1[f(z_1)] with f(z_1) = E_2[f(z_1, z_2)] as estimated, so that decoder evaluations are draws
-    to the power of the groups. `noise`: `Elbo.uniforms` uniform numbers for each bit. A network that mixes rows, such
-    as batch norm in training mode, makes every estimator approximate.
+    to the power of the groups. `noise`: `Elbo.uniforms` uniform numbers for each bit. Batch norm in training mode mixes
+    rows, and makes an estimator approximate.
 
-    InputError for a model that is no FeedForwardVAE of bits; for an estimator that does not nest and several groups;
+    InputError for a model that is no FeedForwardVAE of bits; for an estimator that takes tangents and a decoder with
+    batch norm in training mode; for an estimator that does not nest and several groups;
     for VIMCO with the analytic KL, whose bound needs all inside; for the analytic KL of a Boltzmann prior over several
     groups, or of a directed prior over other groups than the encoder's, which have no closed form.
     """
@@ -160,6 +161,11 @@ class Elbo(Objective):
             )
         groups: int = len(model.encoder.levels)
         self.check(model.smoothing, model.prior, groups, reparameterised=True)
+        if self._estimator.tangents and any(_trains_batch_norm(module) for module in model.decoder.modules()):
+            raise InputError(
+                f"{type(self.estimator).__name__} takes derivatives of the decoder row by row, which batch norm in "
+                "training mode mixes: use a decoder without, or another estimator"
+            )
         return groups
 
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
@@ -196,3 +202,7 @@ class Elbo(Objective):
         if self.estimator is None:
             raise InputError("the elbo objective needs an estimator: Elbo().with_estimator(LeaveOneOut()), say")
         return self.estimator
+
+
+def _trains_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
