@@ -21,6 +21,28 @@ from torch import Tensor, nn
 from dvaepp.boltzmann.dimod_sampler import SimulatedAnnealer
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.samplers import AnnealedPopulation, ExactSamples, PersistentChains, Sampler, TemperedChains
+from dvaepp.estimators import (
+    ARM,
+    ARMS,
+    DARN,
+    NVIL,
+    REBAR,
+    RELAX,
+    VIMCO,
+    DisARM,
+    DoubleControlVariates,
+    Estimator,
+    GumbelRao,
+    LeaveOneOut,
+    LocalExpectation,
+    MuProp,
+    PiecewiseLinear,
+    Reinforce,
+    RelaxedBernoulli,
+)
+from dvaepp.estimators import ReinMax as ReinMaxEstimator
+from dvaepp.estimators import StraightThrough as StraightThroughEstimator
+from dvaepp.estimators import StraightThroughGumbel as StraightThroughGumbelEstimator
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 from dvaepp.likelihoods.standard import BernoulliLikelihood, CategoricalLikelihood, NormalLikelihood, PoissonLikelihood
@@ -28,6 +50,7 @@ from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
+from dvaepp.objectives.elbo import elbo
 from dvaepp.objectives.importance import importance_weighted
 from dvaepp.optimisers.adam import Adam
 from dvaepp.optimisers.base import Optimiser
@@ -36,7 +59,7 @@ from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
 from dvaepp.smoothings.base import Smoothing
-from dvaepp.smoothings.binary import StraightThrough, StraightThroughGumbel, hard
+from dvaepp.smoothings.binary import ReinMax, StraightThrough, StraightThroughGumbel, hard
 from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.exponential import OverlappingExponential, UniformExponential
 from dvaepp.smoothings.logistic import OverlappingLogistic
@@ -331,6 +354,14 @@ def gumbel(temperature: float | Tensor) -> DeterministicCase:
     )
 
 
+def reinmax(temperature: float | Tensor) -> DeterministicCase:
+    def slope(logit: Any, noise: Any) -> Any:
+        s = ((logit + noise > 0) + stats.logistic.cdf(logit / float(temperature))) / 2
+        return 2 * s * (1 - s) - stats.logistic.pdf(logit) / 2
+
+    return DeterministicCase(ReinMax(temperature), slope)
+
+
 every_deterministic: dict[str, DeterministicCase] = {
     "hard": DeterministicCase(hard),
     "straight-through": DeterministicCase(
@@ -339,6 +370,8 @@ every_deterministic: dict[str, DeterministicCase] = {
     "gumbel-1": gumbel(1.0),
     "gumbel-0.3": gumbel(0.3),
     "gumbel-tensor-2": gumbel(torch.tensor(2.0, dtype=torch.float64)),
+    "reinmax-1": reinmax(1.0),
+    "reinmax-tensor-2": reinmax(torch.tensor(2.0, dtype=torch.float64)),
 }
 
 every_concrete: dict[str, Concrete] = {
@@ -599,6 +632,49 @@ every_data_set: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
 every_table: dict[str, int] = {"quick": 3, "table-2": 48, "table-3": 66}
 """How many cells there are."""
 
+# --- estimators -------------------------------------------------------------------------------------------------------
+
+FEATURES = 4
+"""Of an estimator's context: the pixels of `tiny_model`."""
+
+
+def learned(estimator: Any) -> Any:
+    """The estimator in float64, as if it had learned something: a baseline that is wrong, an eta that is not 1."""
+    return randomise(estimator, 0.3, 7)
+
+
+every_estimator: dict[str, Callable[[int], Estimator]] = {
+    "reinforce": lambda bits: Reinforce(),
+    "leave-one-out-2": lambda bits: LeaveOneOut(),
+    "leave-one-out-4": lambda bits: LeaveOneOut(samples=4),
+    "nvil": lambda bits: learned(NVIL(FEATURES, torch.full((FEATURES,), 0.4), hidden=5)),
+    "vimco": lambda bits: VIMCO(samples=3),
+    "arm": lambda bits: ARM(),
+    "disarm": lambda bits: DisARM(),
+    "arms-3": lambda bits: ARMS(samples=3),
+    "arms-5": lambda bits: ARMS(samples=5),
+    "muprop": lambda bits: learned(MuProp()),
+    "muprop-context": lambda bits: learned(MuProp(FEATURES, hidden=5)),
+    "double-control-variates": lambda bits: DoubleControlVariates(),
+    "double-control-variates-3": lambda bits: DoubleControlVariates(samples=3, alpha=-0.4),
+    "rebar": lambda bits: learned(REBAR()),
+    "rebar-fixed": lambda bits: learned(
+        REBAR(FEATURES, hidden=5, temperature=0.2, learn_temperature=False, muprop=False)
+    ),
+    "relax": lambda bits: learned(RELAX(bits, layers=(5,))),
+    "relax-context": lambda bits: learned(RELAX(bits, FEATURES, hidden=5, layers=(5, 5))),
+    "local-expectation": lambda bits: LocalExpectation(),
+    "straight-through": lambda bits: StraightThroughEstimator(),
+    "straight-through-gumbel": lambda bits: StraightThroughGumbelEstimator(temperature=0.7),
+    "gumbel-rao": lambda bits: GumbelRao(temperature=0.7, samples=4),
+    "reinmax": lambda bits: ReinMaxEstimator(),
+    "reinmax-2": lambda bits: ReinMaxEstimator(temperature=2.0),
+    "darn": lambda bits: DARN(),
+    "piecewise-linear": lambda bits: PiecewiseLinear(beta=3.0),
+    "relaxed-bernoulli": lambda bits: RelaxedBernoulli(temperature=0.6),
+}
+"""Made for so many bits, and a context of FEATURES where it sees one."""
+
 # --- objectives and models --------------------------------------------------------------------------------------------
 
 Objective = Callable[[Any, Tensor], Tensor]
@@ -606,6 +682,7 @@ Objective = Callable[[Any, Tensor], Tensor]
 every_objective: dict[str, Objective] = {
     "joint": joint_elbo,
     "marginal": marginal_elbo,
+    "elbo": partial(elbo, estimator=LeaveOneOut(), analytic_kl=False),
     "importance-1": partial(importance_weighted, num_samples=1),
     "importance-3": partial(importance_weighted, num_samples=3),
     "importance-10": partial(importance_weighted, num_samples=10),

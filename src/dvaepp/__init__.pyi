@@ -1,5 +1,6 @@
 # The public names, written here alone: __init__.py loads each from its module when it is first used.
 
+from . import estimators as estimators
 from .boltzmann.agreement import estimate_log_partition as estimate_log_partition
 from .boltzmann.annealing import annealed_importance_sampling as annealed_importance_sampling
 from .boltzmann.annealing import population_annealing as population_annealing
@@ -53,6 +54,9 @@ from .objectives.bounds import joint_elbo as joint_elbo
 from .objectives.bounds import joint_terms as joint_terms
 from .objectives.bounds import marginal_elbo as marginal_elbo
 from .objectives.bounds import marginal_terms as marginal_terms
+from .objectives.elbo import elbo as elbo
+from .objectives.elbo import elbo_terms as elbo_terms
+from .objectives.elbo import elbo_with_loss as elbo_with_loss
 from .objectives.importance import importance_weighted as importance_weighted
 from .objectives.importance import log_weight as log_weight
 from .objectives.rolfe import rolfe_elbo as rolfe_elbo
@@ -64,6 +68,7 @@ from .priors.directed import DirectedPrior as DirectedPrior
 from .priors.normal import NormalPosterior as NormalPosterior
 from .priors.normal import NormalPrior as NormalPrior
 from .smoothings.base import Smoothing as Smoothing
+from .smoothings.binary import ReinMax as ReinMax
 from .smoothings.binary import StraightThrough as StraightThrough
 from .smoothings.binary import StraightThroughGumbel as StraightThroughGumbel
 from .smoothings.binary import hard as hard

@@ -9,7 +9,7 @@ from registry import DeterministicCase, assert_mean, every_deterministic, gauss_
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.smoothings.binary import StraightThrough, StraightThroughGumbel, hard
+from dvaepp.smoothings.binary import ReinMax, StraightThrough, StraightThroughGumbel, hard
 from dvaepp.smoothings.concrete import Concrete
 
 LOGITS = torch.tensor([-4.0, -0.7, 0.0, 1.3, 5.0], dtype=torch.float64)
@@ -126,6 +126,18 @@ def test_shapes_expand_and_validation(case: DeterministicCase) -> None:
             distribution.log_prob(torch.full((3, 2), 0.5))
 
 
+def test_reinmax_at_temperature_1_has_no_bias_where_f_is_quadratic() -> None:
+    rho = torch.arange(0.5, 100_000, dtype=torch.float64)[:, None] / 100_000  # its mean is an integral, to 1e-5
+    for f in (lambda z: 3 * z, lambda z: (z - 0.3) ** 2):
+        logits = LOGITS.expand(len(rho), -1).clone().requires_grad_()
+        z = ReinMax()(logits).rsample(noise=torch.stack([rho.expand(-1, 5)] * 2))
+        gradient = torch.autograd.grad(f(z).sum(), logits)[0].mean(0)
+        leaf = LOGITS.clone().requires_grad_()
+        q = torch.sigmoid(leaf)
+        exact = torch.autograd.grad((q * f(torch.tensor(1.0)) + (1 - q) * f(torch.tensor(0.0))).sum(), leaf)[0]
+        torch.testing.assert_close(gradient, exact, rtol=0, atol=1e-4)
+
+
 def test_draws_of_expanded_logits_carry_the_summed_gradient(soft: DeterministicCase) -> None:
     logits = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     z = soft.smoothing(logits).expand(torch.Size((3, 2))).rsample((4,))
@@ -134,7 +146,7 @@ def test_draws_of_expanded_logits_carry_the_summed_gradient(soft: DeterministicC
 
 def test_sharpening_sets_the_temperature_where_there_is_one() -> None:
     assert StraightThroughGumbel(1.0).with_beta(4.0) == StraightThroughGumbel(0.25)
-    for smoothing in (hard, StraightThrough()):
+    for smoothing in (hard, StraightThrough(), ReinMax()):
         with pytest.raises(InputError, match="no inverse temperature"):
             smoothing.with_beta(4.0)
     with pytest.raises(InputError, match="beta"):
@@ -143,5 +155,6 @@ def test_sharpening_sets_the_temperature_where_there_is_one() -> None:
 
 def test_temperatures_that_are_none_are_refused() -> None:
     for temperature in (0.0, -1.0, math.nan, math.inf, torch.ones(2)):
-        with pytest.raises(InputError, match="temperature"):
-            StraightThroughGumbel(temperature)
+        for smoothing in (StraightThroughGumbel, ReinMax):
+            with pytest.raises(InputError, match="temperature"):
+                smoothing(temperature)

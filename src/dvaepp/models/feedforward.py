@@ -12,7 +12,7 @@ from dvaepp.errors import InputError
 from dvaepp.likelihoods.standard import bernoulli_likelihood
 from dvaepp.models.base import Model, Trace, check_input
 from dvaepp.models.encoders import Encoder, check_kinds
-from dvaepp.networks.dense import by_rows
+from dvaepp.networks.dense import at_flips, by_rows
 from dvaepp.networks.precision import full
 from dvaepp.numerics import whole
 from dvaepp.priors.base import Prior
@@ -86,6 +86,11 @@ class FeedForwardVAE(Model):
         """p(x | zeta); give it bits for the model's binary limit."""
         check_input(self, "zeta", zeta, single=True)
         return self.likelihood(full(by_rows(self.decoder, zeta)))
+
+    def decode_flips(self, z: Float[Tensor, "batch bits"]) -> Distribution:
+        """p(x | z) with each bit of z flipped in turn, of batch shape (bits, batch): one pass by `at_flips`."""
+        check_input(self, "z", z)
+        return self.likelihood(full(at_flips(self.decoder, z)))
 
     def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
         """Logits of every group given x and the likelier bits of the groups before it."""

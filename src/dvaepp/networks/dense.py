@@ -123,6 +123,30 @@ def at_draws(
     return outputs
 
 
+def at_flips(network: nn.Module, z: Float[Tensor, "batch bits"]) -> Float[Tensor, "bits batch outputs"]:
+    """network(z) with each bit flipped in turn: the first axis says which.
+
+    In a nest of Sequentials a flip moves what the first linear layer gives along one column, (e(1 - z) - e(z))_i W_i
+    where e is what comes before it, so that the layer sees z once. Any other network, and one with hooks or a forward
+    of its own, sees all the flipped states.
+    """
+    entrances, rest = _opened(network)
+    linear = rest[0] if rest else None
+    if not _plain(linear, nn.Linear) or any(isinstance(entrance, OneHot) for entrance in entrances):
+        return by_rows(network, flipped(z))
+    here, there = z, 1 - z
+    for entrance in entrances:
+        here, there = entrance(here), entrance(there)
+    hidden = linear(here) + (there - here).T[..., None] * linear.weight.T[:, None]
+    outputs: Tensor = nn.Sequential(*rest[1:])(hidden.flatten(0, 1))
+    return outputs.reshape(*hidden.shape[:2], -1)
+
+
+def flipped(z: Float[Tensor, "batch bits"]) -> Float[Tensor, "bits batch bits"]:
+    """z with each bit flipped in turn."""
+    return z + torch.diag_embed(1 - 2 * z).transpose(0, 1)
+
+
 def _opened(network: nn.Module) -> tuple[list[Affine | OneHot], list[nn.Module]]:
     """The entrances that a nest of Sequentials begins with, and what it calls after them."""
     layers, entrances = _layers(network), []

@@ -85,7 +85,7 @@ def marginal_terms(
     return BoundTerms(trace.likelihood.log_prob(x), kl, trace.local_kl_terms())
 
 
-def log_prior(prior: Prior, zeta: Float[Tensor, "batch bits"], smoothing: Smoothing) -> Float[Tensor, " batch"]:
+def log_prior(prior: Prior, zeta: Float[Tensor, "*batch bits"], smoothing: Smoothing) -> Float[Tensor, "*batch"]:
     """log p(zeta), of bits with log Z as last estimated: a loss goes on where a likelihood is refused."""
     if isinstance(prior, BoltzmannPrior) and smoothing.binary:
         return -prior.machine.energy(zeta) - prior.log_z()

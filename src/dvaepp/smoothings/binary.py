@@ -151,3 +151,37 @@ class StraightThroughGumbel(Smoothing):
         """Temperature 1 / beta."""
         check_above("beta", beta)
         return StraightThroughGumbel(1 / plain(beta))
+
+
+@dataclass(frozen=True)
+class ReinMax(Smoothing):
+    """zeta = z, d zeta / d l := 2 s (1 - s) - q (1 - q) / 2, s = (z + sigmoid(l / T)) / 2 (Liu et al. 2023).
+
+    At `temperature` T = 1 it is (1 - q) / 2 where z = 1 and q / 2 where z = 0, the trapezoidal rule: right for an f
+    that is quadratic in each bit. T > 0, a number or a 0-d tensor; larger ones have less variance and more bias.
+
+    >>> q = ReinMax()(torch.tensor([0.0, 3.0], requires_grad=True))
+    >>> q.rsample().requires_grad
+    True
+    """
+
+    name: ClassVar[str] = "reinmax"
+    temperature: float | Tensor = 1.0
+    binary: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        keep_plain(self)
+        check_above("temperature", self.temperature)
+
+    def __call__(self, logits: Float[Tensor, "*shape"], validate_args: bool | None = None) -> HardBernoulli:
+        """q(z | x), whose draws carry this gradient."""
+        return HardBernoulli(logits, validate_args, self.surrogate)
+
+    def surrogate(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        """The logits times d zeta / d l, which depends on the draw z = 1[u < q]."""
+        with torch.no_grad():
+            q, other = torch.sigmoid(logits), torch.sigmoid(-logits)
+            tempered, opposite = torch.sigmoid(logits / self.temperature), torch.sigmoid(-logits / self.temperature)
+            z = (uniform < q).to(logits.dtype)
+            slope = ((z + tempered) * (1 - z + opposite) - q * other) / 2
+        return slope * logits

@@ -1,0 +1,208 @@
+"""The evidence lower bound of bits themselves, its gradient by any estimator of `dvaepp.estimators` (Eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dvaepp.components.registry import OF_DATA
+from dvaepp.errors import InputError
+from dvaepp.estimators.base import Estimator
+from dvaepp.models.base import Model, check_input
+from dvaepp.models.encoders import HierarchicalEncoder
+from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.numerics import check_noise
+from dvaepp.objectives.base import BoundTerms, Objective
+from dvaepp.objectives.nested import Drawn, Numbers, Pass, mean_at_draws
+from dvaepp.priors.base import Prior
+from dvaepp.priors.directed import DirectedPrior
+from dvaepp.priors.normal import NormalPrior
+from dvaepp.smoothings.base import Smoothing
+
+
+def elbo(
+    model: Model,
+    x: Float[Tensor, "batch pixels"],
+    estimator: Estimator,
+    analytic_kl: bool = True,
+    kl_weight: float = 1.0,
+    *,
+    noise: Float[Tensor, "uniforms batch bits"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """E_q(z|x)[log p(x | z)] - kl_weight KL(q(z | x) || p(z)) at the estimator's draws of z, with its gradient (Eq. 1).
+
+    Nats, shape (batch,). The model's smoothing takes no part. The other arguments, and errors, are those of
+    `elbo_terms`; a kl_weight other than 1 needs the analytic KL.
+
+    >>> import dvaepp
+    >>> encoder, prior = dvaepp.HierarchicalEncoder(dvaepp.dense(12, 4)), dvaepp.BernoulliPrior(4)
+    >>> model = dvaepp.FeedForwardVAE(encoder, prior, dvaepp.dense(4, 12), dvaepp.hard)
+    >>> elbo(model, torch.zeros(5, 12), dvaepp.estimators.LeaveOneOut()).shape
+    torch.Size([5])
+    """
+    if not analytic_kl and kl_weight != 1:
+        raise InputError(
+            f"kl_weight={kl_weight} needs analytic_kl=True: without it the KL lies inside the estimator's f"
+        )
+    return elbo_terms(model, x, estimator, analytic_kl, noise=noise).bound(kl_weight)
+
+
+def elbo_terms(
+    model: Model,
+    x: Float[Tensor, "batch pixels"],
+    estimator: Estimator,
+    analytic_kl: bool = True,
+    *,
+    noise: Float[Tensor, "uniforms batch bits"] | None = None,
+) -> BoundTerms:
+    """log p(x | z) and KL(q(z | x) || p(z)), with the estimator's gradient: `elbo_with_loss` without its loss."""
+    return elbo_with_loss(model, x, estimator, analytic_kl, noise=noise)[0]
+
+
+def elbo_with_loss(
+    model: Model,
+    x: Float[Tensor, "batch pixels"],
+    estimator: Estimator,
+    analytic_kl: bool = True,
+    *,
+    noise: Float[Tensor, "uniforms batch bits"] | None = None,
+) -> tuple[BoundTerms, Float[Tensor, ""]]:
+    """The terms of `elbo`, and the loss of what the estimator learns (`Estimator.with_loss`), whose context is x.
+
+    With `analytic_kl` f(z) = log p(x | z) and the KL stands beside it in closed form: in value for the draws of
+    earlier groups. Without it f(z) = log p(x, z) - log q(z | x), all inside: the terms show log q - log p at the draws
+    for the KL, without gradient, and only their `bound(1)` is meant. Of relaxed bits all probabilities are those of
+    bits, evaluated off the corners (the Concrete objective of Tucker et al. 2017): a loss, and no bound.
+
+    Several groups nest, E_1[f(z_1)] with f(z_1) = E_2[f(z_1, z_2)] as estimated, so that decoder evaluations are draws
+    to the power of the groups. `noise`: `Elbo.uniforms` uniform numbers for each bit. Batch norm in training mode mixes
+    rows, and makes an estimator approximate.
+
+    InputError for a model that is no FeedForwardVAE of bits; for an estimator that takes tangents and a decoder with
+    batch norm in training mode; for an estimator that does not nest and several groups;
+    for VIMCO with the analytic KL, whose bound needs all inside; for the analytic KL of a Boltzmann prior over several
+    groups, or of a directed prior over other groups than the encoder's, which have no closed form.
+    """
+    objective = Elbo(analytic_kl, estimator)
+    groups = objective.groups(model)
+    check_input(model, "x", x)
+    if noise is not None:
+        check_noise(noise)
+        check_noise(noise, (objective.uniforms(model), len(x), noise.shape[-1]), x.dtype)
+    assert isinstance(model, FeedForwardVAE)
+    numbers, nothing = Numbers(estimator.uniforms, len(x), noise), Drawn.nothing(model, x)
+    main = Pass(model, estimator.with_loss, analytic_kl, numbers)
+    value = main.expectation(nothing)
+    kl = main.kl(nothing) if analytic_kl else torch.zeros_like(value)
+    if not analytic_kl:
+        with torch.no_grad():
+            within = -Pass(model, mean_at_draws(estimator), False, numbers, likelihood=False).expectation(nothing)
+    elif groups > 1:
+        within = -Pass(model, estimator.plain.with_loss, True, numbers, likelihood=False).expectation(nothing)
+    else:
+        within = torch.zeros_like(value)
+    return BoundTerms(value + within, kl + within, x.new_zeros(len(x), 0)), torch.stack(main.losses).sum()
+
+
+@dataclass(frozen=True)
+class Elbo(Objective):
+    """E[log p(x | z)] - KL(q(z | x) || p(z)) of bits, its gradient an estimator's: `elbo` (Eq. 1, Table 1).
+
+    The estimator is no setting of its own: it is given where the objective is built.
+
+    >>> from dvaepp.estimators import LeaveOneOut
+    >>> Elbo().with_estimator(LeaveOneOut()).estimator
+    LeaveOneOut(samples=2)
+    """
+
+    name: ClassVar[str] = "elbo"
+    analytic_kl: bool = True
+    estimator: Estimator | None = field(default=None, metadata=OF_DATA)
+
+    def with_estimator(self, estimator: Estimator) -> Elbo:
+        """The same with this estimator."""
+        return replace(self, estimator=estimator)
+
+    def __call__(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
+    ) -> BoundTerms:
+        """`elbo_terms`."""
+        return self.with_loss(model, x, noise)[0]
+
+    def with_loss(
+        self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
+    ) -> tuple[BoundTerms, Float[Tensor, ""]]:
+        """`elbo_with_loss`."""
+        return elbo_with_loss(model, x, self._estimator, self.analytic_kl, noise=noise)
+
+    def uniforms(self, model: Model) -> int:
+        """Those of the estimator, times its draws for each group but the first."""
+        return self._estimator.uniforms * int(self._estimator.draws ** (self.groups(model) - 1))
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The estimator's."""
+        return self._estimator.parameters()
+
+    @property
+    def weighs_kl(self) -> bool:
+        """Where the KL stands beside f."""
+        return self.analytic_kl
+
+    def groups(self, model: Model) -> int:
+        """The model's groups; InputError unless it is one whose bits this can draw."""
+        if not (isinstance(model, FeedForwardVAE) and isinstance(model.encoder, HierarchicalEncoder)):
+            raise InputError(
+                f"the elbo objective is for a FeedForwardVAE of bits, not this {type(model).__name__}: use joint_elbo"
+            )
+        groups: int = len(model.encoder.levels)
+        self.check(model.smoothing, model.prior, groups, reparameterised=True)
+        if self._estimator.tangents and any(_trains_batch_norm(module) for module in model.decoder.modules()):
+            raise InputError(
+                f"{type(self.estimator).__name__} takes derivatives of the decoder row by row, which batch norm in "
+                "training mode mixes: use a decoder without, or another estimator"
+            )
+        return groups
+
+    def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
+        """Several groups need an estimator that nests, and the analytic KL a closed form beside f."""
+        if isinstance(prior, NormalPrior):
+            return "the elbo objective is for bits, not for normal variables: use joint_elbo (the joint bound)"
+        if self.estimator is not None and groups > 1 and not self.estimator.nests:
+            return (
+                f"{type(self.estimator).__name__} has no gradient for {groups} groups of bits: use one group, or a "
+                "score-function estimator, such as LeaveOneOut (leave-one-out)"
+            )
+        return self._kl_refusal(prior, groups) if self.analytic_kl else None
+
+    def _kl_refusal(self, prior: Prior, groups: int) -> str | None:
+        if self.estimator is not None and self.estimator.importance:
+            name = type(self.estimator).__name__
+            return f"{name} is a bound of importance weights, beside which no KL can stand: set analytic_kl=False"
+        if prior.joins_groups and groups > 1:
+            return f"the KL of {groups} groups to a {type(prior).__name__} has no closed form: set analytic_kl=False"
+        if isinstance(prior, DirectedPrior) and len(prior.networks) != groups - 1:
+            return (
+                f"the KL of {groups} groups of the encoder to a DirectedPrior of {len(prior.networks) + 1} has no "
+                "closed form: give both the same groups, or set analytic_kl=False"
+            )
+        return None
+
+    def check(self, smoothing: Smoothing, prior: Prior, groups: int, reparameterised: bool) -> None:
+        """InputError where there is a refusal; the smoothing takes no part."""
+        if (why := self.refusal(smoothing, prior, groups)) is not None:
+            raise InputError(why)
+
+    @property
+    def _estimator(self) -> Estimator:
+        if self.estimator is None:
+            raise InputError("the elbo objective needs an estimator: Elbo().with_estimator(LeaveOneOut()), say")
+        return self.estimator
+
+
+def _trains_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
