@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -87,7 +87,7 @@ class Objective(Component, ABC):
     def with_loss(
         self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
     ) -> tuple[BoundTerms, Float[Tensor, ""]]:
-        """The terms, and a loss to minimise in `parameters()` alone: 0 where the objective learns nothing itself."""
+        """The terms, and a loss to minimise in the parameters of `learned` alone: 0 where there is nothing."""
         return self(model, x, noise), x.new_zeros(())
 
     def uniforms(self, model: Model) -> int:
@@ -98,9 +98,14 @@ class Objective(Component, ABC):
         """How many of them a call without noise draws for each bit of a group, q being its distribution."""
         return q.uniforms if isinstance(q, BitDistribution) else 2
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """What the objective itself learns."""
-        return iter(())
+    @property
+    def learned(self) -> nn.Module | None:
+        """What `with_loss`'s loss is minimised in the parameters of; None where nothing is learned."""
+        return None
+
+    def build(self, bits: int, mean: Float[Tensor, " pixels"]) -> Objective:
+        """The objective for a model of so many bits and data of this mean, with what it learns."""
+        return self
 
     @property
     def weighs_kl(self) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from dvaepp.components.registry import OF_DATA
 from dvaepp.errors import InputError
-from dvaepp.estimators.base import Estimator
+from dvaepp.estimators.base import Estimator, EstimatorDesign
+from dvaepp.estimators.straight_through import ReinMax
 from dvaepp.models.base import Model, check_input
 from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
@@ -88,7 +88,7 @@ def elbo_with_loss(
     for VIMCO with the analytic KL, whose bound needs all inside; for the analytic KL of a Boltzmann prior over several
     groups, or of a directed prior over other groups than the encoder's, which have no closed form.
     """
-    objective = Elbo(analytic_kl, estimator)
+    objective = Elbo(analytic_kl).with_estimator(estimator)
     groups = objective.groups(model)
     check_input(model, "x", x)
     if noise is not None:
@@ -113,20 +113,32 @@ def elbo_with_loss(
 class Elbo(Objective):
     """E[log p(x | z)] - KL(q(z | x) || p(z)) of bits, its gradient an estimator's: `elbo` (Eq. 1, Table 1).
 
-    The estimator is no setting of its own: it is given where the objective is built.
+    `estimator` is plain settings, of which `build` makes the estimator; `with_estimator` takes one that is made.
 
-    >>> from dvaepp.estimators import LeaveOneOut
-    >>> Elbo().with_estimator(LeaveOneOut()).estimator
-    LeaveOneOut(samples=2)
+    >>> from dvaepp.estimators import LeaveOneOut, NVILDesign
+    >>> Elbo(estimator=NVILDesign()).build(bits=4, mean=torch.zeros(12)).learned is None
+    False
+    >>> Elbo().with_estimator(LeaveOneOut()).learned is None
+    True
     """
 
     name: ClassVar[str] = "elbo"
     analytic_kl: bool = True
-    estimator: Estimator | None = field(default=None, metadata=OF_DATA)
+    estimator: EstimatorDesign = field(default_factory=ReinMax)
+    built: Estimator | None = field(default=None, metadata=OF_DATA)
+
+    def build(self, bits: int, mean: Float[Tensor, " pixels"]) -> Elbo:
+        """With its estimator made."""
+        return self.with_estimator(self.estimator.build(bits, mean))
 
     def with_estimator(self, estimator: Estimator) -> Elbo:
         """The same with this estimator."""
-        return replace(self, estimator=estimator)
+        return replace(self, built=estimator)
+
+    @property
+    def learned(self) -> nn.Module | None:
+        """The estimator, where it learns."""
+        return self.built if isinstance(self.built, nn.Module) else None
 
     def __call__(
         self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
@@ -144,9 +156,9 @@ class Elbo(Objective):
         """Those of the estimator, times its draws for each group but the first."""
         return self._estimator.uniforms * int(self._estimator.draws ** (self.groups(model) - 1))
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """The estimator's."""
-        return self._estimator.parameters()
+    def drawn(self, q: Any) -> int:
+        """The estimator's, whatever the smoothing."""
+        return self._estimator.uniforms
 
     @property
     def weighs_kl(self) -> bool:
@@ -163,7 +175,7 @@ class Elbo(Objective):
         self.check(model.smoothing, model.prior, groups, reparameterised=True)
         if self._estimator.tangents and any(_trains_batch_norm(module) for module in model.decoder.modules()):
             raise InputError(
-                f"{type(self.estimator).__name__} takes derivatives of the decoder row by row, which batch norm in "
+                f"{type(self._estimator).__name__} takes derivatives of the decoder row by row, which batch norm in "
                 "training mode mixes: use a decoder without, or another estimator"
             )
         return groups
@@ -172,16 +184,17 @@ class Elbo(Objective):
         """Several groups need an estimator that nests, and the analytic KL a closed form beside f."""
         if isinstance(prior, NormalPrior):
             return "the elbo objective is for bits, not for normal variables: use joint_elbo (the joint bound)"
-        if self.estimator is not None and groups > 1 and not self.estimator.nests:
+        estimator = self.built or self.estimator.build(1, torch.zeros(1))
+        if groups > 1 and not estimator.nests:
             return (
-                f"{type(self.estimator).__name__} has no gradient for {groups} groups of bits: use one group, or a "
+                f"{type(estimator).__name__} has no gradient for {groups} groups of bits: use one group, or a "
                 "score-function estimator, such as LeaveOneOut (leave-one-out)"
             )
-        return self._kl_refusal(prior, groups) if self.analytic_kl else None
+        return self._kl_refusal(estimator, prior, groups) if self.analytic_kl else None
 
-    def _kl_refusal(self, prior: Prior, groups: int) -> str | None:
-        if self.estimator is not None and self.estimator.importance:
-            name = type(self.estimator).__name__
+    def _kl_refusal(self, estimator: Estimator, prior: Prior, groups: int) -> str | None:
+        if estimator.importance:
+            name = type(estimator).__name__
             return f"{name} is a bound of importance weights, beside which no KL can stand: set analytic_kl=False"
         if prior.joins_groups and groups > 1:
             return f"the KL of {groups} groups to a {type(prior).__name__} has no closed form: set analytic_kl=False"
@@ -199,9 +212,9 @@ class Elbo(Objective):
 
     @property
     def _estimator(self) -> Estimator:
-        if self.estimator is None:
-            raise InputError("the elbo objective needs an estimator: Elbo().with_estimator(LeaveOneOut()), say")
-        return self.estimator
+        if self.built is None:
+            raise InputError("the elbo objective needs its estimator: Elbo().with_estimator(LeaveOneOut()), say")
+        return self.built
 
 
 def _trains_batch_norm(module: nn.Module) -> bool:

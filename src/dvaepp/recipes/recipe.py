@@ -104,7 +104,7 @@ class Recipe(Settings):
         """
         model = build.model(self.model, spec)
         self._check_bound(model.prior)
-        return model, self.objective
+        return model, self.objective.build(sum(self.model.groups), spec.mean)
 
 
 def recipe_from(values: Any, source: str) -> Recipe:
@@ -146,6 +146,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         if not equals:
             raise InputError(f"--set takes name=value, such as training.steps=3000, not {setting!r}")
         path, value = _where_now(name.strip()), _json_or_text(text.strip())
+        if path.endswith(".name") and path != "data.name":  # a component's, which stands for all of it
+            path = path.removesuffix(".name")
         if path.split(".")[0] not in Recipe.model_fields:
             raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
         if path == "training.muon":
@@ -157,7 +159,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
     for depth, part in enumerate(path[:-1]):
         inner = values.get(part) or {}
-        if isinstance(inner, str) and depth:  # a component by its name alone
+        if isinstance(inner, str) and (depth or part == "objective"):  # a component by its name alone
             inner = {"name": inner}
         if not isinstance(inner, dict):
             raise InputError(f"--set: {part!r} holds a value, not settings")

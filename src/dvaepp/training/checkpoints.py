@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.boltzmann.log_partition import LogPartition
@@ -94,6 +94,16 @@ def load_model(
     if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:  # as it was kept before
         model.prior.log_partition = LogPartition(**about["log_partition"])
     anneal(model, training, training.fraction_before(about["step"]))
+
+
+def load_learned(learned: nn.Module, path: Path, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Put what an objective has learned into it; InputError where the checkpoint holds something else."""
+    state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    known = learned.state_dict()
+    state = {name: state[name] for name in known if name in state}
+    if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in known.items()}:
+        raise InputError(f"{path} does not fit the recipe: it holds not what the estimator learns")
+    learned.load_state_dict(state)
 
 
 def _name_now(name: str) -> str:

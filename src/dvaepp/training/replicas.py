@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp import distributed
+from dvaepp.components.registry import settings_of
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.models.base import Trace, evaluation_mode, unchecked
 from dvaepp.models.feedforward import FeedForwardVAE
@@ -213,7 +214,10 @@ _COMPARED: dict[str, Callable[[Trainer], Any]] = {
     "their steps so far": lambda trainer: trainer.step,
     "their data": lambda trainer: trainer.about["data"],
     "their device": lambda trainer: trainer.device,
-    "their bound": lambda trainer: trainer.objective,
+    "their bound": lambda trainer: (
+        type(trainer.objective),
+        [getattr(trainer.objective, field.name) for field in settings_of(type(trainer.objective))],
+    ),
     "their model": lambda trainer: (
         repr(trainer.model),
         {name: tensor.shape for name, tensor in trainer.model.state_dict().items() if isinstance(tensor, Tensor)},

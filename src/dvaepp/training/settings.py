@@ -23,6 +23,8 @@ class TrainingSettings(Settings):
     """(until this fraction of training, rate), the last fraction being 1."""
     cosine_to: float | None = Field(default=None, ge=0)
     """The rate falls along half a cosine from its one stage's value to this; None leaves it as the stages say."""
+    estimator_rate: float = Field(default=10.0, gt=0)
+    """What an estimator learns goes at so many times the learning rate (Tucker et al. 2017)."""
     optimiser: Annotated[Optimiser, Named(Optimiser)] = Adam()
     l2: float = Field(default=0.0, ge=0)
     """The loss holds (l2 / 2) |w|^2 for every weight matrix, batch-norm gain and coupling."""

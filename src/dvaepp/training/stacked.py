@@ -27,7 +27,7 @@ class Loss(nn.Module):
 
     def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
+        self.model, self.objective, self.learned = model, objective, objective.learned
         self._has_beta = model.smoothing.sharpness is not None
 
     def forward(self, x: Tensor, noise: Tensor, beta: Tensor, kl_weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dvaepp import distributed
 from dvaepp.data import Dataset
@@ -21,7 +22,7 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.models.base import Model, measuring, unchecked
 from dvaepp.networks.compiled import compile_cells
-from dvaepp.objectives.base import BoundTerms, Terms
+from dvaepp.objectives.base import BoundTerms, Objective, Terms
 from dvaepp.optimisers.base import Rule
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import AnyPath, append_line, load_tensors, read_lines, save_tensors, write_text
@@ -31,6 +32,7 @@ from dvaepp.training.checkpoints import (
     anneal,
     check_origin,
     data_tensors,
+    load_learned,
     load_model,
     load_optimizer,
     optimizer_tensors,
@@ -38,6 +40,8 @@ from dvaepp.training.checkpoints import (
 from dvaepp.training.settings import TrainingSettings
 
 Metrics = dict[str, int | float]
+_LEARNED = "estimator."
+"""Before the names of what an objective learns, and of its optimisers."""
 
 
 class Trainer:
@@ -95,7 +99,11 @@ class Trainer:
         if distributed.world() > 1:
             torch.manual_seed(distributed.own_seed(stream_seed("training", seed)))
             model.prior.restart()
-        self.optimizers = settings.optimiser(model, settings.l2)
+        self.learned = objective.learned if isinstance(objective, Objective) else None
+        if self.learned is not None and distributed.world() > 1:
+            raise InputError("an estimator that learns is trained by one process, not by several")
+        self._of_model = settings.optimiser(model, settings.l2)
+        self._of_learned = {} if self.learned is None else settings.optimiser(self.learned, 0.0)
         self.step = 0
         self.best: Metrics = {}
         self._metrics_lines = 0
@@ -171,6 +179,11 @@ class Trainer:
         x = self.batch().to(self.device)
         loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
         model.zero_grad()
+        if self.learned is not None:
+            own = list(self.learned.parameters())
+            gradients = torch.autograd.grad(self._learning, own, retain_graph=True)
+            for parameter, gradient in zip(own, gradients, strict=True):
+                parameter.grad = gradient
         torch.autograd.backward(loss)
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -182,18 +195,25 @@ class Trainer:
         return self.data.batch(distributed.own(self._order.indices(self.step)))
 
     @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The model's by their names, and those of what the objective learns."""
+        return self._of_model | {_LEARNED + kind: optimizer for kind, optimizer in self._of_learned.items()}
+
+    @property
     def rules(self) -> dict[str, Rule]:
-        """How the optimisers move parameters, by their names."""
-        return self.settings.optimiser.rules
+        """How the optimisers move parameters, by the same names."""
+        rules = self.settings.optimiser.rules
+        return {kind: rules[kind.removeprefix(_LEARNED)] for kind in self.optimizers}
 
     def schedule(self, step: int) -> dict[str, float]:
         """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
         settings, fraction = self.settings, self.settings.fraction_before(step)
         beta, rate = settings.beta_at(fraction), settings.learning_rate_at(fraction)
+        faster = {kind: settings.estimator_rate if kind.startswith(_LEARNED) else 1.0 for kind in self.rules}
         return {
             "beta": float(self.model.smoothing.sharpness or 0) if beta is None else beta,
             "kl_weight": settings.kl_weight_at(fraction),
-            **{kind: rule.rate(rate, step) for kind, rule in self.rules.items()},
+            **{kind: rule.rate(faster[kind] * rate, step) for kind, rule in self.rules.items()},
         }
 
     def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
@@ -201,7 +221,10 @@ class Trainer:
         return -terms.bound(kl_weight, self._weights(terms, kl_weight)).mean()
 
     def _terms(self, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
-        terms = self.objective(self.model, x)
+        if isinstance(self.objective, Objective):
+            terms, self._learning = self.objective.with_loss(self.model, x)
+        else:
+            terms = self.objective(self.model, x)
         if not isinstance(terms, BoundTerms):
             given = type(terms).__name__
             raise InputError(f"the objective of a Trainer must give BoundTerms, as joint_terms does, not a {given}")
@@ -213,7 +236,9 @@ class Trainer:
 
     def _set_rates(self, fraction: float) -> None:
         settings, rate = self.settings, self.settings.learning_rate_at(fraction)
-        settings.optimiser.set_rate(self.optimizers, rate, self.step + 1)
+        settings.optimiser.set_rate(self._of_model, rate, self.step + 1)
+        if self.learned is not None:
+            settings.optimiser.set_rate(self._of_learned, settings.estimator_rate * rate, self.step + 1)
         anneal(self.model, settings, fraction)
 
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
@@ -290,8 +315,10 @@ class Trainer:
         return metrics
 
     def _model_tensors(self) -> dict[str, Tensor]:
-        """All that the model is made again from."""
-        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._data_tensors
+        """All that the model is made again from, and what its objective has learned."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._data_tensors
+        learned = self.learned.state_dict() if self.learned is not None else {}
+        return tensors | {_LEARNED + name: tensor for name, tensor in learned.items()}
 
     def _own_tensors(self) -> dict[str, Tensor]:
         """What every process has for itself: its random state and its chains."""
@@ -319,6 +346,8 @@ class Trainer:
         check_origin(self.checkpoint, about, self.about, self._same_recipe)
         tensors = distributed.own_tensors(tensors, self.checkpoint)
         load_model(self.model, self.checkpoint, tensors, about, self.settings)
+        if self.learned is not None:
+            load_learned(self.learned, self.checkpoint, tensors, _LEARNED)
         for kind, optimizer in self.optimizers.items():
             load_optimizer(optimizer, tensors, f"{kind}.")
         torch.set_rng_state(tensors["random.cpu"])
