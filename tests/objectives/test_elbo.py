@@ -28,7 +28,7 @@ from registry import (
 )
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dvaepp.errors import InputError
 from dvaepp.estimators import NVIL, VIMCO, DisARM, Estimator, LeaveOneOut, LocalExpectation, MuProp, RelaxedBernoulli
@@ -131,6 +131,17 @@ def test_several_groups_nest(prior: str, analytic_kl: bool, name: str) -> None:
     values, gradients = estimates(model, estimator, analytic_kl, rows=rows)
     assert_mean(values, exact)
     assert_exact(gradients, flat_gradient(exact.sum(), list(model.parameters())))
+
+
+def test_no_baseline_of_the_bound_takes_part_in_its_kl() -> None:
+    """C(x) is fitted to the bound: where the KL is estimated for its own sake, it would be nothing but noise."""
+    model, noise, gradients = case_model("directed-2"), torch.rand(1, 2, 6, dtype=torch.float64), []
+    for level in (0.0, 1000.0):
+        estimator = NVIL(PIXELS, hidden=5).double()
+        nn.init.constant_(estimator.baseline.network[-1].bias, level)
+        kl = elbo_terms(model, images(), estimator, noise=noise).global_kl
+        gradients.append(flat_gradient(kl.sum(), list(model.parameters())))
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_terms_are_the_likelihood_and_the_divergence() -> None:
@@ -301,6 +312,9 @@ def test_stacked_models_give_what_each_gives_alone(name: str) -> None:
     run = vmap(lambda own, buffers, noise: functional_call(skeleton, (own, buffers), (noise,)))
     bound, loss = run(parameters, buffers, noise)
     together = torch.autograd.grad(bound.sum(), list(parameters.values()))
+    within = vmap(grad(lambda own, buffers, noise: functional_call(skeleton, (own, buffers), (noise,))[0].sum()))
+    inside = within({key: value.detach() for key, value in parameters.items()}, buffers, noise)
+    torch.testing.assert_close(tuple(inside.values()), together)
     for replica, model in enumerate(models):
         terms, alone = objective.with_loss(model, x, noise[replica])
         torch.testing.assert_close(bound[replica], terms.bound())

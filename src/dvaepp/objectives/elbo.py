@@ -74,39 +74,47 @@ def elbo_with_loss(
 ) -> tuple[BoundTerms, Float[Tensor, ""]]:
     """The terms of `elbo`, and the loss of what the estimator learns (`Estimator.with_loss`), whose context is x.
 
-    With `analytic_kl` f(z) = log p(x | z) and the KL stands beside it in closed form: in value for the draws of
-    earlier groups. Without it f(z) = log p(x, z) - log q(z | x), all inside: the terms show log q - log p at the draws
-    for the KL, without gradient, and only their `bound(1)` is meant. Of relaxed bits all probabilities are those of
-    bits, evaluated off the corners (the Concrete objective of Tucker et al. 2017): a loss, and no bound.
+    With `analytic_kl` f(z) = log p(x | z) and the KL stands beside it in closed form, a later group's given the draws
+    of the earlier ones. Without it f(z) = log p(x, z) - log q(z | x), all inside: the terms show log q - log p at the
+    draws for the KL, without gradient, and only their `bound(1)` is meant. Of relaxed bits all probabilities are those
+    of bits, evaluated off the corners (the Concrete objective of Tucker et al. 2017): a loss, and no bound.
 
     Several groups nest, E_1[f(z_1)] with f(z_1) = E_2[f(z_1, z_2)] as estimated, so that decoder evaluations are draws
     to the power of the groups. `noise`: `Elbo.uniforms` uniform numbers for each bit. Batch norm in training mode mixes
     rows, and makes an estimator approximate.
 
     InputError for a model that is no FeedForwardVAE of bits; for an estimator that takes tangents and a decoder with
-    batch norm in training mode; for an estimator that does not nest and several groups;
-    for VIMCO with the analytic KL, whose bound needs all inside; for the analytic KL of a Boltzmann prior over several
-    groups, or of a directed prior over other groups than the encoder's, which have no closed form.
+    batch norm in training mode; for an estimator that does not nest and several groups; for VIMCO with the analytic
+    KL, whose bound needs all inside; for the analytic KL of a Boltzmann prior over several groups, or of a directed
+    prior over other groups than the encoder's, which have no closed form.
     """
     objective = Elbo(analytic_kl).with_estimator(estimator)
-    groups = objective.groups(model)
+    objective.groups(model)
+    assert isinstance(model, FeedForwardVAE)
     check_input(model, "x", x)
     if noise is not None:
         check_noise(noise)
         check_noise(noise, (objective.uniforms(model), len(x), noise.shape[-1]), x.dtype)
-    assert isinstance(model, FeedForwardVAE)
     numbers, nothing = Numbers(estimator.uniforms, len(x), noise), Drawn.nothing(model, x)
     main = Pass(model, estimator.with_loss, analytic_kl, numbers)
     value = main.expectation(nothing)
-    kl = main.kl(nothing) if analytic_kl else torch.zeros_like(value)
-    if not analytic_kl:
+    beside = main.kl(nothing) if analytic_kl else torch.zeros_like(value)
+    within = _kl_within(main, estimator, nothing)
+    return BoundTerms(value + within, beside + within, x.new_zeros(len(x), 0)), torch.stack(main.losses).sum()
+
+
+def _kl_within(main: Pass, estimator: Estimator, nothing: Drawn) -> Float[Tensor, " batch"]:
+    """What of the KL lies inside f: if it is analytic that of later groups, else all, at the draws, without gradient.
+
+    That of later groups is estimated once more, for KL weights other than 1: without a baseline, which is f's.
+    """
+    again = replace(main, likelihood=False, losses=[], kl_terms=[])
+    if not main.analytic_kl:
         with torch.no_grad():
-            within = -Pass(model, mean_at_draws(estimator), False, numbers, likelihood=False).expectation(nothing)
-    elif groups > 1:
-        within = -Pass(model, estimator.plain.with_loss, True, numbers, likelihood=False).expectation(nothing)
-    else:
-        within = torch.zeros_like(value)
-    return BoundTerms(value + within, kl + within, x.new_zeros(len(x), 0)), torch.stack(main.losses).sum()
+            return -replace(again, estimate=mean_at_draws(estimator)).expectation(nothing)
+    if main.is_last(nothing):
+        return nothing.x.new_zeros(len(nothing.x))
+    return -replace(again, estimate=estimator.plain.with_loss).expectation(nothing)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,298 @@
+"""Replicas against runs by themselves: the same noise gives the same training, whatever moves and whichever way."""
+
+import itertools
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dvaepp
+from dvaepp.data.dataset import Dataset
+from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.estimators import NVIL, REBAR, LeaveOneOut
+from dvaepp.objectives.base import BoundTerms, Objective
+from dvaepp.objectives.bounds import JointBound, MarginalBound
+from dvaepp.objectives.elbo import Elbo
+from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.base import Optimiser
+from dvaepp.optimisers.muon import MuonAndAdam
+from dvaepp.storage import load_tensors
+from dvaepp.training.replicas import Replicas, fit, pending, settle
+from dvaepp.training.settings import TrainingSettings
+from dvaepp.training.trainer import Trainer
+
+PIXELS, STEPS = 9, 120
+RATES = (1e-2, 5e-3, 2e-2)
+
+
+def data(dynamic: bool = False) -> Dataset:
+    generator = torch.Generator().manual_seed(3)
+    bits = torch.randint(0, 2, (40, PIXELS), generator=generator).to(torch.uint8)
+    train = torch.randint(0, 256, (40, PIXELS), generator=generator).to(torch.uint8) if dynamic else bits
+    return Dataset("bits", (PIXELS,), train, bits[:15], bits[15:], dynamic, "by hand")
+
+
+def chains(groups: tuple[int, ...]) -> dvaepp.Prior:
+    machine = dvaepp.BoltzmannMachine(3, sum(groups) - 3)
+    nn.init.normal_(machine.couplings[0], std=0.3)
+    return dvaepp.BoltzmannPrior(machine, dvaepp.PersistentChains(12, 2), exact_bits=0)
+
+
+def directed(groups: tuple[int, ...]) -> dvaepp.Prior:
+    networks = zip(itertools.accumulate(groups), groups[1:], strict=False)
+    return dvaepp.DirectedPrior(groups[0], *(dvaepp.dense(before, size) for before, size in networks))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a replica is; seeds, rates, beta, KL warm-up and L2 differ from one to the next."""
+
+    prior: Callable[[tuple[int, ...]], dvaepp.Prior] = directed
+    groups: tuple[int, ...] = (5,)
+    batch_norm: bool = False
+    smoothing: dvaepp.Smoothing = field(default_factory=dvaepp.OverlappingExponential)
+    objective: Callable[[], Objective] = JointBound
+    optimiser: Optimiser = field(default_factory=Adam)
+    dynamic: bool = False
+    beta: bool = True
+
+    def trainer(self, folder: Path, seed: int, steps: int = STEPS, **changes: Any) -> Trainer:
+        torch.manual_seed(seed)
+        starts = itertools.accumulate((PIXELS, *self.groups[:-1]))
+        levels = [dvaepp.dense(s, g, (4,), self.batch_norm) for s, g in zip(starts, self.groups, strict=True)]
+        decoder = dvaepp.dense(sum(self.groups), PIXELS, (4,), self.batch_norm)
+        model = dvaepp.FeedForwardVAE(
+            dvaepp.HierarchicalEncoder(*levels), self.prior(self.groups), decoder, self.smoothing
+        )
+        settings = {
+            "steps": steps,
+            "batch": 6,
+            "learning_rate": ((0.5, RATES[seed]), (1.0, RATES[seed] / 3)),
+            "l2": 0.02 * seed,
+            "kl_warmup": 0.2 * seed if self.objective is not elbo_of_all else 0.0,
+            "beta": (4.0 + seed, 9.0) if self.beta else None,
+            "optimiser": self.optimiser,
+            "log_every": 30,
+            "validate_every": 60,
+            "validation_samples": 3,
+            "validation_temperatures": 5,
+            "validation_chains": 8,
+        }
+        return Trainer(
+            model.double(),
+            self.objective(),
+            data(self.dynamic),
+            TrainingSettings(**{**settings, **changes}),
+            folder,
+            seed,
+        )
+
+
+def elbo_of_all() -> Objective:
+    return Elbo(analytic_kl=False).with_estimator(REBAR(PIXELS).double())
+
+
+def nvil() -> Objective:
+    return Elbo().with_estimator(NVIL(PIXELS).double())
+
+
+CASES = {
+    "joint": Case(),
+    "marginal": Case(objective=MarginalBound, dynamic=True),
+    "two groups, chains, batch norm": Case(chains, (4, 3), batch_norm=True),
+    "muon": Case(optimiser=MuonAndAdam(2.0)),
+    "logistic": Case(smoothing=dvaepp.OverlappingLogistic(5.0), beta=False),
+    "straight-through": Case(chains, (4, 3), smoothing=dvaepp.StraightThrough(), beta=False),
+    "rebar": Case(smoothing=dvaepp.hard, objective=elbo_of_all, optimiser=Adam(1e-8, 0.99999), beta=False),
+    "nvil": Case(smoothing=dvaepp.hard, objective=nvil, beta=False),
+    "leave-one-out, two groups": Case(
+        groups=(4, 3),
+        smoothing=dvaepp.hard,
+        objective=lambda: Elbo().with_estimator(LeaveOneOut()),
+        beta=False,
+    ),
+}
+
+
+def together(case: Case, folder: Path, execution: Any = "eager", steps: int = STEPS, seeds: int = 3) -> Replicas:
+    makers = [partial(case.trainer, folder / f"seed{seed}", seed, steps) for seed in range(seeds)]
+    return Replicas(makers, execution)
+
+
+def assert_same(one: Path, other: Path, tolerance: float = 1e-8) -> None:
+    """Everything in two checkpoints, to rounding; what both say of themselves to its last digits."""
+    (a, about_a), (b, about_b) = (load_tensors(path) for path in (one, other))
+    assert a.keys() == b.keys()
+    for name in a.keys() - {name for name in a if name.endswith("_extra_state")}:
+        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda text, n=name: n + text)
+    assert about_a["step"] == about_b["step"]
+    assert about_a["best"] == pytest.approx(about_b["best"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replicas_train_as_each_does_alone(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    together(case, tmp_path / "together").fit()
+    for seed in range(3):
+        folder = Path(f"seed{seed}")
+        alone = case.trainer(tmp_path / "alone" / folder, seed)
+        start = {key: tensor.clone() for key, tensor in alone.model.named_parameters()}
+        alone.fit()
+        assert all(not torch.equal(start[key], tensor) for key, tensor in alone.model.named_parameters())
+        assert_same(*(tmp_path / kind / folder / "checkpoint.safetensors" for kind in ("together", "alone")))
+        assert_same(*(tmp_path / kind / folder / "best.safetensors" for kind in ("together", "alone")))
+        lines = [(tmp_path / kind / folder / "metrics.jsonl").read_text().count("\n") for kind in ("together", "alone")]
+        assert lines == [STEPS // 30 + STEPS // 60] * 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+def test_compiled_replicas_train_as_each_does_alone(tmp_path: Path) -> None:
+    case = CASES["two groups, chains, batch norm"]
+    together(case, tmp_path / "together", "compiled", seeds=2).fit()
+    for seed in range(2):
+        case.trainer(tmp_path / f"seed{seed}", seed).fit()
+        names = (f"together/seed{seed}", f"seed{seed}")
+        assert_same(*(tmp_path / name / "checkpoint.safetensors" for name in names))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_replicas_as_a_cuda_graph_train_as_each_does_alone(tmp_path: Path) -> None:
+    case = CASES["marginal"]
+
+    def on_gpu(folder: Path, seed: int) -> Trainer:
+        trainer = case.trainer(folder, seed)
+        return Trainer(trainer.model.cuda(), trainer.objective, trainer.data, trainer.settings, folder, seed)
+
+    Replicas([partial(on_gpu, tmp_path / f"gpu{seed}", seed) for seed in range(2)], "graph").fit()
+    together(case, tmp_path, seeds=2).fit()
+    for seed in range(2):
+        assert_same(*(tmp_path / f"{kind}{seed}/checkpoint.safetensors" for kind in ("gpu", "seed")), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["two groups, chains, batch norm", "rebar"])
+def test_replicas_that_were_stopped_go_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    together(case, tmp_path / "whole").fit()
+
+    def stop(trainer: Trainer, metrics: Any) -> None:
+        if trainer.step == 90 and trainer.seed == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        together(case, tmp_path / "parts").fit(stop)
+
+    def restored(seed: int) -> Trainer:
+        trainer = case.trainer(tmp_path / f"parts/seed{seed}", seed)
+        trainer.restore()
+        assert trainer.step == 60
+        return trainer
+
+    Replicas([partial(restored, seed) for seed in range(3)], "eager").fit()
+    for seed in range(3):
+        paths = [tmp_path / kind / f"seed{seed}/checkpoint.safetensors" for kind in ("whole", "parts")]
+        (a, about_a), (b, about_b) = map(load_tensors, paths)
+        assert about_a == about_b
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_checkpoints_of_a_killed_group_come_to_one_step(tmp_path: Path) -> None:
+    def at(step: int) -> Path:
+        replicas = together(Case(), tmp_path / str(step), steps=120)
+        for trainer in replicas.trainers:
+            trainer.step = step
+            trainer.save()
+        return tmp_path / str(step)
+
+    old, new = at(60), at(120)
+    folders = [f"seed{seed}/checkpoint.safetensors" for seed in range(3)]
+
+    def group(name: str, *states: str) -> list[int]:
+        """The steps after `settle`; a state is what a folder holds: o(ld), p(ending and old), n(ew)."""
+        paths = [tmp_path / name / folder for folder in folders]
+        for path, folder, state in zip(paths, folders, states, strict=True):
+            path.parent.mkdir(parents=True)
+            shutil.copy((new if state == "n" else old) / folder, path)
+            if state == "p":
+                shutil.copy(new / folder, pending(path))
+        settle(paths)
+        assert not any(pending(path).exists() for path in paths)
+        return [load_tensors(path)[1]["step"] for path in paths]
+
+    assert group("before", "o", "o", "o") == [60, 60, 60]
+    assert group("writing", "p", "p", "o") == [60, 60, 60]
+    assert group("written", "p", "p", "p") == [120, 120, 120]
+    assert group("renaming", "n", "p", "p") == [120, 120, 120]
+
+
+def test_a_replica_that_diverges_stops_alone(tmp_path: Path) -> None:
+    case = Case()
+
+    def trainer(seed: int) -> Trainer:
+        made = case.trainer(tmp_path / f"seed{seed}", seed)
+        if seed == 1:
+            with torch.no_grad():
+                next(made.model.decoder.parameters()).fill_(float("nan"))
+        return made
+
+    replicas = Replicas([partial(trainer, seed) for seed in range(3)], "eager")
+    replicas.fit()
+    assert [made.seed for made in replicas.trainers] == [0, 2]
+    ((folder, error),) = replicas.failures.items()
+    assert folder == tmp_path / "seed1"
+    assert "infinite at step 1;" in str(error)
+    assert str(folder) in str(error)
+    for seed in (0, 2):
+        case.trainer(tmp_path / f"alone{seed}", seed).fit()
+        assert_same(*(tmp_path / f"{kind}{seed}/checkpoint.safetensors" for kind in ("seed", "alone")))
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("their steps so far", {"step": 3}),
+        ("settings of training", {"batch": 5}),
+        ("settings of training", {"validate_every": 40}),
+        ("their bound", {"objective": MarginalBound}),
+        ("their model", {"groups": (6,)}),
+        ("their model", {"smoothing": dvaepp.OverlappingLogistic(6.0)}),
+        ("their data", {"dynamic": True}),
+    ],
+)
+def test_what_is_not_a_replicas_own_must_be_the_same(what: str, other: dict[str, Any], tmp_path: Path) -> None:
+    of_case = {key: value for key, value in other.items() if key in Case.__dataclass_fields__}
+    settings = {key: value for key, value in other.items() if key in TrainingSettings.model_fields}
+
+    def second() -> Trainer:
+        trainer = Case(**of_case).trainer(tmp_path / "second", 0, **settings)
+        trainer.step = other.get("step", 0)
+        return trainer
+
+    with pytest.raises(InputError, match=f"first and .*second cannot be trained as replicas: they differ in {what}"):
+        Replicas([partial(Case().trainer, tmp_path / "first", 0), second])
+
+
+def test_replicas_need_an_objective_that_takes_noise(tmp_path: Path) -> None:
+    def terms(model: Any, x: Tensor) -> BoundTerms:
+        return dvaepp.joint_terms(model, x)
+
+    trainer = Case().trainer(tmp_path, 0)
+    trainer.objective = terms
+    with pytest.raises(InputError, match="replicas train on an Objective"):
+        Replicas([lambda: trainer]).fit()
+    with pytest.raises(InputError, match="at least one"):
+        Replicas([])
+
+
+def test_a_compiled_run_by_itself_says_where_it_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvaepp.training.replicas.executed", lambda stack, given, _: partial(stack.step, stack.state))
+    trainer = Case().trainer(tmp_path, 0, compile=True)
+    with torch.no_grad():
+        next(trainer.model.decoder.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingDivergedError, match="at step 1; the last good checkpoint is .*checkpoint"):
+        fit(trainer)
