@@ -270,7 +270,7 @@ def test_objectives_are_called_alike() -> None:
 @pytest.mark.parametrize("prior", ["bernoulli", "directed-2", "directed-3", "rbm-2-groups"])
 def test_given_noise_is_all_that_there_is_of_chance(prior: str) -> None:
     model, x = case_model(prior), images()
-    for objective in (Elbo(False, LeaveOneOut(3)), Elbo(False, DisARM())):
+    for objective in (Elbo(False).with_estimator(LeaveOneOut(3)), Elbo(False).with_estimator(DisARM())):
         rows = objective.uniforms(model)
         noise = torch.rand(rows, 2, 6, dtype=torch.float64)
         assert torch.equal(objective(model, x, noise).bound(), objective(model, x, noise).bound())
@@ -294,7 +294,7 @@ def test_stacked_models_give_what_each_gives_alone(name: str) -> None:
     for seed, model in enumerate(models):
         randomise(model, 0.7, seed)
     estimator, x = every_estimator[name](6), images()
-    objective = Elbo(not estimator.importance, estimator)
+    objective = Elbo(not estimator.importance).with_estimator(estimator)
     noise = torch.rand(3, objective.uniforms(models[0]), 2, 6, dtype=torch.float64)
 
     class Skeleton(nn.Module):
@@ -332,7 +332,7 @@ def test_a_training_step_reads_no_value_back(prior: str, name: str) -> None:
     estimator = every_estimator[name](6)
     if len(every_prior[prior].groups) > 1 and not estimator.nests:
         return
-    objective = Elbo(prior != "rbm-chains" and not estimator.importance, estimator)
+    objective = Elbo(prior != "rbm-chains" and not estimator.importance).with_estimator(estimator)
     model = case_model(prior).to("meta")
     if isinstance(estimator, nn.Module):
         estimator.to("meta")

@@ -27,7 +27,7 @@ from dvaepp.training.replicas import Replicas, fit, pending, settle
 from dvaepp.training.settings import TrainingSettings
 from dvaepp.training.trainer import Trainer
 
-PIXELS, STEPS = 9, 120
+PIXELS, STEPS = 9, 40
 RATES = (1e-2, 5e-3, 2e-2)
 
 
@@ -78,8 +78,8 @@ class Case:
             "kl_warmup": 0.2 * seed if self.objective is not elbo_of_all else 0.0,
             "beta": (4.0 + seed, 9.0) if self.beta else None,
             "optimiser": self.optimiser,
-            "log_every": 30,
-            "validate_every": 60,
+            "log_every": STEPS // 2,
+            "validate_every": STEPS // 2,
             "validation_samples": 3,
             "validation_temperatures": 5,
             "validation_chains": 8,
@@ -135,23 +135,24 @@ def assert_same(one: Path, other: Path, tolerance: float = 1e-8) -> None:
     assert about_a["best"] == pytest.approx(about_b["best"], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_replicas_train_as_each_does_alone(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "steps"), [*((name, STEPS) for name in CASES), ("joint", 200)])
+def test_replicas_train_as_each_does_alone(name: str, steps: int, tmp_path: Path) -> None:
     case = CASES[name]
-    together(case, tmp_path / "together").fit()
+    together(case, tmp_path / "together", steps=steps).fit()
     for seed in range(3):
         folder = Path(f"seed{seed}")
-        alone = case.trainer(tmp_path / "alone" / folder, seed)
+        alone = case.trainer(tmp_path / "alone" / folder, seed, steps)
         start = {key: tensor.clone() for key, tensor in alone.model.named_parameters()}
         alone.fit()
         assert all(not torch.equal(start[key], tensor) for key, tensor in alone.model.named_parameters())
         assert_same(*(tmp_path / kind / folder / "checkpoint.safetensors" for kind in ("together", "alone")))
         assert_same(*(tmp_path / kind / folder / "best.safetensors" for kind in ("together", "alone")))
         lines = [(tmp_path / kind / folder / "metrics.jsonl").read_text().count("\n") for kind in ("together", "alone")]
-        assert lines == [STEPS // 30 + STEPS // 60] * 2
+        assert lines == [4 * steps // STEPS] * 2
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, as it imports its compiler
 def test_compiled_replicas_train_as_each_does_alone(tmp_path: Path) -> None:
     case = CASES["two groups, chains, batch norm"]
     together(case, tmp_path / "together", "compiled", seeds=2).fit()
@@ -181,7 +182,7 @@ def test_replicas_that_were_stopped_go_on_bit_for_bit(name: str, tmp_path: Path)
     together(case, tmp_path / "whole").fit()
 
     def stop(trainer: Trainer, metrics: Any) -> None:
-        if trainer.step == 90 and trainer.seed == 1:
+        if trainer.step == STEPS and trainer.seed == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -190,7 +191,7 @@ def test_replicas_that_were_stopped_go_on_bit_for_bit(name: str, tmp_path: Path)
     def restored(seed: int) -> Trainer:
         trainer = case.trainer(tmp_path / f"parts/seed{seed}", seed)
         trainer.restore()
-        assert trainer.step == 60
+        assert trainer.step == STEPS // 2
         return trainer
 
     Replicas([partial(restored, seed) for seed in range(3)], "eager").fit()
@@ -203,13 +204,13 @@ def test_replicas_that_were_stopped_go_on_bit_for_bit(name: str, tmp_path: Path)
 
 def test_checkpoints_of_a_killed_group_come_to_one_step(tmp_path: Path) -> None:
     def at(step: int) -> Path:
-        replicas = together(Case(), tmp_path / str(step), steps=120)
+        replicas = together(Case(), tmp_path / str(step))
         for trainer in replicas.trainers:
             trainer.step = step
             trainer.save()
         return tmp_path / str(step)
 
-    old, new = at(60), at(120)
+    old, new = at(20), at(40)
     folders = [f"seed{seed}/checkpoint.safetensors" for seed in range(3)]
 
     def group(name: str, *states: str) -> list[int]:
@@ -224,10 +225,10 @@ def test_checkpoints_of_a_killed_group_come_to_one_step(tmp_path: Path) -> None:
         assert not any(pending(path).exists() for path in paths)
         return [load_tensors(path)[1]["step"] for path in paths]
 
-    assert group("before", "o", "o", "o") == [60, 60, 60]
-    assert group("writing", "p", "p", "o") == [60, 60, 60]
-    assert group("written", "p", "p", "p") == [120, 120, 120]
-    assert group("renaming", "n", "p", "p") == [120, 120, 120]
+    assert group("before", "o", "o", "o") == [20, 20, 20]
+    assert group("writing", "p", "p", "o") == [20, 20, 20]
+    assert group("written", "p", "p", "p") == [40, 40, 40]
+    assert group("renaming", "n", "p", "p") == [40, 40, 40]
 
 
 def test_a_replica_that_diverges_stops_alone(tmp_path: Path) -> None:

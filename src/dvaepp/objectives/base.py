@@ -94,8 +94,8 @@ class Objective(Component, ABC):
         """How many uniform numbers for each bit the noise has."""
         return 2
 
-    def drawn(self, q: Any) -> int:
-        """How many of them a call without noise draws for each bit of a group, q being its distribution."""
+    def drawn(self, q: Any, group: int) -> int:
+        """How many of them a call without noise draws for each bit of a group, counted from 0, q its distribution."""
         return q.uniforms if isinstance(q, BitDistribution) else 2
 
     @property

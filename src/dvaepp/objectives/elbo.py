@@ -161,12 +161,12 @@ class Elbo(Objective):
         return elbo_with_loss(model, x, self._estimator, self.analytic_kl, noise=noise)
 
     def uniforms(self, model: Model) -> int:
-        """Those of the estimator, times its draws for each group but the first."""
-        return self._estimator.uniforms * int(self._estimator.draws ** (self.groups(model) - 1))
+        """What the last group takes."""
+        return self.drawn(None, self.groups(model) - 1)
 
-    def drawn(self, q: Any) -> int:
-        """The estimator's, whatever the smoothing."""
-        return self._estimator.uniforms
+    def drawn(self, q: Any, group: int) -> int:
+        """The estimator's, times its draws for each group before."""
+        return self._estimator.uniforms * int(self._estimator.draws**group)
 
     @property
     def weighs_kl(self) -> bool:

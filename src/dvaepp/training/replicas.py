@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,9 @@ class Replicas:
         for place, trainer in enumerate(self.trainers):
             with self._stream(place):
                 trainer.begin()
-        self._restack()
         settings, losses, self._clock = self.trainers[0].settings, [], time.perf_counter()
         with unchecked(), torch.no_grad():
+            self._restack()
             while self.trainers and self.step < settings.steps:
                 given = self._given()
                 losses.append(self._advance(given))
@@ -112,7 +113,7 @@ class Replicas:
                 trainer.model.prior.refresh()
                 batches.append(trainer.batch())
                 noises.append(self._noise(trainer))
-        x = torch.stack(batches).to(self.trainers[0].device, self._stack.dtype)
+        x = torch.stack(batches).to(self.trainers[0].device, self.trainers[0].dtype)
         schedules = [trainer.schedule(self.step + 1) for trainer in self.trainers]
         of_all = {name: x.new_tensor([schedule[name] for schedule in schedules]) for name in schedules[0]}
         beta, kl_weight = of_all.pop("beta"), of_all.pop("kl_weight")
@@ -120,9 +121,7 @@ class Replicas:
 
     def _noise(self, trainer: Trainer) -> Float[Tensor, "uniforms batch bits"]:
         """The uniform numbers that a pass of the model would draw, group by group; what it draws not is 0."""
-        drawn = [
-            torch.rand((count, trainer.settings.batch, bits), dtype=self._stack.dtype) for count, bits in self._layout
-        ]
+        drawn = [torch.rand((count, trainer.settings.batch, bits), dtype=trainer.dtype) for count, bits in self._layout]
         most = objective_of(trainer).uniforms(trainer.model)
         return torch.cat([torch.cat([d, d.new_zeros(most - len(d), *d.shape[1:])]) for d in drawn], -1)
 
@@ -186,9 +185,9 @@ def layout(trainer: Trainer) -> list[tuple[int, int]]:
     """How many uniform numbers a pass of the model draws for each bit of a group, and the group's bits."""
     model, objective = trainer.model, objective_of(trainer)
     x = torch.zeros(2, trainer.data.pixels).to(next(model.parameters()))
-    with torch.random.fork_rng(), torch.no_grad(), evaluation_mode(model):
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), unchecked(), evaluation_mode(model):
         trace: Trace = model(x)
-    return [(objective.drawn(q), q.batch_shape[-1]) for q in trace.posterior.groups]
+    return [(objective.drawn(q, group), q.batch_shape[-1]) for group, q in enumerate(trace.posterior.groups)]
 
 
 def objective_of(trainer: Trainer) -> Objective:
@@ -220,7 +219,7 @@ _COMPARED: dict[str, Callable[[Trainer], Any]] = {
     ),
     "their model": lambda trainer: (
         repr(trainer.model),
-        {name: tensor.shape for name, tensor in trainer.model.state_dict().items() if isinstance(tensor, Tensor)},
+        {name: tensor.shape for name, tensor in chain(trainer.model.named_parameters(), trainer.model.named_buffers())},
         type(trainer.model.smoothing),
     ),
     "settings of training": lambda trainer: trainer.settings.model_copy(update=OWN),

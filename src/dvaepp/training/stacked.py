@@ -110,11 +110,6 @@ class Stack:
         if any(group["weight_decay"] for group in groups):
             self._l2[name] = self.state.parameters[name].new_tensor([group["weight_decay"] for group in groups])
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the parameters."""
-        return next(iter(self.state.parameters.values())).dtype
-
     def count(self, step: int) -> None:
         """Tell the optimisers how many steps have been taken."""
         for optimizers in self._optimizers:

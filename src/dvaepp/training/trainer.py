@@ -90,7 +90,8 @@ class Trainer:
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
-        self.device, self._data_tensors = next(model.parameters()).device, data_tensors(data)
+        first = next(model.parameters())
+        self.device, self.dtype, self._data_tensors = first.device, first.dtype, data_tensors(data)
         anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
         if settings.compile:
@@ -176,7 +177,7 @@ class Trainer:
         fraction = settings.fraction_before(self.step + 1)
         self._set_rates(fraction)
         model.prior.refresh()
-        x = self.batch().to(self.device)
+        x = self.batch().to(self.device, self.dtype)
         loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
         model.zero_grad()
         if self.learned is not None:
@@ -279,7 +280,7 @@ class Trainer:
             temperatures=settings.validation_temperatures,
             chains=settings.validation_chains,
         )
-        x = valid[subset].float().to(self.device)
+        x = valid[subset].to(self.device, self.dtype)
         seed = stream_seed("validation", self.seed, self.step)
         numbers = score(self.model, x, settings.validation_samples, seed=seed).numbers()
         metrics = {"step": self.step, **{f"valid_{name}": value for name, value in numbers.items()}}
