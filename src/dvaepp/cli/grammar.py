@@ -165,6 +165,8 @@ def _study(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--shard", metavar="I/N", help="only every N-th run, from the I-th on: for job arrays")
     command.add_argument("--budget", metavar="HOURS", help="stop cleanly after this time; the same command goes on")
+    replicas = "runs of one cell that a process trains at once, where training.compile is true (default 1)"
+    command.add_argument("--replicas", type=_positive, default=1, metavar="N", help=replicas)
     command.add_argument("--out", metavar="FOLDER", help="the study's folder (default: studies/RECIPE-SIZE)")
 
 

@@ -43,7 +43,8 @@ def study(arguments: Namespace) -> None:
     seconds = None if arguments.budget is None else grammar.hours(arguments.budget)
     shard = (1, 1) if arguments.shard is None else grammar.shard(arguments.shard)
     asked, folder = _asked(arguments)
-    plan = planned(asked, folder, cells=arguments.cells, shard=shard, command=arguments.command_line)
+    which = {"cells": arguments.cells, "shard": shard, "replicas": arguments.replicas}
+    plan = planned(asked, folder, **which, command=arguments.command_line)
     with _stopping(seconds) as stopping:
         _announce(plan, arguments.jobs, stopping)
         with grid(plan) as tell:
@@ -118,7 +119,9 @@ def _announce(plan: Plan, jobs: int, stopping: _Stopping) -> None:
     time = duration(plan.seconds_left(jobs))
     many = f" in {jobs} processes" if jobs > 1 else ""
     steps = f"{plan.steps_left():,} training steps"
-    console.print(f"{_counted(len(missing), 'run')} to do: {steps}, about {time}{many}; evaluations come on top")
+    compiled = any(point.recipe.training.compile for point in missing)
+    about = f"at most {time}{many}, less as compiled" if compiled else f"about {time}{many}"
+    console.print(f"{_counted(len(missing), 'run')} to do: {steps}, {about}; evaluations come on top")
 
 
 def _counted(number: int, what: str) -> str:

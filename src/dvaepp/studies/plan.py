@@ -107,9 +107,12 @@ def planned(
     *,
     cells: str | None = None,
     shard: tuple[int, int] = (1, 1),
+    replicas: int = 1,
     command: str = "dvaepp study",
 ) -> Plan:
     """The points of a study whose recipes match `cells`, of which the i-th of n shards has every n-th.
+
+    A process trains so many `replicas` of one cell at once, where the recipe says training.compile.
 
     InputError for an impossible point, and where the folder is that of another study.
     """
@@ -118,11 +121,18 @@ def planned(
     part = points[shard[0] - 1 :: shard[1]]
     if not part:
         raise InputError(f"--shard {shard[0]}/{shard[1]} has nothing to do: the study has {len(points)} runs")
-    return Plan(study, Task(Path(folder), study.device, study.threads, study.data_dir, command), tuple(part))
+    task = Task(Path(folder), study.device, study.threads, study.data_dir, command, replicas)
+    return Plan(study, task, tuple(part))
 
 
 def run_study(
-    study: Study, folder: AnyPath, *, jobs: int = 1, hours: float | None = None, tell: Tell = lambda event: None
+    study: Study,
+    folder: AnyPath,
+    *,
+    jobs: int = 1,
+    replicas: int = 1,
+    hours: float | None = None,
+    tell: Tell = lambda event: None,
 ) -> Outcome:
     """Train and evaluate what is missing of a study in its folder, in so many processes; what became of its runs.
 
@@ -135,7 +145,9 @@ def run_study(
     ...     len(run_study(study, folder).finished)
     1
     """
-    return planned(study, folder).carry_out(jobs, tell, stop_after(None if hours is None else 3600 * hours))
+    return planned(study, folder, replicas=replicas).carry_out(
+        jobs, tell, stop_after(None if hours is None else 3600 * hours)
+    )
 
 
 def stop_after(seconds: float | None) -> Callable[[], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -18,10 +19,10 @@ from dvaepp.runs.archive import UNTOLD, file_away
 from dvaepp.runs.run import Run
 from dvaepp.storage import locked, read_json, write_text
 from dvaepp.studies.point import Point
-from dvaepp.training.trainer import Metrics, Trainer
+from dvaepp.training.execution import Execution
+from dvaepp.training.replicas import OWN, Replicas, settle
+from dvaepp.training.trainer import CHECKPOINT, Metrics, Trainer
 
-TOGETHER = 1
-"""How many runs of one cell `train` trains at once."""
 DIVERGED = "diverged.txt"
 """What a run folder holds where its training diverged: the message. Without it the run is tried again."""
 _PATIENCE = 1.0
@@ -52,13 +53,14 @@ Tell = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A study's folder, how its new runs compute, and where data sets lie."""
+    """A study's folder, how its new runs compute, where data sets lie, and how many replicas are trained at once."""
 
     folder: Path
     device: str = "cpu"
     threads: int = 1
     data_dir: str | None = None
     command: str = "dvaepp study"
+    replicas: int = 1
 
     def run(self, point: Point) -> Run:
         """The run of a point, where it stands or from its beginning; InputError where another is in its place."""
@@ -86,11 +88,30 @@ class Task:
 
 
 def train(runs: Sequence[Run], report: Callable[[Run, Metrics], None], stop: Stop) -> list[str | None]:
-    """Train runs of one cell up to their last steps; of each that failed why, in their order.
+    """Train runs of one cell that stand at one step up to their last; of each that failed why, in their order.
 
-    `report` is given every line of metrics. Where `stop` says so they are saved as they are, and StoppedError raised.
+    Those of feed-forward models whose recipe says training.compile are trained at once, as replicas. `report` is given
+    every line of metrics. Where `stop` says so they are saved as they are, and StoppedError raised.
     """
+    if all(run.recipe.training.compile and run.recipe.model.convolutional is None for run in runs):
+        return _trained_together(runs, report, stop)
     return [_trained(run, report, stop) for run in runs]
+
+
+def _trained_together(runs: Sequence[Run], report: Callable[[Run, Metrics], None], stop: Stop) -> list[str | None]:
+    of = {run.folder: run for run in runs}
+    try:
+        settle([run.folder / CHECKPOINT for run in runs])
+        execution: Execution = "graph" if runs[0].device.type == "cuda" else "compiled"
+        replicas = Replicas([run.trainer for run in runs], execution)
+        replicas.fit(lambda trainer, metrics: report(of[trainer.folder], metrics), stop)
+    except Exception as error:  # whatever a user's own components raise: the others go on
+        return [said(error)] * len(runs)
+    for folder, failure in replicas.failures.items():
+        write_text(folder / DIVERGED, f"{failure}\n")
+    if any(trainer.step < trainer.settings.steps for trainer in replicas.trainers):
+        raise StoppedError
+    return [str(replicas.failures[run.folder]) if run.folder in replicas.failures else None for run in runs]
 
 
 def _trained(run: Run, report: Callable[[Run, Metrics], None], stop: Stop) -> str | None:
@@ -102,7 +123,7 @@ def _trained(run: Run, report: Callable[[Run, Metrics], None], stop: Stop) -> st
     except TrainingDivergedError as error:
         write_text(run.folder / DIVERGED, f"{error}\n")
         return str(error)
-    except Exception as error:  # whatever a user's own components raise: the others go on
+    except Exception as error:  # as above
         return said(error)
     return None
 
@@ -110,14 +131,13 @@ def _trained(run: Run, report: Callable[[Run, Metrics], None], stop: Stop) -> st
 def _on(run: Run, trainer: Trainer, metrics: Metrics, report: Callable[[Run, Metrics], None], stop: Stop) -> None:
     """Report a line; stop after it where nothing else belongs to its step, with a checkpoint of that step."""
     report(run, metrics)
-    settings, step = trainer.settings, trainer.step
-    validates = step == settings.steps or step % settings.validate_every == 0
-    if step < settings.steps and ("valid_kl" in metrics or not validates) and stop():
+    whole = "valid_kl" in metrics or not trainer.validates
+    if trainer.step < trainer.settings.steps and whole and stop():
         trainer.save()
         raise StoppedError
 
 
-def groups(points: Iterable[Point], most: int = TOGETHER) -> list[list[Point]]:
+def groups(points: Iterable[Point], most: int) -> list[list[Point]]:
     """Points that may be trained together, at most so many: one recipe but for seed and numbers of its schedules."""
     found: dict[str, list[list[Point]]] = {}
     for point in points:
@@ -130,8 +150,9 @@ def groups(points: Iterable[Point], most: int = TOGETHER) -> list[list[Point]]:
 
 def cell_of(point: Point) -> str:
     """What points that may be trained together have in common, as JSON."""
-    plain = {"learning_rate", "cosine_to", "l2", "kl_warmup", "beta"}
-    return point.recipe.model_dump_json(exclude={"about": True, "training": plain})
+    recipe = point.recipe.model_dump(mode="json", exclude={"about": True, "training": {*OWN}})
+    recipe["model"]["smoothing"].pop("beta", None)
+    return json.dumps(recipe)
 
 
 def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
@@ -139,7 +160,7 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
 
     Whatever fails is told, and stops nothing else. Several processes may do so at once, with any points.
     """
-    waiting = groups(points)
+    waiting = groups(points, task.replicas)
     told: set[str] = set()
     while waiting:
         waiting = [held for group in waiting if not stop() and (held := _take(task, group, tell, stop))]
@@ -176,7 +197,7 @@ def _take(task: Task, group: Sequence[Point], tell: Tell, stop: Stop) -> list[Po
 def _carry_out(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
     """Train and evaluate points whose folders are this process's."""
     runs: dict[Path, tuple[Point, Run]] = {}
-    untrained: list[Run] = []
+    untrained: dict[int, list[Run]] = {}
     for point in points:
         try:
             step = point.step(task.folder)
@@ -187,14 +208,16 @@ def _carry_out(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> N
             continue
         tell(Event("begun", point.place, step))
         runs[run.folder] = point, run
-        untrained += [run] if step < point.steps else []
+        if step < point.steps:
+            untrained.setdefault(step, []).append(run)
 
     def report(run: Run, metrics: Metrics) -> None:
         tell(Event("step", runs[run.folder][0].place, int(metrics["step"]), _shown(metrics)))
 
-    for run, why in zip(untrained, train(untrained, report, stop), strict=True):
-        if why is not None:
-            tell(Event("failed", runs.pop(run.folder)[0].place, 0, why))
+    for alike in untrained.values():
+        for run, why in zip(alike, train(alike, report, stop), strict=True):
+            if why is not None:
+                tell(Event("failed", runs.pop(run.folder)[0].place, 0, why))
     for point, run in runs.values():
         _evaluate(task, point, run, tell, stop)
 

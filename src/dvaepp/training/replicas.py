@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,9 +18,10 @@ from torch import Tensor
 from dvaepp import distributed
 from dvaepp.components.registry import settings_of
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.models.base import Trace, evaluation_mode, unchecked
+from dvaepp.models.base import Model, Trace, evaluation_mode, unchecked
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.objectives.base import Objective
+from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import load_tensors
 from dvaepp.training.checkpoints import anneal
 from dvaepp.training.execution import Execution, executed
@@ -75,20 +77,29 @@ class Replicas:
         """How many steps have been taken."""
         return self.trainers[0].step
 
-    def fit(self, report: Callable[[Trainer, Metrics], None] = lambda trainer, metrics: None) -> None:
-        """Train up to the last step; `report` is given every line of metrics, and the trainer that it is of."""
+    def fit(
+        self,
+        report: Callable[[Trainer, Metrics], None] = lambda trainer, metrics: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train up to the last step; `report` is given every line of metrics, and the trainer that it is of.
+
+        Where `stop` says so after a line, all are saved as they are, and that is the end for now.
+        """
         for place, trainer in enumerate(self.trainers):
             with self._stream(place):
                 trainer.begin()
         settings, losses, self._clock = self.trainers[0].settings, [], time.perf_counter()
         with unchecked(), torch.no_grad():
             self._restack()
-            while self.trainers and self.step < settings.steps:
+            while self.step < settings.steps:
                 given = self._given()
                 losses.append(self._advance(given))
                 if self.trainers[0].validates or self.step % settings.log_every == 0:
-                    self._observe(torch.stack(losses), given.x, report)
+                    stops = self._observe(torch.stack(losses), given.x, report, stop)
                     losses.clear()
+                    if stops:
+                        return
 
     @contextmanager
     def _stream(self, place: int) -> Iterator[None]:
@@ -134,9 +145,16 @@ class Replicas:
         return losses
 
     def _observe(
-        self, losses: Float[Tensor, "steps models"], x: Tensor, report: Callable[[Trainer, Metrics], None]
-    ) -> None:
-        """Let each trainer log and validate, count its share of the time; drop those that diverged, save the others."""
+        self,
+        losses: Float[Tensor, "steps models"],
+        x: Tensor,
+        report: Callable[[Trainer, Metrics], None],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Let each trainer log and validate, and count its share of the time; drop those that diverged, save others.
+
+        Whether training stops here.
+        """
         self._stack.count(self.step)
         share = (time.perf_counter() - self._clock) / len(self.trainers)
         for place, trainer in enumerate(self.trainers):
@@ -146,16 +164,16 @@ class Replicas:
                     trainer.observe(losses[:, place], x[place], partial(report, trainer), share)
                 except TrainingDivergedError as error:
                     self.failures[trainer.folder] = error
-        saves = self.trainers[0].validates
-        if kept := [place for place, trainer in enumerate(self.trainers) if trainer.folder not in self.failures]:
-            if saves:
-                self._save(kept)
-            if len(kept) < len(self.trainers):
-                self.trainers, self._random = [self.trainers[i] for i in kept], [self._random[i] for i in kept]
+        kept = [place for place, trainer in enumerate(self.trainers) if trainer.folder not in self.failures]
+        stops = not kept or stop()
+        if kept and (stops or self.trainers[0].validates):
+            self._save(kept)
+        if len(kept) < len(self.trainers):
+            self.trainers, self._random = [self.trainers[i] for i in kept], [self._random[i] for i in kept]
+            if kept:
                 self._restack()
-        else:
-            self.trainers.clear()
         self._clock = time.perf_counter()
+        return stops
 
     def _save(self, places: Sequence[int]) -> None:
         """Write the checkpoints of all before any takes the place of the former."""
@@ -209,19 +227,28 @@ def check_alike(trainers: Sequence[Trainer]) -> None:
                 raise InputError(f"{both} cannot be trained as replicas: they differ in {what}")
 
 
+def _plain(chosen: Any) -> Any:
+    """A component's kind and settings, of a smoothing those at one beta; anything else is itself."""
+    if isinstance(chosen, Smoothing) and chosen.sharpness is not None:
+        chosen = chosen.with_beta(1.0)
+    if not is_dataclass(chosen):
+        return chosen
+    return type(chosen), [_plain(getattr(chosen, field.name)) for field in settings_of(type(chosen))]
+
+
+def _structure(model: Model) -> Any:
+    """All that two models share but their numbers, and the temperature of the smoothing."""
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors}
+    return repr(model), shapes, _plain(model.smoothing), _plain(getattr(model, "likelihood", None))
+
+
 _COMPARED: dict[str, Callable[[Trainer], Any]] = {
     "their steps so far": lambda trainer: trainer.step,
     "their data": lambda trainer: trainer.about["data"],
     "their device": lambda trainer: trainer.device,
-    "their bound": lambda trainer: (
-        type(trainer.objective),
-        [getattr(trainer.objective, field.name) for field in settings_of(type(trainer.objective))],
-    ),
-    "their model": lambda trainer: (
-        repr(trainer.model),
-        {name: tensor.shape for name, tensor in chain(trainer.model.named_parameters(), trainer.model.named_buffers())},
-        type(trainer.model.smoothing),
-    ),
+    "their bound": lambda trainer: _plain(trainer.objective),
+    "their model": lambda trainer: _structure(trainer.model),
     "settings of training": lambda trainer: trainer.settings.model_copy(update=OWN),
 }
 

@@ -40,6 +40,8 @@ from dvaepp.training.checkpoints import (
 from dvaepp.training.settings import TrainingSettings
 
 Metrics = dict[str, int | float]
+CHECKPOINT = "checkpoint.safetensors"
+"""What the latest state is called in a run folder."""
 _LEARNED = "estimator."
 """Before the names of what an objective learns, and of its optimisers."""
 
@@ -113,7 +115,7 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """Where the latest state is."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
     def metrics(self) -> Path:
