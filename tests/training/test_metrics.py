@@ -46,8 +46,9 @@ from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.smoothings.spike import SpikeExponential
 from dvaepp.training.batches import BatchOrder
+from dvaepp.training.journal import Metrics
 from dvaepp.training.settings import TrainingSettings
-from dvaepp.training.trainer import Metrics, Trainer
+from dvaepp.training.trainer import Trainer
 
 # Lines after the second step, in the midst of the warm-up, and after the fourth and last.
 SETTINGS = {"steps": 4, "kl_warmup": 0.5, "log_every": 2, "validate_every": 4}

@@ -260,7 +260,7 @@ def test_metrics_are_json_lines_and_the_loss_is_never_called_a_bound(tmp_path: P
 
 def test_seconds_are_those_of_the_steps_that_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(dvaepp.training.trainer.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(dvaepp.training.journal.time, "perf_counter", lambda: clock[0])
     run = start(tmp_path, "training.steps=6", "training.validate_every=4", "training.log_every=1")
 
     def a_second_each(metrics: dict[str, float]) -> None:

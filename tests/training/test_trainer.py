@@ -195,7 +195,7 @@ def test_chains_are_swept_once_before_every_step_with_the_weights_of_then(tmp_pa
 def _fit(trainer: Trainer, look: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
     trainer.folder.mkdir(exist_ok=True)
     trainer.fit(look)
-    return [json.loads(line) for line in trainer.metrics.read_text().splitlines()]
+    return [json.loads(line) for line in trainer.journal.path.read_text().splitlines()]
 
 
 def test_log_z_is_estimated_afresh_at_every_line_of_metrics(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ from dvaepp.runs.run import Run, check_not_a_runs
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_arrays_name, check_target, locked, write_text
 from dvaepp.training import replicas
-from dvaepp.training.trainer import Metrics, Trainer
+from dvaepp.training.journal import Metrics
+from dvaepp.training.trainer import Trainer
 
 _KINDS: dict[str, type[Component]] = {
     "model.smoothing": Smoothing,

@@ -24,7 +24,8 @@ from dvaepp import distributed
 from dvaepp.data.download import watched
 from dvaepp.evaluation.scores import Scores, plus_minus
 from dvaepp.runs.run import Run
-from dvaepp.training.trainer import Metrics, Trainer
+from dvaepp.training.journal import Metrics
+from dvaepp.training.trainer import Trainer
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 _COUNTS = ("active_units", "active_local", "samples", "examples")

@@ -18,7 +18,7 @@ from dvaepp.recipes.settings import ConvolutionalSettings
 from dvaepp.report import changes
 from dvaepp.report.plots import Curve
 from dvaepp.runs.run import Run, TrainedModel
-from dvaepp.training.trainer import Metrics
+from dvaepp.training.journal import Metrics
 
 _VALIDATION_EXAMPLES = 500
 

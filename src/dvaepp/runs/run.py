@@ -26,7 +26,8 @@ from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.checkpoints import check_origin, load_model, spec_in
-from dvaepp.training.trainer import Metrics, Trainer
+from dvaepp.training.journal import Metrics
+from dvaepp.training.trainer import Trainer
 
 _RECORD = "run.json"
 _OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
@@ -190,7 +191,7 @@ class Run:
             raise self._other_data()
         if trainer.checkpoint.exists():
             trainer.restore()
-        elif trainer.metrics.exists() or (self.folder / "best.safetensors").exists():
+        elif trainer.journal.path.exists() or (self.folder / "best.safetensors").exists():
             raise InputError(f"{self.folder} holds results but no checkpoint.safetensors to go on from")
         return trainer
 

@@ -20,8 +20,9 @@ from dvaepp.runs.run import Run
 from dvaepp.storage import locked, read_json, write_text
 from dvaepp.studies.point import Point
 from dvaepp.training.execution import Execution
+from dvaepp.training.journal import Metrics
 from dvaepp.training.replicas import OWN, Replicas, settle
-from dvaepp.training.trainer import CHECKPOINT, Metrics, Trainer
+from dvaepp.training.trainer import CHECKPOINT, Trainer
 
 DIVERGED = "diverged.txt"
 """What a run folder holds where its training diverged: the message. Without it the run is tried again."""

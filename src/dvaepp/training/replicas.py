@@ -25,8 +25,9 @@ from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import load_tensors
 from dvaepp.training.checkpoints import anneal
 from dvaepp.training.execution import Execution, executed
+from dvaepp.training.journal import Metrics
 from dvaepp.training.stacked import Given, Loss, Stack
-from dvaepp.training.trainer import Metrics, Trainer
+from dvaepp.training.trainer import Trainer
 
 OWN: dict[str, Any] = {"learning_rate": ((1.0, 1.0),), "cosine_to": None, "l2": 0.0, "kl_warmup": 0.0, "beta": None}
 """Settings of training that each replica may have for itself, with what they are compared without."""
@@ -111,7 +112,7 @@ class Replicas:
             self._random[place] = torch.get_rng_state()
 
     def _restack(self) -> None:
-        trainers, rules = self.trainers, self.trainers[0].rules
+        trainers, rules = self.trainers, self.trainers[0].optimisation.rules
         self._layout = layout(trainers[0])
         self._stack = Stack([Loss(t.model, objective_of(t)) for t in trainers], [t.optimizers for t in trainers], rules)
         self._step: Callable[[Given], Tensor] | None = None

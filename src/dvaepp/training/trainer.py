@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,37 +11,26 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp import distributed
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
-from dvaepp.models.base import Model, measuring, unchecked
+from dvaepp.models.base import Model, evaluation_mode, measuring, unchecked
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.base import BoundTerms, Objective, Terms
-from dvaepp.optimisers.base import Rule
 from dvaepp.randomness import Purpose, stream_seed
-from dvaepp.storage import AnyPath, append_line, load_tensors, read_lines, save_tensors, write_text
+from dvaepp.storage import AnyPath, load_tensors, save_tensors
 from dvaepp.training.batches import BatchOrder
-from dvaepp.training.checkpoints import (
-    SameRecipe,
-    anneal,
-    check_origin,
-    data_tensors,
-    load_learned,
-    load_model,
-    load_optimizer,
-    optimizer_tensors,
-)
+from dvaepp.training.checkpoints import SameRecipe, anneal, check_origin, data_tensors, load_model
+from dvaepp.training.journal import Journal, Metrics
+from dvaepp.training.optimisation import Optimisation
 from dvaepp.training.settings import TrainingSettings
 
-Metrics = dict[str, int | float]
 CHECKPOINT = "checkpoint.safetensors"
 """What the latest state is called in a run folder."""
-_LEARNED = "estimator."
-"""Before the names of what an objective learns, and of its optimisers."""
 
 
 class Trainer:
@@ -105,22 +92,18 @@ class Trainer:
         self.learned = objective.learned if isinstance(objective, Objective) else None
         if self.learned is not None and distributed.world() > 1:
             raise InputError("an estimator that learns is trained by one process, not by several")
-        self._of_model = settings.optimiser(model, settings.l2)
-        self._of_learned = {} if self.learned is None else settings.optimiser(self.learned, 0.0)
+        self._learning = torch.zeros(())
+        """The loss of what is learned, as the latest terms left it."""
+        self.optimisation = Optimisation(model, self.learned, settings)
         self.step = 0
         self.best: Metrics = {}
-        self._metrics_lines = 0
+        self.journal = Journal(self.folder / "metrics.jsonl")
         self._order = BatchOrder(len(data.train), settings.batch, seed)
 
     @property
     def checkpoint(self) -> Path:
         """Where the latest state is."""
         return self.folder / CHECKPOINT
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.folder / "metrics.jsonl"
 
     def fit(self, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
         """Train up to the last step from wherever the run stands; `report` is given every line of metrics.
@@ -143,7 +126,7 @@ class Trainer:
 
     def begin(self) -> None:
         """Write the first checkpoint of a new run, and put a model in evaluation mode into training mode."""
-        self._clock = time.perf_counter()
+        self.journal.start()
         if self.step == 0:
             self.save()
         if not self.model.training:
@@ -167,29 +150,24 @@ class Trainer:
         or a parameter is not finite.
         """
         if seconds is not None:
-            self._clock = time.perf_counter() - seconds
+            self.journal.start(seconds)
         self._stop_unless_finite(distributed.mean(losses))
-        report(self._log(self._training_metrics(x)))
+        report(self.journal.add(self._training_metrics(x)))
         if self.validates:
-            report(self._log(self._validate()))
+            report(self.journal.add(self._validate()))
 
     def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
         """One step of the optimiser; the loss and the batch it was taken on, of several processes this one's share."""
         settings, model = self.settings, self.model
         fraction = settings.fraction_before(self.step + 1)
-        self._set_rates(fraction)
+        self.optimisation.set_rates(self.step + 1)
+        anneal(model, settings, fraction)
         model.prior.refresh()
         x = self.batch().to(self.device, self.dtype)
         loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
         model.zero_grad()
-        if self.learned is not None:
-            own = list(self.learned.parameters())
-            gradients = torch.autograd.grad(self._learning, own, retain_graph=True)
-            for parameter, gradient in zip(own, gradients, strict=True):
-                parameter.grad = gradient
-        torch.autograd.backward(loss)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        self.optimisation.find_gradients(loss, self._learning)
+        self.optimisation.step()
         self.step += 1
         return loss.detach(), x
 
@@ -199,24 +177,17 @@ class Trainer:
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
-        """The model's by their names, and those of what the objective learns."""
-        return self._of_model | {_LEARNED + kind: optimizer for kind, optimizer in self._of_learned.items()}
-
-    @property
-    def rules(self) -> dict[str, Rule]:
-        """How the optimisers move parameters, by the same names."""
-        rules = self.settings.optimiser.rules
-        return {kind: rules[kind.removeprefix(_LEARNED)] for kind in self.optimizers}
+        """torch's optimisers by their names."""
+        return self.optimisation.optimizers
 
     def schedule(self, step: int) -> dict[str, float]:
         """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
         settings, fraction = self.settings, self.settings.fraction_before(step)
-        beta, rate = settings.beta_at(fraction), settings.learning_rate_at(fraction)
-        faster = {kind: settings.estimator_rate if kind.startswith(_LEARNED) else 1.0 for kind in self.rules}
+        beta = settings.beta_at(fraction)
         return {
             "beta": float(self.model.smoothing.sharpness or 0) if beta is None else beta,
             "kl_weight": settings.kl_weight_at(fraction),
-            **{kind: rule.rate(faster[kind] * rate, step) for kind, rule in self.rules.items()},
+            **self.optimisation.rates(step),
         }
 
     def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
@@ -237,19 +208,13 @@ class Trainer:
         """Those of the local groups, from their mean KL over all processes; None where they are not balanced."""
         return terms.balancing(kl_weight, distributed.mean) if self.settings.balance_kl else None
 
-    def _set_rates(self, fraction: float) -> None:
-        settings, rate = self.settings, self.settings.learning_rate_at(fraction)
-        settings.optimiser.set_rate(self._of_model, rate, self.step + 1)
-        if self.learned is not None:
-            settings.optimiser.set_rate(self._of_learned, settings.estimator_rate * rate, self.step + 1)
-        anneal(self.model, settings, fraction)
-
     def _training_metrics(self, x: Float[Tensor, "batch pixels"]) -> Metrics:
         """The loss on the latest batch, as it trains, with log Z as it is now; its parts, unweighted."""
         fraction = self.settings.fraction_before(self.step)
         kl_weight = self.settings.kl_weight_at(fraction)
         self._estimate_log_partition("log Z of the loss", temperatures=100, chains=100, repeats=1)
-        with measuring(self.model, distributed.own_seed(stream_seed("loss", self.seed, self.step))):
+        own_seed = distributed.own_seed(stream_seed("loss", self.seed, self.step))
+        with measuring(self.model, own_seed), evaluation_mode(self.learned or nn.Module()):
             terms = self._terms(x)
             weights, means = self._weights(terms, kl_weight), terms.mean(distributed.mean)
             diagnostics = self.model.prior.chain_diagnostics()
@@ -304,24 +269,9 @@ class Trainer:
             "(a smaller training.learning_rate, training.optimiser.rate or model.smoothing.beta may help)"
         )
 
-    def _log(self, metrics: Metrics) -> Metrics:
-        """Append a line to metrics.jsonl, of what is finite, as JSON's numbers are.
-
-        `seconds` since the last one is the only field that a repeat would change.
-        """
-        now = time.perf_counter()
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        line = json.dumps({**finite, "seconds": round(now - self._clock, 3)})
-        self._clock = now
-        distributed.on_first(lambda: append_line(self.metrics, line))
-        self._metrics_lines += 1
-        return metrics
-
     def _model_tensors(self) -> dict[str, Tensor]:
-        """All that the model is made again from, and what its objective has learned."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._data_tensors
-        learned = self.learned.state_dict() if self.learned is not None else {}
-        return tensors | {_LEARNED + name: tensor for name, tensor in learned.items()}
+        """All that the model is made again from."""
+        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._data_tensors
 
     def _own_tensors(self) -> dict[str, Tensor]:
         """What every process has for itself: its random state and its chains."""
@@ -334,11 +284,9 @@ class Trainer:
 
     def save(self, path: Path | None = None) -> None:
         """Write the checkpoint, there or in its place; the one before it survives if that fails."""
-        tensors = self._model_tensors()
-        for kind, optimizer in self.optimizers.items():
-            tensors |= optimizer_tensors(optimizer, f"{kind}.")
+        tensors = self._model_tensors() | dict(self.optimisation.tensors())
         tensors |= distributed.everyones_tensors(self._own_tensors())
-        state = {"step": self.step, "best": self.best, "metrics_lines": self._metrics_lines}
+        state = {"step": self.step, "best": self.best, "metrics_lines": self.journal.lines}
         distributed.on_first(lambda: save_tensors(path or self.checkpoint, tensors, {**self.about, **state}))
 
     def restore(self) -> None:
@@ -349,16 +297,9 @@ class Trainer:
         check_origin(self.checkpoint, about, self.about, self._same_recipe)
         tensors = distributed.own_tensors(tensors, self.checkpoint)
         load_model(self.model, self.checkpoint, tensors, about, self.settings)
-        if self.learned is not None:
-            load_learned(self.learned, self.checkpoint, tensors, _LEARNED)
-        for kind, optimizer in self.optimizers.items():
-            load_optimizer(optimizer, tensors, f"{kind}.")
+        self.optimisation.load(self.checkpoint, tensors)
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        self.step, self.best, self._metrics_lines = about["step"], about["best"], about["metrics_lines"]
-        distributed.on_first(self._cut_metrics)
-
-    def _cut_metrics(self) -> None:
-        kept = read_lines(self.metrics)[: self._metrics_lines] if self._metrics_lines else []
-        write_text(self.metrics, "".join(line + "\n" for line in kept))
+        self.step, self.best = about["step"], about["best"]
+        self.journal.cut(about["metrics_lines"])
