@@ -3,10 +3,11 @@
 The floor of a piece of work is its own matrix products and random draws, recorded from a real step and replayed with
 nothing in between::
 
-    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON]
+    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON] [--replicas]
 
 `--peer` names the interpreter of the environment that benchmarks/peer.py describes; the peer's step and ours are then
-timed in turn on the same job.
+timed in turn on the same job. `--replicas` times compiled steps of Table 1's cells instead, by themselves and as
+replicas, per replica and step, against the same products, fused Adam and random draws, listed line by line.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,9 +31,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import dvaepp
 from dvaepp.boltzmann import gibbs as kernels
 from dvaepp.boltzmann import machine as boltzmann
+from dvaepp.data.dataset import Dataset
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
+from dvaepp.training.replicas import Replicas
 from dvaepp.training.trainer import Trainer
 
 Work = Callable[[], Any]
@@ -43,14 +47,18 @@ class Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.floor: list[Work] = []
+        self.lines: list[str] = []
+        """Of each product its shapes."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         name = str(function)
-        if name.startswith(("aten.mm", "aten.addmm")):
-            a, b = args[-2:] if name.startswith("aten.mm") else args[1:3]
-            a, b, out = self._like(a), self._like(b), torch.empty(a.shape[0], b.shape[1])
-            self.floor.append(lambda: torch.mm(a, b, out=out))
+        if name.startswith(("aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm")):
+            a, b = args[-2:] if "add" not in name else args[1:3]
+            a, b, out = self._like(a), self._like(b), torch.empty(*a.shape[:-1], b.shape[-1])
+            product = torch.mm if a.ndim == 2 else torch.bmm
+            self.floor.append(lambda: product(a, b, out=out))
+            self.lines.append(f"{tuple(a.shape)} @ {tuple(b.shape)}")
         elif name.startswith("mkldnn._linear_pointwise"):
             self.floor.append(lambda: function(*args, **(kwargs or {})))
         elif name.startswith(("aten.rand", "aten.uniform")) and result.is_floating_point():
@@ -143,6 +151,52 @@ def peer_job(folder: Path) -> Work:
     return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
 
 
+def replicas_step(cell: str, count: int, folder: Path) -> tuple[Work, list[tuple[str, Work]]]:
+    """A compiled step of so many replicas of a cell of Table 1, and the pieces of its floor with what each is."""
+    recipe = catalogue.find(f"table-1/mnist-static/{cell}", "small")
+    bits = (torch.rand(2000, 784) < 0.13).to(torch.uint8)
+    data = Dataset("noise", (28, 28), bits, bits[:100], bits[:100], dynamic=False, protocol="fair noise")
+
+    def made(seed: int) -> Trainer:
+        torch.manual_seed(seed)
+        model, objective = recipe.build(DataSpec(data.shape, data.mean, data.sd))
+        return Trainer(model.train(), objective, data, recipe.training, folder / str(seed), seed)
+
+    replicas = Replicas([partial(made, seed) for seed in range(count)])
+    replicas._restack()
+    recorder = Recorder()
+    with recorder:
+        replicas._stack.step(replicas._stack.state, replicas._given())
+    pieces = list(zip(recorder.lines, recorder.floor[-len(recorder.lines) :], strict=True))
+    weights = [torch.randn_like(p) for trainer in replicas.trainers for p in trainer.model.parameters()]
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    pieces.append(("fused Adam", torch.optim.Adam(weights, fused=True).step))
+    noise = replicas._given().noise
+    pieces.append((f"uniform numbers {tuple(noise.shape)}", lambda: [torch.rand_like(each) for each in noise]))
+    return lambda: replicas._advance(replicas._given()), pieces
+
+
+def against_floor_by_lines(cell: str, count: int, folder: Path, repeats: int) -> dict[str, Any]:
+    """Per replica: time of a step, of each piece of its floor, and the ratio."""
+    work, pieces = replicas_step(cell, count, folder)
+    with torch.no_grad():
+        taken, *least = (ms / count for ms in milliseconds(work, *(piece for _, piece in pieces), repeats=repeats))
+    lines = {f"{k}. {name}": round(ms, 4) for k, ((name, _), ms) in enumerate(zip(pieces, least, strict=True), 1)}
+    floor = sum(least)
+    return {"ms": round(taken, 3), "floor_ms": round(floor, 3), "ratio": round(taken / floor, 2), "floor": lines}
+
+
+def table_1(folder: Path) -> dict[str, Any]:
+    """Cells of Table 1, by themselves and as replicas."""
+    torch.distributions.Distribution.set_default_validate_args(False)
+    return {
+        f"{cell}, {count} at once": against_floor_by_lines(cell, count, folder / cell / str(count), 60)
+        for cell in ("linear/joint", "nonlinear/joint", "linear/reinmax")
+        for count in (1, 5, 20, 40)
+    }
+
+
 def against_peer(python: str, folder: Path) -> dict[str, Any]:
     """Our step before and after the peer's run, and the peer's."""
     step = peer_job(folder)
@@ -157,14 +211,20 @@ def against_peer(python: str, folder: Path) -> dict[str, Any]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--peer", help="python of the peer's environment")
-    peer = arguments.parse_args().peer
+    arguments.add_argument("--replicas", action="store_true", help="time Table 1's cells as replicas")
+    asked = arguments.parse_args()
+    peer = asked.peer
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        result: dict[str, Any] = {
-            "two_group_step": against_floor(two_group_step(Path(folder)), 100),
-            "gibbs_1000_chains_200_200_10_sweeps": against_floor(gibbs(), 30),
-            "peer_job_step": against_floor(peer_job(Path(folder)), 50),
-        }
+        result: dict[str, Any] = (
+            table_1(Path(folder))
+            if asked.replicas
+            else {
+                "two_group_step": against_floor(two_group_step(Path(folder)), 100),
+                "gibbs_1000_chains_200_200_10_sweeps": against_floor(gibbs(), 30),
+                "peer_job_step": against_floor(peer_job(Path(folder)), 50),
+            }
+        )
         if peer:
             result["peer"] = against_peer(peer, Path(folder))
     print(json.dumps({**result, "torch": torch.__version__, "threads": torch.get_num_threads()}, indent=2))

@@ -624,12 +624,14 @@ every_data_set: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
     "mnist-dynamic": ((28, 28), (50_000, 10_000, 10_000)),
     "omniglot": ((28, 28), (23_000, 1345, 8070)),
     "omniglot-lake": ((28, 28), (23_000, 1345, 8070)),
+    "omniglot-static": ((28, 28), (23_000, 1345, 8070)),
+    "omniglot-lake-static": ((28, 28), (23_000, 1345, 8070)),
     "caltech101-silhouettes": ((28, 28), (4100, 2264, 2307)),
     "cifar10": ((32, 32, 3), (45_000, 5000, 10_000)),
 }
 """The shape of an example, and how many are train, valid and test."""
 
-every_table: dict[str, int] = {"quick": 3, "table-2": 48, "table-3": 66}
+every_table: dict[str, int] = {"quick": 3, "table-1": 48, "table-2": 48, "table-3": 66}
 """How many cells there are."""
 
 # --- estimators -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from registry import (
     every_concrete,
     every_data_set,
     every_deterministic,
+    every_estimator,
     every_likelihood,
     every_local,
     every_objective,
@@ -41,6 +42,7 @@ from dvaepp.components.fields import Named, settings_model, settings_written, wr
 from dvaepp.components.registry import Component, component, components, described, faults, settings_of
 from dvaepp.data.download import PublicDataSet
 from dvaepp.errors import InputError
+from dvaepp.estimators.base import EstimatorDesign
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.local import LocalVariables
 from dvaepp.networks.residual import Cells
@@ -71,12 +73,21 @@ def prior_of(design: type[PriorDesign]) -> type[Any]:
 
 
 # What of each kind the tests' registry holds: types, or names.
+ESTIMATORS = {type(make(4)) for make in every_estimator.values()}
+
+
+def estimator_of(design: type[EstimatorDesign]) -> type[Any]:
+    """What a design makes."""
+    return type(design().build(4, torch.zeros(12)))
+
+
 KINDS: dict[type[Any], set[Any]] = {
     Smoothing: {type(each) for each in SMOOTHINGS},
     Sampler: {type(each) for each in every_sampler.values()},
     Likelihood: {type(each) for each in every_likelihood},
     LocalVariables: {type(each) for each in every_local.values()},
     Optimiser: {type(each) for each in every_optimiser.values()},
+    EstimatorDesign: {each for each in components(EstimatorDesign).values() if estimator_of(each) in ESTIMATORS},
     PublicDataSet: set(every_data_set),
     Table: set(every_table),
     Objective: {*every_objective, "rolfe"},  # rolfe: tests/objectives/test_rolfe.py

@@ -224,6 +224,21 @@ def test_omniglot_keeps_the_order_of_burdas_file(tmp_path: Path, monkeypatch: py
     assert omniglot.test.float().mean().item() == pytest.approx(0.25, abs=0.01)
 
 
+def test_omniglot_binarised_once_is_drawn_by_one_stream_then_permuted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upright = burda(tmp_path, monkeypatch)
+    publish(monkeypatch, "omniglot-static", component(PublicDataSet, "omniglot").files[0])
+    static = data.load("omniglot-static", tmp_path)
+    assert (static.dynamic, [len(x) for x in (static.train, static.valid, static.test)]) == (False, [155, 1345, 70])
+    np.random.seed(5)
+    train = np.random.rand(1500, 784) < upright.reshape(1500, 784)
+    test = np.random.rand(70, 784) < 0.25
+    order = np.random.RandomState(123).permutation(1500)
+    assert torch.equal(torch.cat([static.train, static.valid]), torch.tensor(train[order].astype(np.uint8)))
+    assert torch.equal(static.test, torch.tensor(test.astype(np.uint8)))
+
+
 def test_mat_files_without_scipy_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     burda(tmp_path, monkeypatch)
     real_import = builtins.__import__

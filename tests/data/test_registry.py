@@ -229,6 +229,21 @@ def test_omniglot_from_lake_is_another_data_set_than_omniglot() -> None:
     assert (lake.valid.float().mean(0) - lake.test.float().mean(0)).abs().mean() < 0.01
 
 
+@needs_lake
+def test_omniglot_binarised_once_is_the_same_images_and_a_draw_of_them() -> None:
+    lake, static = data.load("omniglot-lake"), data.load("omniglot-lake-static")
+    assert (static.name, sizes(static), static.dynamic) == ("omniglot-lake-static", (23000, 1345, 8070), False)
+    assert "not comparable" in static.protocol
+    assert "not comparable" in data.describe("omniglot-lake-static")
+    grey, bits = lake.train.double() / 255, static.train.double()
+    assert bool((bits[grey == 1] == 1).all())
+    assert bool((bits[grey == 0] == 0).all())
+    inside = (grey > 0) & (grey < 1)  # the greys were rounded to 256 levels after the draw
+    off = (bits - grey)[inside].sum() / (grey * (1 - grey))[inside].sum().sqrt()
+    assert abs(float(off)) < 5
+    assert static.digest() == data.load("omniglot-lake-static").digest()
+
+
 @needs_caltech
 def test_silhouettes_stand_upright_on_an_empty_background() -> None:
     pytest.importorskip("scipy", reason="reading .mat needs scipy")

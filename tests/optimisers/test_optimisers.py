@@ -1,5 +1,6 @@
 """Muon against the singular value decomposition, and which parameters each optimiser takes."""
 
+import inspect
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.optimisers.adam import Adam
+from dvaepp.optimisers.base import Optimiser
 from dvaepp.optimisers.muon import Muon, MuonAndAdam, orthogonal
 from dvaepp.recipes import catalogue
 
@@ -144,3 +146,58 @@ def test_layers_go_to_muon_and_all_the_rest_to_adam(name: str) -> None:
     assert not any(id(p) in taken["muon"] for p in model.prior.parameters())
     assert {(g["weight_decay"], g["momentum"]) for g in made["muon"].param_groups} == {(0.1, 0.95)}
     assert list(Adam()(model, 0.1)) == ["optimizer"]
+
+
+@pytest.mark.parametrize("optimiser", [Adam(1e-2), Adam(1e-8, beta2=0.9), MuonAndAdam(3.0, 0.8, 1e-2)], ids=repr)
+def test_rules_move_stacked_parameters_as_torchs_optimisers_move_each(optimiser: Optimiser) -> None:
+    models = [nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(3, 4)).double() for _ in range(3)]
+    rates, made = (0.01, 0.03, 0.2), [optimiser(model, l2=0.0) for model in models]
+    stacks = {
+        name: torch.stack([m.get_parameter(name).detach() for m in models]) for name, _ in models[0].named_parameters()
+    }
+    names = {id(p): name for name, p in models[0].named_parameters()}
+    kinds = {names[id(p)]: kind for kind, each in made[0].items() for g in each.param_groups for p in g["params"]}
+    kept = {
+        name: {key: torch.zeros_like(stacks[name]) for key in optimiser.rules[kind].kept}
+        for name, kind in kinds.items()
+    }
+    for step in range(1, 6):
+        for model, each, rate in zip(models, made, rates, strict=True):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimiser.set_rate(each, rate, step)
+        for name, kind in kinds.items():
+            rule = optimiser.rules[kind]
+            numbers = torch.tensor([rule.rate(rate, step) for rate in rates], dtype=torch.float64)
+            gradient = torch.stack([model.get_parameter(name).grad for model in models])
+            broad = numbers.view(-1, *[1] * (gradient.ndim - 1))
+            stacks[name] = rule(stacks[name], gradient, kept[name], broad)
+        for each in made:
+            for optimizer in each.values():
+                optimizer.step()
+    assert set(kinds.values()) == set(optimiser.rules)
+    for name, stack in stacks.items():
+        expected = torch.stack([model.get_parameter(name).detach() for model in models])
+        torch.testing.assert_close(stack, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_an_optimiser_without_rules_says_so() -> None:
+    class Still(Optimiser):
+        """Does nothing."""
+
+        def __call__(self, model: nn.Module, l2: float) -> dict[str, torch.optim.Optimizer]:
+            return {}
+
+        def set_rate(self, optimizers: dict[str, torch.optim.Optimizer], rate: float, step: int) -> None: ...
+
+        name = "still-optimiser"
+
+    with pytest.raises(InputError, match="optimiser 'still-optimiser' has no rules"):
+        _ = Still().rules
+
+
+@pytest.mark.parametrize("beta2", [1.0, -0.1, True, "0.9", float("nan")])
+def test_adams_beta2_lies_below_one(beta2: float) -> None:
+    with pytest.raises(InputError, match="beta2 of Adam must lie in"):
+        inspect.unwrap(Adam.__init__)(object.__new__(Adam), beta2=beta2)

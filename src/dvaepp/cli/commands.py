@@ -20,6 +20,7 @@ from dvaepp.cli.run_folder import check_named, opened
 from dvaepp.cli.study import compare, study
 from dvaepp.components.registry import Component, components, described, faults
 from dvaepp.errors import InputError
+from dvaepp.estimators.base import EstimatorDesign
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.local import LocalVariables
 from dvaepp.networks.residual import Cells
@@ -48,6 +49,7 @@ _KINDS: dict[str, type[Component]] = {
     "model.likelihood": Likelihood,
     "model.convolutional.local_variables": LocalVariables,
     "objective": Objective,
+    "estimator": EstimatorDesign,
     "training.optimiser": Optimiser,
 }
 """The settings that a component's name is for."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.components.registry import Component
+from dvaepp.errors import InputError
 
 
 class Rule(ABC):
@@ -63,9 +64,9 @@ class Optimiser(Component, ABC):
         """
 
     @property
-    @abstractmethod
     def rules(self) -> dict[str, Rule]:
-        """The same steps as functions of tensors, by the same names."""
+        """The same steps as functions of tensors, by the same names; InputError where there are none."""
+        raise InputError(f"optimiser {self.name!r} has no rules, by which stacked or compiled steps move parameters")
 
     @abstractmethod
     def set_rate(self, optimizers: dict[str, Optimizer], rate: float, step: int) -> None:

@@ -17,9 +17,8 @@ MOVED = {
     "model.temperatures": "model.prior.sampler.temperatures",
     "model.convolutional.squeeze_excite": "model.convolutional.cells.squeeze_excite",
     "training.epsilon": "training.optimiser.epsilon",
-    "estimator": "objective.estimator",
 }
-"""Where settings of that time stand now (`training.muon` chose the optimiser), and one that has a short name."""
+"""Where settings of that time stand now; `training.muon` chose the optimiser (`optimiser`)."""
 
 _SAMPLERS = {
     "gibbs": {"num_chains": "chains", "sweeps": "sweeps"},

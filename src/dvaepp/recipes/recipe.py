@@ -45,6 +45,8 @@ class Recipe(Settings):
             )
         for beta in self.training.beta or ():
             check_sharpness(self.model.smoothing.with_beta(beta))
+        if self.training.kl_warmup and not self.objective.weighs_kl:
+            raise ValueError("training.kl_warmup must be 0 where objective.analytic_kl is false: the KL lies inside f")
         if self.model.convolutional is None and self.training.balance_kl:
             raise ValueError("training.balance_kl weighs local groups, which only model.convolutional has")
         if self.training.batch < 2 and self.model.convolutional is not None:
@@ -140,7 +142,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     Settings that have moved are taken by the names that they had (`formats.MOVED`).
     """
     values = recipe.model_dump(mode="json")
-    known = list(_paths(values))
+    known, given = list(_paths(values)), list[str]()
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
@@ -150,6 +152,9 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             path = path.removesuffix(".name")
         if path.split(".")[0] not in Recipe.model_fields:
             raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
+        for earlier in (each for each in given if each.startswith(f"{path}.")):
+            raise InputError(f"--set {path} would undo {earlier}, which is before it: give the name first")
+        given.append(path)
         if path == "training.muon":
             path, value = "training.optimiser", optimiser(value, _epsilon(values))
         _assign(values, path.split("."), value)
@@ -169,8 +174,9 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _where_now(path: str) -> str:
-    """A setting's name today."""
-    moved = (now + path.removeprefix(before) for before, now in MOVED.items() if f"{path}.".startswith(f"{before}."))
+    """A setting's name today, and in full."""
+    names = MOVED | {"estimator": "objective.estimator"}
+    moved = (now + path.removeprefix(before) for before, now in names.items() if f"{path}.".startswith(f"{before}."))
     return next(moved, path)
 
 
