@@ -26,6 +26,7 @@ from dvaepp.studies import Plan, Study, planned, read_study, run_study
 from dvaepp.studies.comparison import comparison, of_study
 from dvaepp.studies.tables import comma_separated
 from dvaepp.studies.work import Event
+from dvaepp.training.stacked import Given, Stack
 
 STEPS = 40
 SMALL = [
@@ -363,3 +364,38 @@ def test_jobs_that_are_none(jobs: str, capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["study", "quick/rbm", "--jobs", jobs])
     assert "expected a number of processes" in capsys.readouterr().err
+
+
+def test_replicas_of_a_cell_are_trained_at_once_each_as_if_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def uncompiled(stack: Stack, given: Given, execution: str) -> Callable[[Given], torch.Tensor]:
+        assert execution == "compiled"
+        taken.append(len(given.x))
+        return lambda given: stack.step(stack.state, given)
+
+    monkeypatch.setattr("dvaepp.training.replicas.executed", uncompiled)
+    settings = {"model.hidden": [[8]], "model.groups": [[5, 5]], "training.l2": [0, 0.01], "training.log_every": [10]}
+    asked = Study(recipes=["quick/directed"], size="tiny", seeds=2, set={**settings, "training.compile": [True]})
+    stops = iter([False] * 3 + [True])
+    planned(asked, tmp_path / "together", replicas=3).carry_out(stop=lambda: next(stops, True))
+    assert not any(point.is_finished(tmp_path / "together") for point in asked.points())
+    outcome = planned(asked, tmp_path / "together", replicas=3).carry_out()
+    assert (len(outcome.finished), outcome.failed, outcome.left) == (4, {}, ())
+    assert set(taken) == {3, 1}
+    for point in asked.points():
+        alone = Run.create(
+            point.recipe, tmp_path / "alone" / point.place, seed=point.seed, device="cpu", threads=1, data_dir=None,
+            command="",
+        )  # fmt: skip
+        trainer = alone.trainer()
+        trainer.fit()
+        tensors, expected = (
+            load_tensors(folder / "checkpoint.safetensors")[0]
+            for folder in (point.folder(tmp_path / "together"), alone.folder)
+        )
+        assert tensors.keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(tensors[name], tensor, rtol=2e-3, atol=2e-4)
