@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from dvaepp.errors import InputError
 from dvaepp.evaluation.estimated import Estimated, squared_mean, total_variance
-from dvaepp.evaluation.logit_gradients import Counted, Method, single_draws, single_group, true_gradient, with_logits
+from dvaepp.evaluation.logit_gradients import (
+    Counted,
+    GradientMethod,
+    single_draws,
+    single_group,
+    true_gradient,
+    with_logits,
+)
 from dvaepp.models.base import Model, evaluation_mode, unchecked
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.numerics import whole
@@ -49,7 +56,7 @@ class Cost:
 class GradientQuality:
     """How one method fares; squares are nats^2, summed over the bits and averaged over the examples."""
 
-    method: Method
+    method: GradientMethod
     bias: Estimated
     """|E g - truth|^2, the truth being the gradient of the bound of bits."""
     variance: Estimated
@@ -108,7 +115,7 @@ class GradientComparison:
 def gradient_quality(
     model: Model,
     x: Float[Tensor, "batch pixels"],
-    methods: Sequence[Method],
+    methods: Sequence[GradientMethod],
     *,
     draws: int = 500,
     seed: int = 0,
@@ -132,7 +139,7 @@ def gradient_quality(
     >>> import dvaepp
     >>> encoder, prior = dvaepp.HierarchicalEncoder(dvaepp.dense(12, 4)), dvaepp.BernoulliPrior(4)
     >>> model = dvaepp.FeedForwardVAE(encoder, prior, dvaepp.dense(4, 12), dvaepp.hard)
-    >>> methods = [Method("DisARM", Elbo().with_estimator(dvaepp.estimators.DisARM()))]
+    >>> methods = [GradientMethod("DisARM", Elbo().with_estimator(dvaepp.estimators.DisARM()))]
     >>> found = gradient_quality(model, torch.zeros(5, 12), methods, draws=100)
     >>> found.rows[0].cost.evaluations, found.rows[0].holds
     (2.0, True)
@@ -157,7 +164,7 @@ def gradient_quality(
 
 
 def gradient_costs(
-    model: Model, x: Float[Tensor, "batch pixels"], methods: Sequence[Method], repeats: int = _REPEATS
+    model: Model, x: Float[Tensor, "batch pixels"], methods: Sequence[GradientMethod], repeats: int = _REPEATS
 ) -> list[Cost]:
     """What each method costs on this batch; repeats are taken in turns, so that other load falls on all of them.
 
@@ -172,7 +179,7 @@ def gradient_costs(
 
 
 def _quality(
-    method: Method, draws: Float[Tensor, "draws n"], truth: Float[Tensor, "draws n"], cost: Cost
+    method: GradientMethod, draws: Float[Tensor, "draws n"], truth: Float[Tensor, "draws n"], cost: Cost
 ) -> GradientQuality:
     """The row: a draw and one of the truth make a draw of the bias, all examples' logits lying side by side."""
     product, length = float(draws.mean(0) @ truth.mean(0)), _known(truth)[0].value
@@ -191,7 +198,9 @@ def _known(truth: Float[Tensor, "draws n"]) -> tuple[Estimated, float]:
     return length, total_variance(truth).value / len(truth) / length.value
 
 
-def _fitted(model: FeedForwardVAE, method: Method, batches: Batches | None, steps: int, seed: int) -> Method:
+def _fitted(
+    model: FeedForwardVAE, method: GradientMethod, batches: Batches | None, steps: int, seed: int
+) -> GradientMethod:
     """The method, what it learns fitted to this model: Adam, whose rate falls to 0, on its own loss."""
     objective = method.objective
     if not (isinstance(objective, Elbo) and isinstance(objective.built, nn.Module)):
@@ -213,13 +222,13 @@ def _fitted(model: FeedForwardVAE, method: Method, batches: Batches | None, step
     return replace(method, objective=objective)
 
 
-def _evaluations(model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], method: Method) -> float:
+def _evaluations(model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], method: GradientMethod) -> float:
     counted = Counted(model.likelihood)
     method.objective(FeedForwardVAE(model.encoder, model.prior, model.decoder, method.smoothing, counted), x)
     return counted.states / len(x)
 
 
-def _seconds(model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], method: Method) -> float:
+def _seconds(model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], method: GradientMethod) -> float:
     smoothed = FeedForwardVAE(model.encoder, model.prior, model.decoder, method.smoothing, model.likelihood)
     parameters = [each for each in smoothed.parameters() if each.requires_grad]
     start = time.process_time()

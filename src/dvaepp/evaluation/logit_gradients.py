@@ -28,13 +28,13 @@ _NUMBERS = 2**22
 
 
 @dataclass(frozen=True)
-class Method:
+class GradientMethod:
     """A way to take the gradient of a bound in the logits: an objective, under a smoothing where it sees one.
 
     `label` is what it is called. What the objective learns is as it stands, or with `fit` it is fitted first.
 
     >>> from dvaepp.estimators import ReinMax
-    >>> Method("ReinMax", Elbo().with_estimator(ReinMax())).unbiased
+    >>> GradientMethod("ReinMax", Elbo().with_estimator(ReinMax())).unbiased
     False
     """
 
@@ -50,7 +50,7 @@ class Method:
         return estimator is not None and estimator.unbiased and estimator.target == Estimator.target
 
 
-TRUTH = Method("the true gradient", Elbo().with_estimator(LocalExpectation()))
+TRUTH = GradientMethod("the true gradient", Elbo().with_estimator(LocalExpectation()))
 """What the true gradient of many bits is the mean of."""
 
 
@@ -85,7 +85,11 @@ def single_group(model: Model, x: Float[Tensor, "batch pixels"]) -> FeedForwardV
 
 
 def single_draws(
-    model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], method: Method, draws: int, evaluations: float = 1.0
+    model: FeedForwardVAE,
+    x: Float[Tensor, "batch pixels"],
+    method: GradientMethod,
+    draws: int,
+    evaluations: float = 1.0,
 ) -> Float[Tensor, "draws batch bits"]:
     """The gradient in each example's logits that one draw gives, for so many draws, from torch's generator.
 
@@ -103,7 +107,11 @@ def _pieces(draws: int, piece: int) -> Iterator[int]:
 
 
 def _repeated(
-    model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], code: Float[Tensor, "batch bits"], method: Method, n: int
+    model: FeedForwardVAE,
+    x: Float[Tensor, "batch pixels"],
+    code: Float[Tensor, "batch bits"],
+    method: GradientMethod,
+    n: int,
 ) -> Float[Tensor, "draws batch bits"]:
     logits = code.repeat(n, 1).requires_grad_()
     value = method.objective(with_logits(model, logits, method.smoothing), x.repeat(n, 1)).bound()

@@ -15,7 +15,7 @@ from dvaepp.components.registry import Component, components, settings_of
 from dvaepp.errors import InputError, nearest
 from dvaepp.estimators import GumbelRao, REBARDesign, RelaxedBernoulli, StraightThroughGumbel
 from dvaepp.estimators.base import Estimator, EstimatorDesign
-from dvaepp.evaluation.logit_gradients import Method
+from dvaepp.evaluation.logit_gradients import GradientMethod
 from dvaepp.objectives.base import Objective
 from dvaepp.objectives.bounds import JointBound, MarginalBound
 from dvaepp.objectives.elbo import Elbo
@@ -43,16 +43,17 @@ _TOLD = ("temperature", "beta", "samples", "epsilon")
 """Settings that are named in labels even where they have their defaults."""
 
 
-def every_method(prior: Prior, bits: int, mean: Float[Tensor, " pixels"], seed: int = 0) -> list[Method]:
+def gradient_methods(prior: Prior, bits: int, mean: Float[Tensor, " pixels"], seed: int = 0) -> list[GradientMethod]:
     """Every registered estimator and smoothing by every bound that they have, for one group of bits under this prior.
 
-    Estimators stand with the analytic KL and, those of Table 1's kind (score functions and relaxations), with log q - log p
-    inside f too ("sampled KL"); those that learn as they start, and once more to be fitted. Smoothings stand under the
-    joint, the marginal and Rolfe's bound, the exponential at several beta. What has a setting without default is left
-    out. Networks are drawn from the seed.
+    Estimators stand with the analytic KL, and score functions and relaxations, which Table 1 trains so, with
+    log q - log p inside f too ("sampled KL"); those that learn stand as they start, and once more to be fitted.
+    Smoothings stand under the joint, the marginal and Rolfe's bound, the exponential at several beta. What has a
+    setting without default is left out. `bits` and `mean` (that of the data) are what networks are made for, drawn from
+    the seed.
 
     >>> from dvaepp import BernoulliPrior
-    >>> [method.label for method in every_method(BernoulliPrior(4), 4, torch.zeros(12))][:3]
+    >>> [method.label for method in gradient_methods(BernoulliPrior(4), 4, torch.zeros(12))][:3]
     ['arm', 'arm, sampled KL', 'arms samples=4']
     """
     with torch.random.fork_rng(devices=[]):
@@ -60,7 +61,7 @@ def every_method(prior: Prior, bits: int, mean: Float[Tensor, " pixels"], seed: 
         return [*_with_estimators(prior, bits, mean), *_smoothed(prior)]
 
 
-def chosen(methods: Iterable[Method], names: Iterable[str]) -> list[Method]:
+def chosen(methods: Iterable[GradientMethod], names: Iterable[str]) -> list[GradientMethod]:
     """The methods with these labels or first words of labels, or whose labels match a pattern such as 'joint*8'.
 
     InputError for a name that is none of them.
@@ -79,7 +80,7 @@ def _is_called(label: str, name: str) -> bool:
     return label == name or label.startswith((f"{name} ", f"{name},")) or fnmatchcase(label, name)
 
 
-def _with_estimators(prior: Prior, bits: int, mean: Float[Tensor, " pixels"]) -> Iterator[Method]:
+def _with_estimators(prior: Prior, bits: int, mean: Float[Tensor, " pixels"]) -> Iterator[GradientMethod]:
     registered = [each() for each in components(EstimatorDesign).values() if _has_defaults(each)]
     for design in sorted([*registered, *OTHERS], key=lambda each: each.name):
         for analytic_kl in (True, False):
@@ -87,7 +88,7 @@ def _with_estimators(prior: Prior, bits: int, mean: Float[Tensor, " pixels"]) ->
             assert elbo.built is not None
             if elbo.refusal(hard, prior, 1) is not None or not (analytic_kl or _samples_kl(elbo.built)):
                 continue
-            method = Method(_named(design) + ("" if analytic_kl else ", sampled KL"), elbo)
+            method = GradientMethod(_named(design) + ("" if analytic_kl else ", sampled KL"), elbo)
             yield method
             if isinstance(elbo.built, nn.Module):
                 yield replace(method, label=f"{method.label}, fitted", fit=True)
@@ -98,7 +99,7 @@ def _samples_kl(estimator: Estimator) -> bool:
     return estimator.nests or estimator.relaxed or estimator.tangents or estimator.importance
 
 
-def _smoothed(prior: Prior) -> Iterator[Method]:
+def _smoothed(prior: Prior) -> Iterator[GradientMethod]:
     registered = components(Smoothing)
     exponentials = [OverlappingExponential(beta) for beta in BETAS]
     others = [each() for name, each in registered.items() if name != "exponential" and _has_defaults(each)]
@@ -108,7 +109,7 @@ def _smoothed(prior: Prior) -> Iterator[Method]:
     for bound in (JointBound(), MarginalBound(), RolfeBound()):
         for smoothing in smoothings:
             if smoothing.name not in known and _can_have(bound, smoothing, prior):
-                yield Method(f"{bound.name}, {_named(smoothing)}", bound, smoothing)
+                yield GradientMethod(f"{bound.name}, {_named(smoothing)}", bound, smoothing)
 
 
 def _can_have(bound: Objective, smoothing: Smoothing, prior: Prior) -> bool:
