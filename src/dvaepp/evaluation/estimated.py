@@ -20,7 +20,9 @@ class Estimated(NamedTuple):
         return Estimated(self.value / other, self.error / other)
 
     def __str__(self) -> str:
-        """The error in two digits; what lies below 0 as ~0."""
+        """The error in two digits; what lies below 0 as ~0; what is exact alone."""
+        if self.error == 0:
+            return f"{self.value:.4g}"
         value = "~0" if self.value < 0 else f"{self.value:,.{decimals(self.error)}f}"
         return f"{value} ± {self.error:,.{decimals(self.error)}f}"
 
@@ -37,8 +39,9 @@ def _magnitude(error: float) -> int:
 def squared_mean(draws: Float[Tensor, "draws dimensions"]) -> Estimated:
     """|E d|^2 = |mean|^2 - tr S / n, unbiased, S being the covariance of a draw; below 0 by chance alone.
 
-    Its variance is 4 m'S m / n + 2 tr S^2 / n^2, m = E d; |mean|^2 would have m'S m too large by tr S^2 / n.
-    tr S^2 = E (c_1'c_2)^2 for two independent draws less their mean, of which each draw and the next are a pair.
+    Its variance is 4 m'S m / n + 2 tr S^2 / n^2, m = E d; with the mean for m the first part is too large by twice the
+    second. tr S^2 = E (c_1'c_2)^2 for two independent draws less their mean, of which each draw and the next are a
+    pair. Where m is 0 and a single direction has most of the variance the error is up to a third too large.
     """
     n, mean = len(draws), draws.mean(0)
     centred = draws - mean

@@ -179,7 +179,7 @@ def gradient_costs(
 
 
 def _quality(
-    method: GradientMethod, draws: Float[Tensor, "draws n"], truth: Float[Tensor, "draws n"], cost: Cost
+    method: GradientMethod, draws: Float[Tensor, "draws n"], truth: Float[Tensor, "#draws n"], cost: Cost
 ) -> GradientQuality:
     """The row: a draw and one of the truth make a draw of the bias, all examples' logits lying side by side."""
     product, length = float(draws.mean(0) @ truth.mean(0)), _known(truth)[0].value
@@ -193,7 +193,7 @@ def _known(truth: Float[Tensor, "draws n"]) -> tuple[Estimated, float]:
     if len(truth) == 1:
         return Estimated(float(truth.square().sum()), 0.0), 0.0
     length = squared_mean(truth)
-    if length.value < _KNOWN * length.error:
+    if length.value <= _KNOWN * length.error:
         raise InputError(f"draws={len(truth)} are too few to tell the true gradient from 0: take more")
     return length, total_variance(truth).value / len(truth) / length.value
 

@@ -119,9 +119,7 @@ def _repeated(
     return gradient.view(n, *code.shape)
 
 
-def true_gradient(
-    model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], draws: int
-) -> Float[Tensor, "draws batch bits"]:
+def true_gradient(model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], draws: int) -> Float[Tensor, "_ batch bits"]:
     """The gradient of E_q[log p(x | z)] - KL in the logits: exact, one draw, of few bits; else draws whose mean it is.
 
     The latter are local expectations with the analytic KL (Titias & Lazaro-Gredilla 2015): of all that is unbiased here

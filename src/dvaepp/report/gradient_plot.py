@@ -64,17 +64,18 @@ def _mark(axes: Any, row: GradientQuality) -> tuple[float, float, str]:
 def _label(axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
     """Each point's name, as near to it as there is room, with a line where that is not beside it."""
     per_point = axes.figure.dpi / 72
-    places = [axes.transData.transform((x, y)) for x, y, _ in points]
+    places = [axes.transData.transform((x, y)).tolist() for x, y, _ in points]
     taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
-    window = axes.get_window_extent()
-    for (x, y, text), (across, up) in sorted(zip(points, places, strict=True), key=lambda each: -each[1][1]):
-        size = (0.52 * _TEXT * len(text) * per_point, 1.15 * _TEXT * per_point)
+    window: Box = tuple(axes.get_window_extent().extents.tolist())
+    for (x, y, text), (across, up) in sorted(zip(points, places, strict=True), key=lambda each: -each[0][1]):
+        size = (0.57 * _TEXT * len(text) * per_point, 1.15 * _TEXT * per_point)
         boxes = list(_boxes(across, up, size, 5 * per_point))
-        free = (each for each in boxes if _inside(each, window.extents) and not any(_meet(each, o) for o in taken))
+        free = (each for each in boxes if _inside(each, window) and not any(_meet(each, o) for o in taken))
         box = next(free, boxes[0])
         taken.append(box)
         offset = (box[0] - across) / per_point, ((box[1] + box[3]) / 2 - up) / per_point
-        line = {"arrowstyle": "-", "linewidth": 0.3, "color": "grey"} if abs(offset[1]) > _TEXT else None
+        end = (0 if offset[0] > 0 else 1, 0.5)
+        line = {"arrowstyle": "-", "linewidth": 0.3, "color": "grey", "relpos": end} if abs(offset[1]) > _TEXT else None
         near = {"xytext": offset, "textcoords": "offset points", "va": "center", "fontsize": _TEXT}
         axes.annotate(text, (x, y), arrowprops=line, **near)
 
@@ -88,8 +89,8 @@ def _boxes(across: float, up: float, size: tuple[float, float], gap: float) -> I
             yield start, up + shift - height / 2, start + width, up + shift + height / 2
 
 
-def _inside(box: Box, window: Sequence[float]) -> bool:
-    return bool(box[0] >= window[0] and box[1] >= window[1] and box[2] <= window[2] and box[3] <= window[3])
+def _inside(box: Box, window: Box) -> bool:
+    return box[0] >= window[0] and box[1] >= window[1] and box[2] <= window[2] and box[3] <= window[3]
 
 
 def _meet(one: Box, other: Box) -> bool:
