@@ -21,4 +21,12 @@ def test_the_program_of_a_guide_runs(guide: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_there_is_a_guide_for_each_thing_that_one_adds() -> None:
-    assert [guide.stem for guide in GUIDES] == ["data-set", "estimator", "likelihood", "prior", "sampler", "smoothing", "table"]
+    assert [guide.stem for guide in GUIDES] == [
+        "data-set",
+        "estimator",
+        "likelihood",
+        "prior",
+        "sampler",
+        "smoothing",
+        "table",
+    ]

@@ -33,6 +33,8 @@ from dvaepp.runs.run import Run, absolute, check_not_a_runs, spec_of
 from dvaepp.storage import check_target, write_text
 from dvaepp.training.batches import BatchOrder
 
+_FIT_BATCH = 100
+"""Examples that what an estimator learns is fitted to at a step."""
 _FASTER = 3
 """How many times as fast draws are together as one by one, about."""
 
@@ -43,7 +45,6 @@ class _Subject:
 
     model: Model
     data: Dataset
-    recipe: Recipe
     of: str
 
     def batches(self, seed: int, size: int) -> BatchOrder:
@@ -75,7 +76,7 @@ def _measured(subject: _Subject, arguments: Namespace) -> GradientComparison:
     methods = gradient_methods(model.prior, model.code(x).shape[1], data.mean, seed)
     methods = chosen(methods, arguments.only) if arguments.only else methods
     costs = _announced(model, x, methods, arguments.draws)
-    order = subject.batches(stream_seed("fitted estimators", seed), subject.recipe.training.batch)
+    order = subject.batches(stream_seed("fitted estimators", seed), _FIT_BATCH)
     with progress() as advance:
         return gradient_quality(
             model,
@@ -112,7 +113,7 @@ def _of_recipe(arguments: Namespace) -> _Subject:
     data = recipe.load_data(arguments.data_dir)
     torch.manual_seed(stream_seed("weights", arguments.seed))
     model, _ = recipe.build(spec_of(data))
-    return _Subject(model, data, recipe, f"{recipe.name} on {data.name} before training")
+    return _Subject(model, data, f"{recipe.name} on {data.name} before training")
 
 
 def _of_run(arguments: Namespace) -> _Subject:
@@ -120,6 +121,7 @@ def _of_run(arguments: Namespace) -> _Subject:
     check_named("--checkpoint", arguments.checkpoint)
     where = {"run": arguments.checkpoint, "data_at": arguments.data, "data_dir": arguments.data_dir}
     run = opened(Namespace(**where))
+    name = run.recipe.name
     if arguments.recipe is not None:
         _check_same_model(named_recipe(Namespace(**{**vars(arguments), "data": None})), run)
     elif arguments.size or arguments.set:
@@ -127,7 +129,7 @@ def _of_run(arguments: Namespace) -> _Subject:
     trained = run.model(arguments.last, "cpu")
     data = run.data_for(trained)
     step = f"step {trained.step:,} of the run {run.folder}"
-    return _Subject(trained.model, data, run.recipe, f"{run.recipe.name} on {data.name}, {step}")
+    return _Subject(trained.model, data, f"{name} on {data.name}, {step}")
 
 
 def _check_same_model(recipe: Recipe, run: Run) -> None:

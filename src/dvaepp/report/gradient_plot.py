@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,20 @@ _TEXT = 6.5
 _UNBIASED, _BIASED, _LESS = "#3a9a5b", "#2c74c4", "#9ab9dc"
 _FEWEST = 2.0
 """Standard errors from which on a bias is shown as a number, and not as a bound."""
+_KNOWN = 0.3
+"""Of a variance, the relative error up to which it is known: beyond it a few draws decide, and it may be infinite."""
 
 Box = tuple[float, float, float, float]
 
 
 def plot(found: GradientComparison, path: Path) -> None:
-    """Write the figure as PNG or SVG; InputError for another suffix, and where no method has a finite variance."""
-    rows = [row for row in found.rows if 0 < row.variance.value < math.inf]
+    """Write the figure as PNG or SVG, those left out whose variance is not known to 30 %, and named.
+
+    InputError for another suffix, and where no method is left.
+    """
+    rows = [row for row in found.rows if row.variance.error < _KNOWN * row.variance.value]
     if not rows:
-        raise InputError("there is nothing to plot: no method has a variance that is finite and not 0")
+        raise InputError("there is nothing to plot: no method has a variance that is known to 30 % and not 0")
     save_figure(path, lambda figure: _draw(figure, found, rows), _SIZE)
 
 
@@ -37,7 +41,9 @@ def _draw(figure: Any, found: GradientComparison, rows: Sequence[GradientQuality
     left.set(xlim=(0, 1), xticks=[], xlabel="no bias", yscale="log", ylabel="variance of a single draw / |g|²")
     right.set(xscale="log" if biased else "linear", xlabel="bias² / |g|² (arrows: below this, two standard errors)")
     right.margins(x=0.15)
-    figure.suptitle(f"{found.examples:,} examples, {found.draws:,} draws, seed {found.seed}", fontsize=9)
+    unknown = [row.method.label for row in found.rows if row not in rows]
+    without = f"\nnot shown, their variance being unknown: {'; '.join(unknown)}" if unknown else ""
+    figure.suptitle(f"{found.examples:,} examples, {found.draws:,} draws, seed {found.seed}{without}", fontsize=8)
     figure.draw_without_rendering()
     for axes, points in marks.items():
         _label(axes, points)

@@ -68,7 +68,8 @@ def caption(found: GradientComparison, of: str) -> str:
         "g is the gradient of the bound of bits, E[log p(x | z)] − KL, whatever a method's own target is: "
         f"|g|² = {found.truth} nats², {truth}.",
         "bias² is |mean − g|², the noise of both means taken out, and ~0 where less than nothing is left; variance "
-        "that of a single draw, nats²; SNR |mean|² / variance; cosine that between mean and g, where |mean|² is known.",
+        "that of a single draw, nats², not known where its error is as large; SNR |mean|² / variance; cosine that "
+        "between mean and g, where |mean|² is known.",
         "decoded: states the decoder sees, for each example. ms: processor time of one thread, a batch of these "
         "examples, for value and gradient in the model's parameters.",
         "unbiased: of methods that claim it, whether bias² is within 5 standard errors of 0. sampled KL: f is "
