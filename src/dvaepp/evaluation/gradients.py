@@ -240,7 +240,8 @@ def _seconds(model: FeedForwardVAE, x: Float[Tensor, "batch pixels"], method: Gr
 @contextmanager
 def _measuring(model: Model) -> Iterator[None]:
     """In evaluation mode, with gradients, without checks that read values; the caller's random state is kept."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), evaluation_mode(model), unchecked():
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad(), evaluation_mode(model), unchecked():
         yield
 
 
