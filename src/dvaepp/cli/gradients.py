@@ -36,7 +36,7 @@ from dvaepp.training.batches import BatchOrder
 _FIT_BATCH = 100
 """Examples that what an estimator learns is fitted to at a step."""
 _FASTER = 3
-"""How many times as fast draws are together as one by one, about."""
+"""How many times as fast many rows are together as few at a time, about."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def _announced(
     *costs, truth = gradient_costs(model, x, [*methods, TRUTH])
     together = sum(cost.milliseconds for cost in costs) / _FASTER + truth.milliseconds
     fits = FIT_STEPS * sum(cost.milliseconds for cost, method in zip(costs, methods, strict=True) if method.fit)
+    fits *= max(1.0, _FIT_BATCH / len(x) / _FASTER)
     time, many = duration((draws * together + fits) / 1000), f"{len(methods)} method{'s' * (len(methods) > 1)}"
     print(f"{many}, {draws:,} draws for {len(x):,} example{'s' * (len(x) > 1)}: about {time}", file=sys.stderr)
     return costs

@@ -16,25 +16,25 @@ _TEXT = 6.5
 _UNBIASED, _BIASED, _LESS = "#3a9a5b", "#2c74c4", "#9ab9dc"
 _FEWEST = 2.0
 """Standard errors from which on a bias is shown as a number, and not as a bound."""
-_KNOWN = 0.3
+_KNOWN = 0.2
 """Of a variance, the relative error up to which it is known: beyond it a few draws decide, and it may be infinite."""
 
 Box = tuple[float, float, float, float]
 
 
 def plot(found: GradientComparison, path: Path) -> None:
-    """Write the figure as PNG or SVG, those left out whose variance is not known to 30 %, and named.
+    """Write the figure as PNG or SVG, those left out whose variance is not known to 20 %, and named.
 
     InputError for another suffix, and where no method is left.
     """
     rows = [row for row in found.rows if row.variance.error < _KNOWN * row.variance.value]
     if not rows:
-        raise InputError("there is nothing to plot: no method has a variance that is known to 30 % and not 0")
+        raise InputError("there is nothing to plot: no method has a variance that is known to 20 % and not 0")
     save_figure(path, lambda figure: _draw(figure, found, rows), _SIZE)
 
 
 def _draw(figure: Any, found: GradientComparison, rows: Sequence[GradientQuality]) -> None:
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 2.2))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.7))
     unbiased = [row for row in rows if row.method.unbiased]
     biased = [row for row in rows if not row.method.unbiased]
     marks = {left: [_mark_unbiased(left, row) for row in unbiased], right: [_mark(right, row) for row in biased]}
