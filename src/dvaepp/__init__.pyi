@@ -30,7 +30,12 @@ from .boltzmann.samplers import Sampler as Sampler
 from .boltzmann.samplers import TemperedChains as TemperedChains
 from .boltzmann.tempering import parallel_tempering as parallel_tempering
 from .errors import InputError as InputError
+from .evaluation.gradients import GradientComparison as GradientComparison
+from .evaluation.gradients import GradientQuality as GradientQuality
+from .evaluation.gradients import gradient_quality as gradient_quality
 from .evaluation.likelihood import score as score
+from .evaluation.logit_gradients import GradientMethod as GradientMethod
+from .evaluation.methods import gradient_methods as gradient_methods
 from .likelihoods.base import Likelihood as Likelihood
 from .likelihoods.logistic_mixture import DiscretizedLogisticMixture as DiscretizedLogisticMixture
 from .likelihoods.standard import BernoulliLikelihood as BernoulliLikelihood

@@ -23,6 +23,9 @@ Purpose = Literal[
     "active units",
     "codes",
     "decoded codes",
+    "gradients",
+    "true gradients",
+    "fitted estimators",
 ]
 """What a stream is for. With one process the noise of training goes on where that of `weights` ends."""
 

@@ -15,8 +15,9 @@ from dvaepp.boltzmann.files import write_model
 from dvaepp.boltzmann.ising import to_ising, to_qubo
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
+from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
-from dvaepp.cli.run_folder import check_named, opened
+from dvaepp.cli.run_folder import check_named, named_recipe, opened
 from dvaepp.cli.study import compare, study
 from dvaepp.components.registry import Component, components, described, faults
 from dvaepp.errors import InputError
@@ -29,7 +30,6 @@ from dvaepp.optimisers.base import Optimiser
 from dvaepp.priors.base import PriorDesign
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes import catalogue
-from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.recipes.table import Table
 from dvaepp.report.report import write_report
@@ -81,13 +81,13 @@ def _list_kind(kind: type[Component]) -> None:
 
 def show(arguments: Namespace) -> None:
     """A recipe as JSON."""
-    print(_recipe(arguments).model_dump_json(indent=2))
+    print(named_recipe(arguments).model_dump_json(indent=2))
 
 
 def train(arguments: Namespace) -> None:
     """Train a recipe into a new run folder."""
     check_named("--data-dir", arguments.data_dir)
-    recipe = _recipe(arguments)
+    recipe = named_recipe(arguments)
     size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
     default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
     if arguments.data_dir is not None and not Path(arguments.data_dir).is_dir():
@@ -211,18 +211,6 @@ def data_(arguments: Namespace) -> None:
         raise InputError(f"the files of {arguments.name} are not all right; `dvaepp data fetch` brings missing ones")
 
 
-def _recipe(arguments: Namespace) -> Recipe:
-    changes = [f"training.steps={arguments.steps}"] if arguments.steps else []
-    if arguments.recipe.endswith(".json") and arguments.size:
-        raise InputError(f"--size chooses among named recipes; {arguments.recipe} has its own settings")
-    check_named("--data", arguments.data)
-    recipe = catalogue.find(arguments.recipe, arguments.size or "small")
-    if arguments.data is not None:
-        settings = recipe.data.model_copy(update={"name": arguments.data})
-        recipe = recipe.model_copy(update={"data": settings})
-    return override(recipe, [*changes, *arguments.set])
-
-
 def _fit(run: Run, trainer: Trainer) -> None:
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
     console.print(run.data.protocol, style="dim")
@@ -264,6 +252,7 @@ COMMANDS = {
     "report": report,
     "study": study,
     "compare": compare,
+    "gradients": gradients,
     "table": table,
     "figure": figure,
     "prior": prior,

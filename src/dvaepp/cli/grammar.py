@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--steps-may-differ", action="store_true", help="compare trainings of different lengths too")
     compare.add_argument("-o", "--output", metavar="FILE", help="write it there: .md, .csv, or as a figure .png, .svg")
 
+    gradients = command(
+        "gradients", "bias, variance, signal-to-noise and time of every estimator and smoothing on one model and batch"
+    )
+    _gradients(gradients)
+
     table = command("table", "results at hand beside the paper's, as Markdown")
     table.add_argument("name", metavar="TABLE", help="2 or 3 of the paper's, or a table's name, such as quick")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
@@ -170,6 +175,25 @@ def _study(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", metavar="FOLDER", help="the study's folder (default: studies/RECIPE-SIZE)")
 
 
+def _gradients(command: argparse.ArgumentParser) -> None:
+    model = "a recipe's name or a recipe.json, whose model is taken before training; with --checkpoint not needed"
+    command.add_argument("recipe", nargs="?", metavar="RECIPE", help=model)
+    command.add_argument("--checkpoint", metavar="RUN", help="the trained model of a run folder")
+    command.add_argument("--last", action="store_true", help="of the run the last model, not the best by validation")
+    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
+    command.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting")
+    command.add_argument("--data", help="another data set or your own file; of a run, where its data lie now, if moved")
+    command.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    command.add_argument("--examples", type=_positive, default=10, metavar="N", help="of the batch (default 10)")
+    command.add_argument("--draws", type=_draws, default=500, metavar="N", help="for each example (default 500)")
+    only = "methods by label, first word (reinmax, joint) or pattern ('joint*8'; default: all)"
+    command.add_argument("--only", nargs="+", action="extend", default=[], metavar="NAME", help=only)
+    command.add_argument("--seed", type=_whole, default=0, help="of weights, examples and draws (default 0)")
+    command.add_argument("--threads", type=_threads, default=1, help="CPU threads (default 1); times are of one")
+    files = "write it there too: .md, .csv, or variance against bias as .png, .svg; may be given several times"
+    command.add_argument("-o", "--output", action="append", default=[], metavar="FILE", help=files)
+
+
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", help="a run folder")
     command.add_argument(
@@ -205,6 +229,12 @@ def _whole(text: str) -> int:
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10**9:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000000, not {text!r}")
+    return int(text)
+
+
+def _draws(text: str) -> int:
+    if not text.isdecimal() or not 10 <= int(text) <= 10**7:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 10 to 10000000, not {text!r}")
     return int(text)
 
 

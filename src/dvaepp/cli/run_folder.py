@@ -1,4 +1,4 @@
-"""The run that a command is about, and where its files lie now."""
+"""The recipe or the run that a command is about, and where its files lie now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ from argparse import Namespace
 from pathlib import Path
 
 from dvaepp.errors import InputError
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.run import Run
+
+
+def named_recipe(arguments: Namespace) -> Recipe:
+    """The recipe that the arguments name, with what they change of it."""
+    steps = getattr(arguments, "steps", None)
+    if arguments.recipe.endswith(".json") and arguments.size:
+        raise InputError(f"--size chooses among named recipes; {arguments.recipe} has its own settings")
+    check_named("--data", arguments.data)
+    recipe = catalogue.find(arguments.recipe, arguments.size or "small")
+    if arguments.data is not None:
+        settings = recipe.data.model_copy(update={"name": arguments.data})
+        recipe = recipe.model_copy(update={"data": settings})
+    return override(recipe, [*([f"training.steps={steps}"] if steps else []), *arguments.set])
 
 
 def opened(arguments: Namespace) -> Run:
