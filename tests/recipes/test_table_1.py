@@ -178,7 +178,7 @@ def test_estimators_are_chosen_by_short_names() -> None:
     assert override(chosen, ["estimator=vimco", "objective.analytic_kl=false"]).objective.name == "elbo"
     for settings, message in (
         (["estimator=vimco"], "unknown setting 'objective.estimator'"),
-        (["estimator=vimco", "objective=elbo"], "--set objective would undo objective.estimator, which is before it"),
+        (["estimator=vimco", "objective=elbo"], "--set objective would undo what is said of its estimator before it"),
         (["objective=elbo", "estimator=vimco"], "VIMCO is a bound of importance weights"),
         (["objective=elbo", "estimator=rebr"], "no estimator is named 'rebr'; did you mean 'rebar'"),
         (["objective=elbo", "estimator=arms", "estimator.samples=1"], "samples of ARMS must be a whole number"),

@@ -152,8 +152,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             path = path.removesuffix(".name")
         if path.split(".")[0] not in Recipe.model_fields:
             raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
-        for earlier in (each for each in given if each.startswith(f"{path}.")):
-            raise InputError(f"--set {path} would undo {earlier}, which is before it: give the name first")
+        if path == "objective" and any(earlier.startswith("objective.") for earlier in given):
+            raise InputError("--set objective would undo what is said of its estimator before it: give it first")
         given.append(path)
         if path == "training.muon":
             path, value = "training.optimiser", optimiser(value, _epsilon(values))

@@ -79,8 +79,7 @@ class Trainer:
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
-        first = next(model.parameters())
-        self.device, self.dtype, self._data_tensors = first.device, first.dtype, data_tensors(data)
+        self.device, self._data_tensors = next(model.parameters()).device, data_tensors(data)
         anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
         if settings.compile:
@@ -99,6 +98,11 @@ class Trainer:
         self.best: Metrics = {}
         self.journal = Journal(self.folder / "metrics.jsonl")
         self._order = BatchOrder(len(data.train), settings.batch, seed)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's precision."""
+        return next(self.model.parameters()).dtype
 
     @property
     def checkpoint(self) -> Path:
