@@ -15,7 +15,7 @@ from dvaepp.networks.compiled import check_compiler
 from dvaepp.training.stacked import Given, Stack
 
 Execution = Literal["eager", "compiled", "graph"]
-"""`compiled` takes seconds before the first step, and a C++ compiler on a CPU; `graph` is for CUDA."""
+"""`compiled` takes seconds before the first step, and a C++ compiler on a CPU; `graph`, for CUDA, is compiled too."""
 _WARM_UPS = 3
 
 
@@ -34,16 +34,17 @@ def executed(stack: Stack, given: Given, execution: Execution) -> Callable[[Give
         return stack.step(*tree_unflatten(tensors, form))
 
     before = [tensor.clone() for tensor in held]
-    traced = make_fx(flat)(*held, *tree_flatten(given)[0])
-    run = torch.compile(traced, fullgraph=True, dynamic=False)
-    if execution == "graph":
-        step = _captured(lambda given: traced(*held, *tree_flatten(given)[0]), given)
-    else:
-        step = lambda given: run(*held, *tree_flatten(given)[0])  # noqa: E731
-        step(given)
+    compiled = torch.compile(make_fx(flat)(*held, *tree_flatten(given)[0]), fullgraph=True, dynamic=False)
+
+    def step(given: Given) -> Tensor:
+        losses: Tensor = compiled(*held, *tree_flatten(given)[0])
+        return losses
+
+    step(given)  # compiles
+    taken = _captured(step, given) if execution == "graph" else step
     for tensor, value in zip(held, before, strict=True):
         tensor.copy_(value)
-    return step
+    return taken
 
 
 def _captured(step: Callable[[Given], Tensor], given: Given) -> Callable[[Given], Tensor]:
