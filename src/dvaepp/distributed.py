@@ -148,8 +148,8 @@ def mean(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return _added(values.detach()) / world() if world() > 1 else values
 
 
-def averaging(model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`loss`, a function to a scalar, but that backward() leaves the processes' mean gradient in the parameters.
+def averaging(model: nn.Module, loss: Callable[..., Any]) -> Callable[..., Any]:
+    """`loss`, a function to scalars, but that backward() leaves the processes' mean gradient in the parameters.
 
     Every trained parameter must take part in the loss. Parameters are made equal to the first process's; buffers are
     left alone. torch's DistributedDataParallel; `loss` itself where there is one process.
@@ -165,16 +165,15 @@ def averaging(model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Te
 class _Loss(nn.Module):
     """A loss as a module that holds a model's parameters alone, so that DDP finds no buffers to overwrite."""
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[..., Any]) -> None:
         super().__init__()
         self.trained = nn.ParameterList(model.parameters())
         self.loss = loss
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any) -> Any:
         if not inputs:
             return torch.stack([p.sum() for p in self.trained if p.requires_grad]).sum()
-        loss: Tensor = self.loss(*inputs)
-        return loss
+        return self.loss(*inputs)
 
 
 def synchronise_batch_norm(model: nn.Module) -> None:

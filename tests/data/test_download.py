@@ -232,7 +232,7 @@ def test_omniglot_binarised_once_is_drawn_by_one_stream_then_permuted(
     static = data.load("omniglot-static", tmp_path)
     assert (static.dynamic, [len(x) for x in (static.train, static.valid, static.test)]) == (False, [155, 1345, 70])
     np.random.seed(5)
-    train = np.random.rand(1500, 784) < upright.reshape(1500, 784)
+    train = np.random.rand(1500, 784) < upright.reshape(1500, 784).astype(np.float32)
     test = np.random.rand(70, 784) < 0.25
     order = np.random.RandomState(123).permutation(1500)
     assert torch.equal(torch.cat([static.train, static.valid]), torch.tensor(train[order].astype(np.uint8)))

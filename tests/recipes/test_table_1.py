@@ -22,8 +22,11 @@ from dvaepp.storage import load_tensors
 from dvaepp.training.trainer import Trainer
 
 PIXELS = 784
-COLUMNS = ("nvil", "muprop", "rebar", "concrete", "joint", "marginal", "reinmax", "local-expectation")
-TUCKERS = COLUMNS[:4]
+COLUMNS = (
+    *("nvil", "muprop", "rebar", "concrete", "concrete-density"),
+    *("joint", "marginal", "reinmax", "local-expectation"),
+)
+TUCKERS = COLUMNS[:5]
 CELLS = [(network, column) for network in ("linear", "nonlinear") for column in COLUMNS]
 
 
@@ -102,12 +105,16 @@ def test_objective_and_optimiser(network: str, column: str) -> None:
         assert 5 <= training.beta_at(0) <= 8 < 12 <= training.beta_at(1) <= 18  # type: ignore[operator]
         assert isinstance(of.model.smoothing, dvaepp.OverlappingExponential)
         return
+    if column == "concrete-density":
+        assert isinstance(objective, MarginalBound)
+        assert of.model.smoothing == dvaepp.Concrete(0.1)
+        return
     assert isinstance(objective, Elbo)
     assert type(objective.built) is kinds[column]
     assert objective.analytic_kl is not tuckers
     assert training.beta is None
     if column == "concrete":
-        assert objective.built == RelaxedBernoulli(0.1)
+        assert objective.built == RelaxedBernoulli(0.1, muprop=True)
     if column == "nvil":
         assert not objective.built.normalise
         assert torch.equal(objective.built.baseline.centre.shift, -mean())
@@ -167,7 +174,7 @@ def test_what_is_learned_goes_at_its_own_rate(tmp_path: Path) -> None:
     model, objective = of.build(DataSpec(data.shape, data.mean, data.sd))
     trainer = Trainer(model, objective, data, of.training, tmp_path)
     trainer.train_step()
-    rates = {kind: made.param_groups[0]["lr"] for kind, made in trainer.optimizers.items()}
+    rates = {kind: made.param_groups[0]["lr"] for kind, made in trainer.optimisation.optimizers.items()}
     assert rates == {"optimizer": 5e-4, "estimator.optimizer": pytest.approx(7 * 5e-4)}
 
 

@@ -229,6 +229,10 @@ def test_checkpoints_of_a_killed_group_come_to_one_step(tmp_path: Path) -> None:
     assert group("writing", "p", "p", "o") == [20, 20, 20]
     assert group("written", "p", "p", "p") == [40, 40, 40]
     assert group("renaming", "n", "p", "p") == [40, 40, 40]
+    shutil.copy(old / folders[0], pending(new / folders[0]))  # the run has gone on by itself since
+    settle([new / folder for folder in folders])
+    assert [load_tensors(new / folder)[1]["step"] for folder in folders] == [40, 40, 40]
+    assert not pending(new / folders[0]).exists()
 
 
 def test_a_replica_that_diverges_stops_alone(tmp_path: Path) -> None:
@@ -260,6 +264,7 @@ def test_a_replica_that_diverges_stops_alone(tmp_path: Path) -> None:
         ("settings of training", {"batch": 5}),
         ("settings of training", {"validate_every": 40}),
         ("their bound", {"objective": MarginalBound}),
+        ("their bound", {"objective": lambda: Elbo().with_estimator(LeaveOneOut())}),
         ("their model", {"groups": (6,)}),
         ("their model", {"smoothing": dvaepp.OverlappingLogistic(6.0)}),
         ("their data", {"dynamic": True}),
@@ -297,3 +302,52 @@ def test_a_compiled_run_by_itself_says_where_it_diverged(tmp_path: Path, monkeyp
         next(trainer.model.decoder.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingDivergedError, match="at step 1; the last good checkpoint is .*checkpoint"):
         fit(trainer)
+
+
+def test_replicas_have_one_estimator_and_leave_frozen_parameters_alone(tmp_path: Path) -> None:
+    def maker(folder: str, samples: int, frozen: bool = False) -> Trainer:
+        case = Case(smoothing=dvaepp.hard, objective=lambda: Elbo().with_estimator(LeaveOneOut(samples)), beta=False)
+        trainer = case.trainer(tmp_path / folder, 0)
+        trainer.model.encoder.requires_grad_(not frozen)
+        return trainer
+
+    with pytest.raises(InputError, match="they differ in their bound"):
+        Replicas([partial(maker, "two", 2), partial(maker, "three", 3)])
+    Replicas([partial(maker, "together", 2, True)], "eager").fit()
+    alone = maker("alone", 2, True)
+    start = {name: parameter.clone() for name, parameter in alone.model.named_parameters()}
+    alone.fit()
+    assert_same(tmp_path / "together/best.safetensors", tmp_path / "alone/best.safetensors")
+    tensors, _ = load_tensors(tmp_path / "together/checkpoint.safetensors")
+    for name, parameter in start.items():
+        assert torch.equal(tensors[f"model.{name}"], parameter) == name.startswith("encoder"), name
+
+
+def test_replicas_are_of_bits(tmp_path: Path) -> None:
+    model = dvaepp.FeedForwardVAE(
+        dvaepp.NormalEncoder(dvaepp.dense(PIXELS, 6)), dvaepp.NormalPrior(3), dvaepp.dense(3, PIXELS), dvaepp.hard
+    )
+    trainer = Trainer(model, JointBound(), data(), TrainingSettings(steps=2, batch=6), tmp_path)
+    with pytest.raises(InputError, match="replicas are feed-forward models of bits"):
+        Replicas([lambda: trainer])
+
+
+def test_what_is_learned_goes_where_the_model_is_and_a_sampled_kl_has_no_warm_up(tmp_path: Path) -> None:
+    case = Case(smoothing=dvaepp.hard, objective=lambda: Elbo().with_estimator(NVIL(PIXELS)), beta=False)
+    trainer = case.trainer(tmp_path, 0)
+    assert trainer.learned is not None
+    assert {parameter.dtype for parameter in trainer.learned.parameters()} == {torch.float64}
+    trainer.train_step()
+    meta = Trainer(trainer.model.to("meta"), trainer.objective, trainer.data, trainer.settings, tmp_path)
+    assert {parameter.device.type for parameter in meta.learned.parameters()} == {"meta"}  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="kl_warmup must be 0"):
+        Case(smoothing=dvaepp.hard, objective=elbo_of_all, beta=False).trainer(tmp_path, 0, kl_warmup=0.3)
+
+
+def test_muon_leaves_an_estimator_without_matrices_to_adam(tmp_path: Path) -> None:
+    def objective() -> Objective:
+        return Elbo().with_estimator(REBAR())
+
+    trainer = Case(smoothing=dvaepp.hard, objective=objective, optimiser=MuonAndAdam(), beta=False).trainer(tmp_path, 0)
+    trainer.train_step()
+    assert set(trainer.optimisation.optimizers) == {"optimizer", "muon", "estimator.optimizer"}

@@ -152,7 +152,7 @@ def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_
 
 def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
     trainer = start(tmp_path, "training.steps=10", "training.validate_every=5").trainer()
-    step = trainer.optimizers["optimizer"].step
+    step = trainer.optimisation.optimizers["optimizer"].step
 
     def poisoned(*arguments: Any) -> None:
         step(*arguments)
@@ -160,7 +160,7 @@ def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
             with torch.no_grad():
                 next(iter(trainer.model.parameters())).fill_(float("nan"))
 
-    trainer.optimizers["optimizer"].step = poisoned
+    trainer.optimisation.optimizers["optimizer"].step = poisoned
     with pytest.raises(TrainingDivergedError, match="at step 5"):
         trainer.fit()
     assert Run(trainer.folder).trainer().step == 0
@@ -227,12 +227,14 @@ def test_beta_is_annealed_and_epsilon_is_tensorflows(tmp_path: Path) -> None:
         trainer.train_step()
         seen.append(trainer.model.smoothing.beta)
     assert seen == pytest.approx([5 + k for k in range(10)])
-    assert trainer.optimizers["optimizer"].param_groups[0]["eps"] == pytest.approx(1e-3 / (1 - 0.999**10) ** 0.5)
+    assert trainer.optimisation.optimizers["optimizer"].param_groups[0]["eps"] == pytest.approx(
+        1e-3 / (1 - 0.999**10) ** 0.5
+    )
 
 
 def test_l2_decays_matrices_and_gains_but_no_biases(tmp_path: Path) -> None:
     trainer = start(tmp_path, "training.l2=0.1").trainer()
-    decayed = {id(p) for p in trainer.optimizers["optimizer"].param_groups[0]["params"]}
+    decayed = {id(p) for p in trainer.optimisation.optimizers["optimizer"].param_groups[0]["params"]}
     for name, parameter in trainer.model.named_parameters():
         gain = name.endswith("1.1.weight") or name.endswith("0.1.weight")
         assert (id(parameter) in decayed) == (parameter.ndim > 1 or gain), name

@@ -42,7 +42,7 @@ class OmniglotStatic(PublicDataSet):
     def assemble(self, contents: dict[str, Any]) -> Dataset:
         """Drawn upright, then permuted."""
         (matrices,) = contents.values()
-        train, test = (columns_first(matrix.T) for matrix in matrices)
+        train, test = (columns_first(matrix.T.astype(np.float32)) for matrix in matrices)
         return _dataset(self.name, *drawn_once(train, test), "Burda's chardata.mat")
 
 

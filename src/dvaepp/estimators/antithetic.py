@@ -92,8 +92,8 @@ class ARMS(PlainEstimator):
     """g = 1/(K-1) sum_k (f(b_k) - mean f) (b_k - q) q (1 - q) / (q - P(b_i = b_j = 1)) (Dimitriev & Zhou 2021).
 
     K `samples` whose bits are q each and repel each other: b_k = 1[d_k > 1 - q^(1/n)], d of a flat Dirichlet law and
-    n = K - 1, mirrored where q > 1/2; P(b_i = b_j = 1) = max(2 q^(1/n) - 1, 0)^n. With K = 2 it is DisARM. Unbiased;
-    K evaluations of f, no derivative in b. The value is their mean.
+    n = K - 1, mirrored where q > 1/2. P(b_i = b_j = 1) = max(2 q^(1/n) - 1, 0)^n up to q = 1/2. With K = 2 it is
+    DisARM. Unbiased; K evaluations of f, no derivative in b. The value is their mean.
 
     >>> ARMS(samples=4)(lambda b: b.sum(-1), torch.zeros(2, 3)).shape
     torch.Size([2])

@@ -138,6 +138,11 @@ class EstimatorDesign(Component, ABC):
     kind: ClassVar[str] = "estimator"
     folder: ClassVar[str] = "dvaepp.estimators"
 
+    @property
+    @abstractmethod
+    def makes(self) -> type[Estimator]:
+        """The class of what it builds, which says what that can do."""
+
     @abstractmethod
     def build(self, bits: int, mean: Float[Tensor, " pixels"]) -> Estimator:
         """The estimator; a baseline's network sees x - mean."""
@@ -166,6 +171,11 @@ class PlainEstimator(Estimator, EstimatorDesign):
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, ""]]:
         """The value, and 0."""
         return self.value(f, logits, uniform), logits.new_zeros(())
+
+    @property
+    def makes(self) -> type[Estimator]:
+        """Its own class."""
+        return type(self)
 
     def build(self, bits: int, mean: Float[Tensor, " pixels"]) -> Estimator:
         """Itself."""

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from dvaepp.errors import InputError
-from dvaepp.estimators.base import EstimatorDesign, Function, LearnedEstimator, PlainEstimator, evaluate, score
+from dvaepp.estimators.base import (
+    Estimator,
+    EstimatorDesign,
+    Function,
+    LearnedEstimator,
+    PlainEstimator,
+    evaluate,
+    score,
+)
 from dvaepp.estimators.baseline import Baseline
 from dvaepp.estimators.score_function import leave_one_out
 from dvaepp.gradients import add_gradient
@@ -77,6 +85,7 @@ class MuPropDesign(EstimatorDesign):
     """g = (f(b) - its tangent at the mean - C(x)) (b - q) + the tangent's (Gu et al. 2016): MuProp."""
 
     name: ClassVar[str] = "muprop"
+    makes: ClassVar[type[Estimator]] = MuProp
     hidden: int = 100
 
     def __post_init__(self) -> None:

@@ -17,7 +17,8 @@ from dvaepp.numerics import check_above, keep_plain, off_ends
 class RelaxedBernoulli(PlainEstimator):
     """g = d/dl f(s), s = sigmoid((l - logit u) / T): the binary Concrete (Maddison et al. 2017; Jang et al. 2017).
 
-    Unbiased for E[f(s)], which is E[f(b)] as `temperature` T falls; one evaluation of f with its derivative, at s.
+    Unbiased for E[f(s)], which is E[f(b)] as `temperature` T falls; one evaluation of f with its derivative, at s. With
+    `muprop` T / (T + 1) l is added to the argument, as Tucker et al. (2017) have it: s is q as T grows.
     `elbo` with analytic_kl=False makes of it the Concrete objective of Tucker et al. (2017).
 
     >>> RelaxedBernoulli(temperature=0.5)(lambda b: b.square().sum(-1), torch.zeros(2, 3)).shape
@@ -26,6 +27,7 @@ class RelaxedBernoulli(PlainEstimator):
 
     name: ClassVar[str] = "relaxed-bernoulli"
     temperature: float | Tensor = 0.1
+    muprop: bool = False
     target: ClassVar[str] = "E[f(relaxed b)]"
     unbiased: ClassVar[bool] = True
     relaxed: ClassVar[bool] = True
@@ -41,7 +43,8 @@ class RelaxedBernoulli(PlainEstimator):
         self, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
     ) -> Float[Tensor, "draws batch bits"]:
         """s, with its derivative in the logits."""
-        return torch.sigmoid((logits - torch.logit(off_ends(uniform))) / self.temperature)
+        slack = (logits - torch.logit(off_ends(uniform))) / self.temperature
+        return torch.sigmoid(slack + self.temperature / (self.temperature + 1) * logits if self.muprop else slack)
 
     def value(
         self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
@@ -54,8 +57,9 @@ class RelaxedBernoulli(PlainEstimator):
 class PiecewiseLinear(PlainEstimator):
     """g = f'(s) a q (1 - q) where 0 < s < 1, s = clip(1/2 + a (q - u), 0, 1), a = (beta / 4) / (q (1 - q) + .01).
 
-    The improved Gumbel of Andriyash et al. (2018): s is b = 1[u < q] but near u = q. No gradient is taken of the slope
-    a, so that it is biased for E[f(s)] too, and less so for E[f(b)]. One evaluation of f with its derivative, at s.
+    The piecewise-linear relaxation of Andriyash et al. (2018): s is b = 1[u < q] but near u = q. No gradient is taken
+    of the slope a, so that it is biased for E[f(s)] too, and less so for E[f(b)]. One evaluation of f with its
+    derivative, at s.
 
     >>> PiecewiseLinear(beta=5.0)(lambda b: b.square().sum(-1), torch.zeros(2, 3)).shape
     torch.Size([2])

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.estimators.base import EstimatorDesign, Function, LearnedEstimator, evaluate, score
+from dvaepp.estimators.base import Estimator, EstimatorDesign, Function, LearnedEstimator, evaluate, score
 from dvaepp.estimators.baseline import Baseline
 from dvaepp.estimators.derivatives import with_slope
 from dvaepp.gradients import add_gradient
@@ -92,8 +92,8 @@ class RelaxedControl(LearnedEstimator, ABC):
         self, logits: Float[Tensor, "batch bits"], b: Float[Tensor, "batch bits"], u: Float[Tensor, "batch bits"]
     ) -> tuple[Float[Tensor, "batch bits"], Float[Tensor, "batch bits"]]:
         """s, and ds(u) / dl - ds(v) / dl."""
-        temperature = torch.exp(self.log_temperature)
-        slack = (logits - torch.logit(off_ends(u))) / temperature
+        u, temperature = off_ends(u), torch.exp(self.log_temperature)
+        slack = (logits - torch.logit(u)) / temperature
         slack = slack + temperature / (temperature + 1) * logits if self.muprop else slack
         one = b > 0.5
         ratio = torch.sigmoid(torch.where(one, -logits, logits)) / torch.where(one, 1 - u, u)
@@ -129,9 +129,9 @@ class REBAR(RelaxedControl):
 class RELAX(RelaxedControl):
     """g = (f(b) - C(x) - c(s(v))) (b - q) + d/dl c(s(u)) - d/dl c(s(v)), c = eta f + r (Grathwohl et al. 2018).
 
-    `RelaxedControl` with r a ReLU network of the relaxed bits and the centred context, whose last layer is 0 at first:
-    it starts as REBAR, whose state dict it takes but for r. Unbiased; f at the draw and at the relaxed bits, with its
-    derivative there.
+    `RelaxedControl` with r a network of the relaxed bits and the centred context, whose last layer is 0 at first: it
+    starts as REBAR, whose state dict it takes but for r. Unbiased; f at the draw and at the relaxed bits, with its
+    derivative there. Units are tanh, as the loss is of r's slope, in which a ReLU jumps.
 
     >>> RELAX(bits=3)(lambda b: b.square().sum(-1), torch.zeros(2, 3)).shape
     torch.Size([2])
@@ -149,7 +149,7 @@ class RELAX(RelaxedControl):
         layers: Sequence[int] = (200, 200),
     ) -> None:
         super().__init__(context_size, mean, hidden, temperature, learn_temperature, muprop)
-        self.network = dense(whole("bits", bits) + (context_size or 0), 1, layers, activation=nn.ReLU)
+        self.network = dense(whole("bits", bits) + (context_size or 0), 1, layers)
         nn.init.zeros_(self.network[-1].weight)  # type: ignore[arg-type]
 
     def control(self, f: Function, context: Float[Tensor, "batch features"] | None) -> Function:
@@ -168,6 +168,7 @@ class REBARDesign(EstimatorDesign):
     """g = (f(b) - C(x) - eta f(s)) (b - q) + what f(s) is worth, s the relaxed bits (Tucker et al. 2017): REBAR."""
 
     name: ClassVar[str] = "rebar"
+    makes: ClassVar[type[Estimator]] = REBAR
     hidden: int = 100
     temperature: float = 0.5
     learn_temperature: bool = True
@@ -188,6 +189,7 @@ class RELAXDesign(EstimatorDesign):
     """g = (f(b) - C(x) - eta f(s) - r(s)) (b - q) + what eta f(s) + r(s) is worth (Grathwohl et al. 2018): RELAX."""
 
     name: ClassVar[str] = "relax"
+    makes: ClassVar[type[Estimator]] = RELAX
     hidden: int = 100
     temperature: float = 0.5
     learn_temperature: bool = True
@@ -201,5 +203,5 @@ class RELAXDesign(EstimatorDesign):
 
     def build(self, bits: int, mean: Float[Tensor, " pixels"]) -> RELAX:
         """RELAX whose baseline sees x - mean."""
-        settings = (self.hidden, self.temperature, self.learn_temperature, self.muprop, self.layers)
-        return RELAX(bits, len(mean), mean, *settings)
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        return RELAX(bits, len(mean), mean, **settings)

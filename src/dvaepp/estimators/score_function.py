@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.estimators.base import (
+    Estimator,
     EstimatorDesign,
     Function,
     LearnedEstimator,
@@ -162,6 +163,7 @@ class NVILDesign(EstimatorDesign):
     """g = (f(b) - C(x)) (b - q), C(x) a learned network of x (Mnih & Gregor 2014): NVIL."""
 
     name: ClassVar[str] = "nvil"
+    makes: ClassVar[type[Estimator]] = NVIL
     hidden: int = 100
     normalise: bool = False
 

@@ -192,17 +192,17 @@ class Elbo(Objective):
         """Several groups need an estimator that nests, and the analytic KL a closed form beside f."""
         if isinstance(prior, NormalPrior):
             return "the elbo objective is for bits, not for normal variables: use joint_elbo (the joint bound)"
-        estimator = self.built or self.estimator.build(1, torch.zeros(1))
+        estimator = self.estimator.makes if self.built is None else type(self.built)
         if groups > 1 and not estimator.nests:
             return (
-                f"{type(estimator).__name__} has no gradient for {groups} groups of bits: use one group, or a "
+                f"{estimator.__name__} has no gradient for {groups} groups of bits: use one group, or a "
                 "score-function estimator, such as LeaveOneOut (leave-one-out)"
             )
         return self._kl_refusal(estimator, prior, groups) if self.analytic_kl else None
 
-    def _kl_refusal(self, estimator: Estimator, prior: Prior, groups: int) -> str | None:
+    def _kl_refusal(self, estimator: type[Estimator], prior: Prior, groups: int) -> str | None:
         if estimator.importance:
-            name = type(estimator).__name__
+            name = estimator.__name__
             return f"{name} is a bound of importance weights, beside which no KL can stand: set analytic_kl=False"
         if prior.joins_groups and groups > 1:
             return f"the KL of {groups} groups to a {type(prior).__name__} has no closed form: set analytic_kl=False"

@@ -132,11 +132,11 @@ class MuonAndAdam(Optimiser):
             raise InputError(f"momentum of Muon must lie in [0, 1), not {self.momentum!r}")
 
     def __call__(self, model: nn.Module, l2: float) -> dict[str, Optimizer]:
-        """`optimizer`, Adam, and `muon`."""
+        """`optimizer`, Adam, and `muon`, each where there is something for it."""
         matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
         rest = parameter_groups(model, l2, {id(matrix) for matrix in matrices})
-        muon = Muon(matrices, momentum=self.momentum, weight_decay=l2)
-        return {"optimizer": torch.optim.Adam(rest, fused=True), "muon": muon}
+        made: dict[str, Optimizer] = {"optimizer": torch.optim.Adam(rest, fused=True)} if rest else {}
+        return made | ({"muon": Muon(matrices, momentum=self.momentum, weight_decay=l2)} if matrices else {})
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -145,6 +145,7 @@ class MuonAndAdam(Optimiser):
 
     def set_rate(self, optimizers: dict[str, Optimizer], rate: float, step: int) -> None:
         """Adam's rate, and so many times it for Muon."""
-        set_adam_rate(optimizers["optimizer"], rate, self.epsilon, step)
-        for group in optimizers["muon"].param_groups:
+        if "optimizer" in optimizers:
+            set_adam_rate(optimizers["optimizer"], rate, self.epsilon, step)
+        for group in optimizers["muon"].param_groups if "muon" in optimizers else ():
             group["lr"] = self.rate * rate

@@ -15,7 +15,9 @@ from dvaepp.priors.directed import BernoulliDesign
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, Size
 from dvaepp.recipes.table import Table
+from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
+from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.training.settings import TrainingSettings
 
@@ -26,14 +28,15 @@ ABOUT = {
     "nvil": "NVIL",
     "muprop": "MuProp",
     "rebar": "REBAR",
-    "concrete": "Concrete variables at temperature .1 in the place of bits",
+    "concrete": "Concrete variables at temperature .1, discrete probabilities at them: a loss, and no bound",
+    "concrete-density": "Concrete variables at temperature .1, the bound with their density",
     "joint": "overlapping exponentials, joint bound",
     "marginal": "overlapping exponentials, marginal bound",
     "reinmax": "ReinMax, analytic KL",
     "local-expectation": "local expectations, analytic KL",
 }
 COLUMNS = tuple(ABOUT)
-"""The paper's columns, and two that have far less variance."""
+"""The paper's columns, the bound of the Concrete density (Maddison et al. 2017), and two of far less variance."""
 
 PAPER: dict[str, dict[str, tuple[float, float]]] = {
     "mnist-static/linear": {
@@ -93,24 +96,29 @@ _OBJECTIVES: dict[str, Objective] = {
     "nvil": Elbo(analytic_kl=False, estimator=NVILDesign()),
     "muprop": Elbo(analytic_kl=False, estimator=MuPropDesign()),
     "rebar": Elbo(analytic_kl=False, estimator=REBARDesign()),
-    "concrete": Elbo(analytic_kl=False, estimator=RelaxedBernoulli(0.1)),
+    "concrete": Elbo(analytic_kl=False, estimator=RelaxedBernoulli(0.1, muprop=True)),
+    "concrete-density": MarginalBound(),
     "joint": JointBound(),
     "marginal": MarginalBound(),
     "reinmax": Elbo(estimator=ReinMax()),
     "local-expectation": Elbo(estimator=LocalExpectation()),
 }
-_TUCKERS = ("nvil", "muprop", "rebar", "concrete")
+_SMOOTHINGS: dict[str, Smoothing] = {
+    "joint": OverlappingExponential(BETAS[0]),
+    "marginal": OverlappingExponential(BETAS[0]),
+    "concrete-density": Concrete(0.1),
+}
+_TUCKERS = ("nvil", "muprop", "rebar", "concrete", "concrete-density")
 """Columns trained with the optimiser of Tucker et al. (2017)."""
 
 
 def recipe(name: str, data: str, network: str, column: str, size: Size) -> Recipe:
     """One cell of the table; sizes differ in how long it trains."""
-    smoothed = column in ("joint", "marginal")
     changes = {
         "batch": 24,
         "learning_rate": ((1.0, RATES[network]),),
         "kl_warmup": 0.0,
-        "beta": BETAS if smoothed else None,
+        "beta": BETAS if column in ("joint", "marginal") else None,
         "optimiser": Adam(epsilon=1e-8, beta2=0.99999) if column in _TUCKERS else Adam(epsilon=1e-3),
     }
     return Recipe(
@@ -123,7 +131,7 @@ def recipe(name: str, data: str, network: str, column: str, size: Size) -> Recip
             batch_norm=False,
             signed=True,
             prior=BernoulliDesign(),
-            smoothing=OverlappingExponential(BETAS[0]) if smoothed else hard,
+            smoothing=_SMOOTHINGS.get(column, hard),
         ),
         objective=_OBJECTIVES[column],
         training=_TRAINING[size].model_copy(update=changes),

@@ -107,7 +107,7 @@ def _trained_together(runs: Sequence[Run], report: Callable[[Run, Metrics], None
         replicas = Replicas([run.trainer for run in runs], execution)
         replicas.fit(lambda trainer, metrics: report(of[trainer.folder], metrics), stop)
     except Exception as error:  # whatever a user's own components raise: the others go on
-        return [said(error)] * len(runs)
+        return [said(error)] if len(runs) == 1 else [_trained_together([run], report, stop)[0] for run in runs]
     for folder, failure in replicas.failures.items():
         write_text(folder / DIVERGED, f"{failure}\n")
     if any(trainer.step < trainer.settings.steps for trainer in replicas.trainers):

@@ -113,6 +113,19 @@ def _name_now(name: str) -> str:
     return f"{_RENAMED[part]}.{rest}" if part in _RENAMED else name
 
 
+def random_tensors(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's CPU generator and, where that is another, of the device's."""
+    cuda = {"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"random.cpu": torch.get_rng_state(), **cuda}
+
+
+def restore_random(tensors: dict[str, Tensor], device: torch.device) -> None:
+    """Put back what `random_tensors` gave, found among other tensors."""
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+
+
 def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
     """What an optimiser keeps for each parameter, under the parameter's number."""
     states = optimizer.state_dict()["state"].items()

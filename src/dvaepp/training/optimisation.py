@@ -9,13 +9,29 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dvaepp import distributed
+from dvaepp.errors import InputError
 from dvaepp.models.base import Model
+from dvaepp.objectives.base import Objective
 from dvaepp.optimisers.base import Rule
 from dvaepp.training.checkpoints import load_learned, load_optimizer, optimizer_tensors
 from dvaepp.training.settings import TrainingSettings
 
 LEARNED = "estimator."
 """Before the names of what an objective learns, and of its optimisers."""
+
+
+def learned_by(objective: object, settings: TrainingSettings, like: Tensor) -> nn.Module | None:
+    """What an objective learns, in the place and precision of a parameter; InputError where it cannot be trained so."""
+    if not isinstance(objective, Objective):
+        return None
+    if settings.kl_warmup and not objective.weighs_kl:
+        raise InputError("kl_warmup must be 0 with this objective, whose KL lies inside its estimator's f")
+    if objective.learned is None:
+        return None
+    if distributed.world() > 1:
+        raise InputError("an estimator that learns is trained by one process, not by several")
+    return objective.learned.to(like.device, like.dtype)
 
 
 class Optimisation:
@@ -39,16 +55,19 @@ class Optimisation:
 
     def rates(self, step: int) -> dict[str, float]:
         """Each rule's rate for a step, counted from 1."""
-        slow = self._settings.learning_rate_at(self._settings.fraction_before(step))
-        fast = self._settings.estimator_rate * slow
+        slow, fast = self._rates(step)
         return {k: rule.rate(fast if k.startswith(LEARNED) else slow, step) for k, rule in self.rules.items()}
 
     def set_rates(self, step: int) -> None:
         """Set the optimisers to a step, counted from 1."""
+        for optimizers, rate in zip((self._of_model, self._of_learned), self._rates(step), strict=True):
+            if optimizers:
+                self._settings.optimiser.set_rate(optimizers, rate, step)
+
+    def _rates(self, step: int) -> tuple[float, float]:
+        """The model's learning rate, and that of what is learned."""
         rate = self._settings.learning_rate_at(self._settings.fraction_before(step))
-        self._settings.optimiser.set_rate(self._of_model, rate, step)
-        if self._of_learned:
-            self._settings.optimiser.set_rate(self._of_learned, self._settings.estimator_rate * rate, step)
+        return rate, self._settings.estimator_rate * rate
 
     def find_gradients(self, loss: Tensor, learning: Tensor) -> None:
         """The loss's gradient in the model's parameters, which start at none, and what is learned's in its own."""

@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvaepp import distributed
 from dvaepp.components.registry import settings_of
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.models.base import Model, Trace, evaluation_mode, unchecked
+from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.objectives.base import Objective
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import load_tensors
-from dvaepp.training.checkpoints import anneal
+from dvaepp.training.checkpoints import anneal, random_tensors, restore_random
 from dvaepp.training.execution import Execution, executed
 from dvaepp.training.journal import Metrics
 from dvaepp.training.stacked import Given, Loss, Stack
@@ -70,7 +71,7 @@ class Replicas:
         self._execution, self._random = execution, []
         for make in makers:
             self.trainers.append(make())
-            self._random.append(torch.get_rng_state())
+            self._random.append(random_tensors(self.trainers[-1].device))
         check_alike(self.trainers)
 
     @property
@@ -104,17 +105,20 @@ class Replicas:
 
     @contextmanager
     def _stream(self, place: int) -> Iterator[None]:
-        """torch's generator as this trainer left it."""
-        torch.set_rng_state(self._random[place])
+        """torch's generators as this trainer left them."""
+        device = self.trainers[place].device
+        restore_random(self._random[place], device)
         try:
             yield
         finally:
-            self._random[place] = torch.get_rng_state()
+            self._random[place] = random_tensors(device)
 
     def _restack(self) -> None:
         trainers, rules = self.trainers, self.trainers[0].optimisation.rules
         self._layout = layout(trainers[0])
-        self._stack = Stack([Loss(t.model, objective_of(t)) for t in trainers], [t.optimizers for t in trainers], rules)
+        self._stack = Stack(
+            [Loss(t.model, objective_of(t)) for t in trainers], [t.optimisation.optimizers for t in trainers], rules
+        )
         self._step: Callable[[Given], Tensor] | None = None
 
     def _given(self) -> Given:
@@ -133,7 +137,8 @@ class Replicas:
 
     def _noise(self, trainer: Trainer) -> Float[Tensor, "uniforms batch bits"]:
         """The uniform numbers that a pass of the model would draw, group by group; what it draws not is 0."""
-        drawn = [torch.rand((count, trainer.settings.batch, bits), dtype=trainer.dtype) for count, bits in self._layout]
+        batch, dtype, device = trainer.settings.batch, trainer.dtype, trainer.device
+        drawn = [torch.rand((count, batch, bits), dtype=dtype, device=device) for count, bits in self._layout]
         most = objective_of(trainer).uniforms(trainer.model)
         return torch.cat([torch.cat([d, d.new_zeros(most - len(d), *d.shape[1:])]) for d in drawn], -1)
 
@@ -204,7 +209,8 @@ def layout(trainer: Trainer) -> list[tuple[int, int]]:
     """How many uniform numbers a pass of the model draws for each bit of a group, and the group's bits."""
     model, objective = trainer.model, objective_of(trainer)
     x = torch.zeros(2, trainer.data.pixels).to(next(model.parameters()))
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), unchecked(), evaluation_mode(model):
+    devices = [trainer.device] if trainer.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), unchecked(), evaluation_mode(model):
         trace: Trace = model(x)
     return [(objective.drawn(q, group), q.batch_shape[-1]) for group, q in enumerate(trace.posterior.groups)]
 
@@ -220,8 +226,8 @@ def check_alike(trainers: Sequence[Trainer]) -> None:
     """InputError unless trainers can be replicas of each other."""
     first = trainers[0]
     for trainer in trainers:
-        if not isinstance(trainer.model, FeedForwardVAE):
-            raise InputError(f"replicas are feed-forward models, and that of {trainer.folder} is none")
+        if not (isinstance(trainer.model, FeedForwardVAE) and isinstance(trainer.model.encoder, HierarchicalEncoder)):
+            raise InputError(f"replicas are feed-forward models of bits, and that of {trainer.folder} is none")
         for what, of in _COMPARED.items():
             if of(trainer) != of(first):
                 both = f"{first.folder} and {trainer.folder}"
@@ -237,6 +243,14 @@ def _plain(chosen: Any) -> Any:
     return type(chosen), [_plain(getattr(chosen, field.name)) for field in settings_of(type(chosen))]
 
 
+def _made(estimator: Any) -> Any:
+    """An estimator that an objective was given: itself, or of one that learns its kind, form and plain settings."""
+    if not isinstance(estimator, nn.Module):
+        return estimator
+    plain = {name: value for name, value in vars(estimator).items() if isinstance(value, int | float | str | None)}
+    return type(estimator), repr(estimator), {name: value for name, value in plain.items() if name != "training"}
+
+
 def _structure(model: Model) -> Any:
     """All that two models share but their numbers, and the temperature of the smoothing."""
     tensors = chain(model.named_parameters(), model.named_buffers())
@@ -248,7 +262,7 @@ _COMPARED: dict[str, Callable[[Trainer], Any]] = {
     "their steps so far": lambda trainer: trainer.step,
     "their data": lambda trainer: trainer.about["data"],
     "their device": lambda trainer: trainer.device,
-    "their bound": lambda trainer: _plain(trainer.objective),
+    "their bound": lambda trainer: (_plain(trainer.objective), _made(getattr(trainer.objective, "built", None))),
     "their model": lambda trainer: _structure(trainer.model),
     "settings of training": lambda trainer: trainer.settings.model_copy(update=OWN),
 }
@@ -265,6 +279,9 @@ def settle(checkpoints: Sequence[Path]) -> None:
     To be done before trainers are made of them.
     """
     waiting = [path for path in checkpoints if pending(path).exists()]
+    for path in [path for path in waiting if path.exists() and _step(pending(path)) <= _step(path)]:
+        pending(path).unlink()  # the run has gone on by itself since
+        waiting.remove(path)
     if not waiting:
         return
     newest = max(_step(pending(path)) for path in waiting)

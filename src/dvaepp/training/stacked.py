@@ -40,7 +40,10 @@ class Loss(nn.Module):
 
 @dataclass(frozen=True)
 class State:
-    """All that a step changes, (models, ...): parameters, buffers, and what the optimisers keep of each parameter."""
+    """What a step changes, (models, ...): parameters, buffers, and what the optimisers keep of each parameter.
+
+    Parameters that take no gradient, as of a frozen encoder, are among the buffers.
+    """
 
     parameters: Tensors
     buffers: Tensors
@@ -83,14 +86,19 @@ class Stack:
         self._skeleton = copy.deepcopy(first)
         names = {id(parameter): name for name, parameter in first.named_parameters()}
         turned = {f"{name}.weight" for name, module in first.named_modules() if isinstance(module, nn.Linear)}
-        parameters = {n: _stacked([loss.get_parameter(n) for loss in losses], n in turned) for n in names.values()}
+        stacked = {n: _stacked([loss.get_parameter(n) for loss in losses], n in turned) for n in names.values()}
+        moved = {name for name, parameter in first.named_parameters() if parameter.requires_grad}
+        parameters = {name: stacked[name] for name in moved}
         buffers = {name: _stacked([loss.get_buffer(name) for loss in losses]) for name, _ in first.named_buffers()}
+        buffers |= {name: stacked[name] for name in names.values() if name not in moved}
         self.state = State(parameters, buffers, {})
         self._rule: dict[str, str] = {}
         self._l2: Tensors = {}
         for kind, optimizer in optimizers[0].items():
             for place, group in enumerate(optimizer.param_groups):
                 for index, parameter in enumerate(group["params"]):
+                    if not parameter.requires_grad:
+                        continue
                     self._add(
                         names[id(parameter)], kind, [each[kind].param_groups[place] for each in optimizers], index
                     )

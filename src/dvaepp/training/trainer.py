@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from dvaepp import distributed
 from dvaepp.data import Dataset
@@ -23,10 +22,11 @@ from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.base import BoundTerms, Objective, Terms
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import AnyPath, load_tensors, save_tensors
+from dvaepp.training import checkpoints
 from dvaepp.training.batches import BatchOrder
-from dvaepp.training.checkpoints import SameRecipe, anneal, check_origin, data_tensors, load_model
+from dvaepp.training.checkpoints import SameRecipe
 from dvaepp.training.journal import Journal, Metrics
-from dvaepp.training.optimisation import Optimisation
+from dvaepp.training.optimisation import Optimisation, learned_by
 from dvaepp.training.settings import TrainingSettings
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -79,20 +79,16 @@ class Trainer:
         self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
         if data.kind == "categories":
             self.about["categories"] = data.categories
-        self.device, self._data_tensors = next(model.parameters()).device, data_tensors(data)
-        anneal(model, settings, 0.0)
+        self.device, self._data_tensors = next(model.parameters()).device, checkpoints.data_tensors(data)
+        checkpoints.anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
         if settings.compile:
             compile_cells(model)
-        self._averaged_loss = distributed.averaging(model, self._loss)
+        self._averaged_losses = distributed.averaging(model, self._losses)
         if distributed.world() > 1:
             torch.manual_seed(distributed.own_seed(stream_seed("training", seed)))
             model.prior.restart()
-        self.learned = objective.learned if isinstance(objective, Objective) else None
-        if self.learned is not None and distributed.world() > 1:
-            raise InputError("an estimator that learns is trained by one process, not by several")
-        self._learning = torch.zeros(())
-        """The loss of what is learned, as the latest terms left it."""
+        self.learned = learned_by(objective, settings, next(model.parameters()))
         self.optimisation = Optimisation(model, self.learned, settings)
         self.step = 0
         self.best: Metrics = {}
@@ -165,12 +161,12 @@ class Trainer:
         settings, model = self.settings, self.model
         fraction = settings.fraction_before(self.step + 1)
         self.optimisation.set_rates(self.step + 1)
-        anneal(model, settings, fraction)
+        checkpoints.anneal(model, settings, fraction)
         model.prior.refresh()
         x = self.batch().to(self.device, self.dtype)
-        loss = self._averaged_loss(x, settings.kl_weight_at(fraction))
+        loss, learning = self._averaged_losses(x, settings.kl_weight_at(fraction))
         model.zero_grad()
-        self.optimisation.find_gradients(loss, self._learning)
+        self.optimisation.find_gradients(loss, learning)
         self.optimisation.step()
         self.step += 1
         return loss.detach(), x
@@ -178,11 +174,6 @@ class Trainer:
     def batch(self) -> Float[Tensor, "batch pixels"]:
         """The next step's examples, of several processes this one's share, on the CPU."""
         return self.data.batch(distributed.own(self._order.indices(self.step)))
-
-    @property
-    def optimizers(self) -> dict[str, Optimizer]:
-        """torch's optimisers by their names."""
-        return self.optimisation.optimizers
 
     def schedule(self, step: int) -> dict[str, float]:
         """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
@@ -194,19 +185,21 @@ class Trainer:
             **self.optimisation.rates(step),
         }
 
-    def _loss(self, x: Float[Tensor, "batch pixels"], kl_weight: float) -> Float[Tensor, ""]:
-        terms = self._terms(x)
-        return -terms.bound(kl_weight, self._weights(terms, kl_weight)).mean()
+    def _losses(
+        self, x: Float[Tensor, "batch pixels"], kl_weight: float
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """What trains the model, and what trains what its objective learns."""
+        terms, learning = self._terms(x)
+        return -terms.bound(kl_weight, self._weights(terms, kl_weight)).mean(), learning
 
-    def _terms(self, x: Float[Tensor, "batch pixels"]) -> BoundTerms:
+    def _terms(self, x: Float[Tensor, "batch pixels"]) -> tuple[BoundTerms, Float[Tensor, ""]]:
         if isinstance(self.objective, Objective):
-            terms, self._learning = self.objective.with_loss(self.model, x)
-        else:
-            terms = self.objective(self.model, x)
+            return self.objective.with_loss(self.model, x)
+        terms = self.objective(self.model, x)
         if not isinstance(terms, BoundTerms):
             given = type(terms).__name__
             raise InputError(f"the objective of a Trainer must give BoundTerms, as joint_terms does, not a {given}")
-        return terms
+        return terms, x.new_zeros(())
 
     def _weights(self, terms: BoundTerms, kl_weight: float) -> Float[Tensor, " groups"] | None:
         """Those of the local groups, from their mean KL over all processes; None where they are not balanced."""
@@ -219,7 +212,7 @@ class Trainer:
         self._estimate_log_partition("log Z of the loss", temperatures=100, chains=100, repeats=1)
         own_seed = distributed.own_seed(stream_seed("loss", self.seed, self.step))
         with measuring(self.model, own_seed), evaluation_mode(self.learned or nn.Module()):
-            terms = self._terms(x)
+            terms, _ = self._terms(x)
             weights, means = self._weights(terms, kl_weight), terms.mean(distributed.mean)
             diagnostics = self.model.prior.chain_diagnostics()
         distortion = -float(means.log_likelihood)
@@ -281,10 +274,7 @@ class Trainer:
         """What every process has for itself: its random state and its chains."""
         chains = self.model.prior.named_buffers(recurse=False)
         tensors = {f"model.prior.{name}": tensor.cpu() for name, tensor in chains}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return tensors
+        return tensors | checkpoints.random_tensors(self.device)
 
     def save(self, path: Path | None = None) -> None:
         """Write the checkpoint, there or in its place; the one before it survives if that fails."""
@@ -298,12 +288,10 @@ class Trainer:
         tensors, about = load_tensors(self.checkpoint)
         if "random.cpu" not in tensors:
             raise InputError(f"{self.checkpoint} holds a model but not the state of a training")
-        check_origin(self.checkpoint, about, self.about, self._same_recipe)
+        checkpoints.check_origin(self.checkpoint, about, self.about, self._same_recipe)
         tensors = distributed.own_tensors(tensors, self.checkpoint)
-        load_model(self.model, self.checkpoint, tensors, about, self.settings)
+        checkpoints.load_model(self.model, self.checkpoint, tensors, about, self.settings)
         self.optimisation.load(self.checkpoint, tensors)
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        checkpoints.restore_random(tensors, self.device)
         self.step, self.best = about["step"], about["best"]
         self.journal.cut(about["metrics_lines"])
