@@ -114,11 +114,10 @@ class Replicas:
             self._random[place] = random_tensors(device)
 
     def _restack(self) -> None:
-        trainers, rules = self.trainers, self.trainers[0].optimisation.rules
-        self._layout = layout(trainers[0])
-        self._stack = Stack(
-            [Loss(t.model, objective_of(t)) for t in trainers], [t.optimisation.optimizers for t in trainers], rules
-        )
+        losses = [Loss(trainer.model, objective_of(trainer)) for trainer in self.trainers]
+        each = [trainer.optimisation for trainer in self.trainers]
+        self._layout = layout(self.trainers[0])
+        self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules)
         self._step: Callable[[Given], Tensor] | None = None
 
     def _given(self) -> Given:
