@@ -337,7 +337,7 @@ def test_a_baseline_without_its_context_is_refused() -> None:
     logits, f = torch.zeros(5, 4), lambda b: b.sum(-1)
     for estimator in (NVIL(3), MuProp(3), REBAR(3), RELAX(4, 3)):
         for context in (None, torch.zeros(5, 2)):
-            with pytest.raises(InputError, match=r"context is .* made for one of shape \(5, 3\)"):
+            with pytest.raises(InputError, match=r"context must be torch.float32 of shape \(5, 3\) here, and is"):
                 estimator(f, logits, context)
     with pytest.raises(InputError, match="mean must have context_size=3 entries"):
         NVIL(3, torch.zeros(2))
@@ -373,3 +373,17 @@ def test_reinforce_is_f_times_the_score() -> None:
     leaf = LOGITS.repeat(500, 1).requires_grad_()
     score = torch.autograd.grad(log_bernoulli(leaf, b).sum(), leaf)[0]
     torch.testing.assert_close(gradient(Reinforce(), curved, u), curved(b)[:, None] * score)
+
+
+def test_what_f_must_be_is_said_in_a_sentence() -> None:
+    logits = torch.zeros(5, 4, requires_grad=True)
+    for value, message in ((lambda b: b.sum(-1) > 1, "floats, .* not torch.bool"), (lambda b: 3.0, "not a float")):
+        with pytest.raises(InputError, match=message):
+            DisARM()(value, logits)
+    for estimator in (ReinMax(), RelaxedBernoulli(0.3), PiecewiseLinear()):
+        with pytest.raises(InputError, match="f must be differentiable in b"):
+            estimator(lambda b: (b.sum(-1) > 1).float(), logits)
+    with pytest.raises(InputError, match="made for 7 bits, and is given logits of 4"):
+        RELAX(7)(lambda b: b.sum(-1), logits)
+    with pytest.raises(InputError, match="context must be torch.float32"):
+        NVIL(3)(lambda b: b.sum(-1), logits, torch.zeros(5, 3, dtype=torch.float64))

@@ -184,8 +184,9 @@ def test_estimators_are_chosen_by_short_names() -> None:
     assert chosen.objective == Elbo(estimator=dvaepp.estimators.LeaveOneOut(4))
     assert override(chosen, ["estimator=vimco", "objective.analytic_kl=false"]).objective.name == "elbo"
     for settings, message in (
-        (["estimator=vimco"], "unknown setting 'objective.estimator'"),
-        (["estimator=vimco", "objective=elbo"], "--set objective would undo what is said of its estimator before it"),
+        (["estimator=vimco"], "--set estimator is of objective=elbo, which must come before it"),
+        (["estimator.name=vimco", "objective=elbo"], "--set estimator.name is of objective=elbo, which must come"),
+        (["objective=elbo", "estimator=arm", "objective=elbo"], "--set objective would undo what is said of its"),
         (["objective=elbo", "estimator=vimco"], "VIMCO is a bound of importance weights"),
         (["objective=elbo", "estimator=rebr"], "no estimator is named 'rebr'; did you mean 'rebar'"),
         (["objective=elbo", "estimator=arms", "estimator.samples=1"], "samples of ARMS must be a whole number"),

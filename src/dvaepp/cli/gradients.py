@@ -21,7 +21,7 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation.gradients import FIT_STEPS, Cost, GradientComparison, gradient_costs, gradient_quality
 from dvaepp.evaluation.logit_gradients import TRUTH, GradientMethod, single_group
 from dvaepp.evaluation.methods import chosen, gradient_methods
-from dvaepp.models.base import Model
+from dvaepp.models.base import Model, evaluation_mode
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
@@ -73,7 +73,9 @@ def _measured(subject: _Subject, arguments: Namespace) -> GradientComparison:
     torch.manual_seed(stream_seed("gradients", seed))  # what dynamic data are drawn with
     x = data.batch(subject.batches(seed, examples).indices(0))
     model = single_group(subject.model, x)
-    methods = gradient_methods(model.prior, model.code(x).shape[1], data.mean, seed)
+    with evaluation_mode(model):
+        bits = model.code(x).shape[1]
+    methods = gradient_methods(model.prior, bits, data.mean, seed)
     methods = chosen(methods, arguments.only) if arguments.only else methods
     costs = _announced(model, x, methods, arguments.draws)
     order = subject.batches(stream_seed("fitted estimators", seed), _FIT_BATCH)

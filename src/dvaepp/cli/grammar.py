@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     _gradients(gradients)
 
     table = command("table", "results at hand beside the paper's, as Markdown")
-    table.add_argument("name", metavar="TABLE", help="2 or 3 of the paper's, or a table's name, such as quick")
+    table.add_argument("name", metavar="TABLE", help="1, 2 or 3 of the paper's, or a table's name, such as quick")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
     table.add_argument("-o", "--output", metavar="FILE", help="write it there")
 

@@ -15,7 +15,10 @@ from dvaepp.errors import InputError
 from dvaepp.numerics import check_noise, check_precision
 
 Function = Callable[[Tensor], Tensor]
-"""f: bits (*, batch, bits) to (*, batch). It may hold parameters, and the logits themselves; rows must not mix."""
+"""f: bits (*, batch, bits) to floats (*, batch).
+
+It may hold parameters, and the logits themselves. Rows must not mix, and the bits it is given must stay as they are.
+"""
 
 
 class Estimator(ABC):
@@ -96,6 +99,8 @@ class Estimator(ABC):
 
         0 where nothing is learned. The value's gradient never reaches those parameters, so that its sign is free.
         """
+        if not isinstance(logits, Tensor):
+            raise InputError(f"logits must be a tensor (batch, bits), not a {type(logits).__name__}")
         if logits.ndim != 2 or not logits.is_floating_point():
             raise InputError(f"logits must be floats of shape (batch, bits), not {logits.dtype} {tuple(logits.shape)}")
         check_precision("logits", logits)
@@ -217,8 +222,19 @@ def score(logits: Float[Tensor, "*batch bits"], b: Float[Tensor, "*draws bits"])
 
 
 def evaluate(f: Function, b: Float[Tensor, "*draws bits"]) -> Float[Tensor, "*draws"]:
-    """f(b); InputError unless it is one number for each row."""
-    value = f(b)
+    """f(b); InputError unless it is one float for each row."""
+    value: object = f(b)
+    if not (isinstance(value, Tensor) and value.is_floating_point()):
+        given = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise InputError(f"f must give a tensor of floats, one for each row of bits, not {given}")
     if value.shape != b.shape[:-1]:
         raise InputError(f"f must map bits {tuple(b.shape)} to {tuple(b.shape[:-1])}, not to {tuple(value.shape)}")
+    return value
+
+
+def evaluate_through(f: Function, b: Float[Tensor, "*draws bits"]) -> Float[Tensor, "*draws"]:
+    """f(b), of bits that carry a gradient; InputError where f(b) carries none, as this is all that the logits get."""
+    value = evaluate(f, b)
+    if b.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+        raise InputError("f must be differentiable in b for this estimator, and what it gives has no gradient")
     return value

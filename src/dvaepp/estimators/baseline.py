@@ -41,9 +41,9 @@ class Baseline(nn.Module):
         self, context: Float[Tensor, "batch features"] | None, logits: Float[Tensor, "batch bits"]
     ) -> Float[Tensor, "batch features"]:
         """context - mean, without gradient; InputError where it does not fit."""
-        expected = (len(logits), self.context_size)
-        if context is None or context.shape != expected:
-            given = "missing" if context is None else f"of shape {tuple(context.shape)}"
-            raise InputError(f"context is {given}, but this estimator was made for one of shape {expected}")
+        expected, like = (len(logits), self.context_size), next(self.parameters())
+        if context is None or context.shape != expected or context.dtype != like.dtype:
+            given = "missing" if context is None else f"{context.dtype} of shape {tuple(context.shape)}"
+            raise InputError(f"context must be {like.dtype} of shape {expected} here, and is {given}")
         centred: Tensor = self.centre(context.detach())
         return centred

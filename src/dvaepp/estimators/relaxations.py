@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.estimators.base import Function, PlainEstimator, evaluate
+from dvaepp.estimators.base import Function, PlainEstimator, evaluate_through
 from dvaepp.numerics import check_above, keep_plain, off_ends
 
 
@@ -50,7 +50,7 @@ class RelaxedBernoulli(PlainEstimator):
         self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
     ) -> Float[Tensor, " batch"]:
         """f(s)."""
-        return evaluate(f, self.sample(logits, uniform)[0])
+        return evaluate_through(f, self.sample(logits, uniform)[0])
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ class PiecewiseLinear(PlainEstimator):
         self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
     ) -> Float[Tensor, " batch"]:
         """f(s)."""
-        return evaluate(f, self.sample(logits, uniform)[0])
+        return evaluate_through(f, self.sample(logits, uniform)[0])

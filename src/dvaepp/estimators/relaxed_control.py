@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dvaepp.errors import InputError
 from dvaepp.estimators.base import Estimator, EstimatorDesign, Function, LearnedEstimator, evaluate, score
 from dvaepp.estimators.baseline import Baseline
 from dvaepp.estimators.derivatives import with_slope
@@ -149,13 +150,16 @@ class RELAX(RelaxedControl):
         layers: Sequence[int] = (200, 200),
     ) -> None:
         super().__init__(context_size, mean, hidden, temperature, learn_temperature, muprop)
-        self.network = dense(whole("bits", bits) + (context_size or 0), 1, layers)
+        self.bits = whole("bits", bits)
+        self.network = dense(self.bits + (context_size or 0), 1, layers)
         nn.init.zeros_(self.network[-1].weight)  # type: ignore[arg-type]
 
     def control(self, f: Function, context: Float[Tensor, "batch features"] | None) -> Function:
         """eta f + r."""
 
         def control(s: Tensor) -> Tensor:
+            if s.shape[-1] != self.bits:
+                raise InputError(f"this RELAX was made for {self.bits} bits, and is given logits of {s.shape[-1]}")
             beside = [] if self.baseline.network is None else [self.baseline.centred(context, s)]
             free: Tensor = self.network(torch.cat([s, *beside], -1))
             return self.eta * evaluate(f, s) + free[:, 0]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.estimators.base import Function, PlainEstimator, evaluate
+from dvaepp.estimators.base import Function, PlainEstimator, evaluate_through
 from dvaepp.gradients import replace_gradient
 from dvaepp.numerics import check_above, check_counts, keep_plain, off_ends
 from dvaepp.smoothings import binary
@@ -43,7 +43,7 @@ class Surrogate(PlainEstimator, ABC):
     ) -> Float[Tensor, " batch"]:
         """f(b)."""
         b = self.sample(logits, uniform)[0]
-        return evaluate(f, replace_gradient(b, self.surrogate(logits, uniform)))
+        return evaluate_through(f, replace_gradient(b, self.surrogate(logits, uniform)))
 
 
 @dataclass(frozen=True)

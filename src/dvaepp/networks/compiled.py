@@ -49,6 +49,6 @@ def compile_cells(model: nn.Module) -> None:
 
 def check_compiler(what: str, device: torch.device) -> None:
     """InputError where something needs a C++ compiler to compile for this device, and there is none."""
-    compilers = (*os.environ.get("CXX", "").split()[-1:], "g++", "clang++")
+    compilers = os.environ.get("CXX", "").split()[:1] or ["g++", "clang++"]
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise InputError(f"{what} needs a C++ compiler, such as g++, and there is none: leave it false")

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from dvaepp.components.fields import Named, Settings, complaint
+from dvaepp.components.registry import components, settings_of
 from dvaepp.data import Binarise, Dataset, Plain, load, names, read_examples
 from dvaepp.errors import InputError, nearest
 from dvaepp.likelihoods.base import DataSpec
@@ -154,11 +155,20 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
         if path == "objective" and any(earlier.startswith("objective.") for earlier in given):
             raise InputError("--set objective would undo what is said of its estimator before it: give it first")
+        if path.startswith("objective.estimator") and not _has_estimator(values["objective"]):
+            raise InputError(f"--set {name.strip()} is of objective=elbo, which must come before it")
         given.append(path)
         if path == "training.muon":
             path, value = "training.optimiser", optimiser(value, _epsilon(values))
         _assign(values, path.split("."), value)
     return recipe_from(values, "--set").check()
+
+
+def _has_estimator(objective: Any) -> bool:
+    """Whether a bound, by its name or written out, is one that an estimator gives the gradient of."""
+    name = objective.get("name") if isinstance(objective, dict) else objective
+    known = components(Objective).get(str(name))
+    return known is not None and any(field.name == "estimator" for field in settings_of(known))
 
 
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:

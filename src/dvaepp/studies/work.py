@@ -102,7 +102,6 @@ def train(runs: Sequence[Run], report: Callable[[Run, Metrics], None], stop: Sto
 def _trained_together(runs: Sequence[Run], report: Callable[[Run, Metrics], None], stop: Stop) -> list[str | None]:
     of = {run.folder: run for run in runs}
     try:
-        settle([run.folder / CHECKPOINT for run in runs])
         execution: Execution = "graph" if runs[0].device.type == "cuda" else "compiled"
         replicas = Replicas([run.trainer for run in runs], execution)
         replicas.fit(lambda trainer, metrics: report(of[trainer.folder], metrics), stop)
@@ -197,6 +196,7 @@ def _take(task: Task, group: Sequence[Point], tell: Tell, stop: Stop) -> list[Po
 
 def _carry_out(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
     """Train and evaluate points whose folders are this process's."""
+    settle([point.folder(task.folder) / CHECKPOINT for point in points])
     runs: dict[Path, tuple[Point, Run]] = {}
     untrained: dict[int, list[Run]] = {}
     for point in points:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from dvaepp.errors import InputError
 from dvaepp.networks.compiled import check_compiler
 from dvaepp.training.stacked import Given, Stack
 
@@ -22,7 +23,7 @@ _WARM_UPS = 3
 def executed(stack: Stack, given: Given, execution: Execution) -> Callable[[Given], Float[Tensor, " models"]]:
     """A function that takes a step of the stack, given what has the shapes of `given`; its state is left as it is.
 
-    InputError for `compiled` on a CPU without a compiler.
+    InputError where it cannot be compiled, as on a CPU without a compiler.
     """
     if execution == "eager":
         return lambda given: stack.step(stack.state, given)
@@ -40,7 +41,11 @@ def executed(stack: Stack, given: Given, execution: Execution) -> Callable[[Give
         losses: Tensor = compiled(*held, *tree_flatten(given)[0])
         return losses
 
-    step(given)  # compiles
+    try:
+        step(given)  # compiles
+    except Exception as error:  # whatever a compiler meets
+        why = str(error).strip().split("\n")[0]
+        raise InputError(f"the step could not be compiled, which training.compile=false leaves out: {why}") from error
     taken = _captured(step, given) if execution == "graph" else step
     for tensor, value in zip(held, before, strict=True):
         tensor.copy_(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import partial
 from itertools import chain
@@ -279,7 +279,7 @@ def settle(checkpoints: Sequence[Path]) -> None:
     """
     waiting = [path for path in checkpoints if pending(path).exists()]
     for path in [path for path in waiting if path.exists() and _step(pending(path)) <= _step(path)]:
-        pending(path).unlink()  # the run has gone on by itself since
+        pending(path).unlink()  # the run has gone on by itself since, or what waits cannot be read
         waiting.remove(path)
     if not waiting:
         return
@@ -293,5 +293,6 @@ def settle(checkpoints: Sequence[Path]) -> None:
 
 
 def _step(checkpoint: Path) -> int:
-    _, about = load_tensors(checkpoint, lambda name: False)
-    return int(about["step"])
+    with suppress(InputError, KeyError, TypeError):
+        return int(load_tensors(checkpoint, lambda name: False)[1]["step"])
+    return -1
