@@ -388,11 +388,12 @@ def test_models_without_bits_or_with_local_variables_are_refused() -> None:
     assert Elbo().refusal(hard, NormalPrior(3), 1) is not None
 
 
-def test_tangents_of_a_decoder_that_mixes_rows_are_refused() -> None:
+def test_tangents_and_flips_of_a_decoder_that_mixes_rows_are_refused() -> None:
     model = case_model("bernoulli")
     model.decoder = dense(6, PIXELS, (5,), batch_norm=True).double()
-    with pytest.raises(InputError, match="MuProp takes derivatives of the decoder row by row"):
-        elbo(model, images(), MuProp().double())
+    for estimator in (MuProp().double(), LocalExpectation()):
+        with pytest.raises(InputError, match=f"{type(estimator).__name__} evaluates the decoder beside its draws"):
+            elbo(model, images(), estimator)
     assert elbo(model, images(), LeaveOneOut()).shape == (2,)
     assert elbo(model.eval(), images(), MuProp().double()).shape == (2,)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,21 +11,44 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.estimators.base import Function, PlainEstimator, draw, evaluate, score
+from dvaepp.estimators.base import Function, PlainEstimator, SeveralDraws, draw, evaluate, score
 from dvaepp.estimators.score_function import leave_one_out
 from dvaepp.gradients import add_gradient
-from dvaepp.numerics import check_counts, keep_plain, off_ends
+from dvaepp.numerics import off_ends
 
 
-def antithetic_pair(
-    logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
-) -> Float[Tensor, "2 batch bits"]:
-    """1[u < q] and 1[1 - u < q], of one number for each bit."""
-    return torch.stack([draw(logits, uniform[0]), draw(logits, 1 - uniform[0])])
+class Antithetic(PlainEstimator):
+    """An estimator of a pair, 1[u < q] and 1[1 - u < q] of one number for each bit; its value is f's mean there."""
+
+    unbiased: ClassVar[bool] = True
+    nests: ClassVar[bool] = True
+    draws: ClassVar[int] = 2
+    uniforms: ClassVar[int] = 1
+
+    @abstractmethod
+    def slope(
+        self, logits: Float[Tensor, "batch bits"], u: Float[Tensor, "batch bits"], b: Float[Tensor, "2 batch bits"]
+    ) -> Float[Tensor, "batch bits"]:
+        """g / (f(b_1) - f(b_2))."""
+
+    def sample(
+        self, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
+    ) -> Float[Tensor, "draws batch bits"]:
+        """The pair."""
+        return torch.stack([draw(logits, uniform[0]), draw(logits, 1 - uniform[0])])
+
+    def value(
+        self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
+    ) -> Float[Tensor, " batch"]:
+        """(f(b_1) + f(b_2)) / 2."""
+        b = self.sample(logits, uniform)
+        values = evaluate(f, b)
+        gradient = (values[0] - values[1])[:, None] * self.slope(logits, uniform[0], b)
+        return add_gradient(values.mean(0), logits, gradient)
 
 
 @dataclass(frozen=True)
-class ARM(PlainEstimator):
+class ARM(Antithetic):
     """g = (f(b_1) - f(b_2)) (1/2 - u), b_1 = 1[u < q], b_2 = 1[1 - u < q] (Yin & Zhou 2019).
 
     Unbiased; two evaluations of f, no derivative in b. The value is the mean of the two. DisARM has its two evaluations
@@ -35,27 +59,16 @@ class ARM(PlainEstimator):
     """
 
     name: ClassVar[str] = "arm"
-    unbiased: ClassVar[bool] = True
-    nests: ClassVar[bool] = True
-    draws: ClassVar[int] = 2
-    uniforms: ClassVar[int] = 1
 
-    def sample(
-        self, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
-    ) -> Float[Tensor, "draws batch bits"]:
-        """The antithetic pair."""
-        return antithetic_pair(logits, uniform)
-
-    def value(
-        self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
-    ) -> Float[Tensor, " batch"]:
-        """(f(b_1) + f(b_2)) / 2."""
-        values = evaluate(f, self.sample(logits, uniform))
-        return add_gradient(values.mean(0), logits, (values[0] - values[1])[:, None] * (0.5 - uniform[0]))
+    def slope(
+        self, logits: Float[Tensor, "batch bits"], u: Float[Tensor, "batch bits"], b: Float[Tensor, "2 batch bits"]
+    ) -> Float[Tensor, "batch bits"]:
+        """1/2 - u."""
+        return 0.5 - u
 
 
 @dataclass(frozen=True)
-class DisARM(PlainEstimator):
+class DisARM(Antithetic):
     """g = 1/2 (f(b_1) - f(b_2)) (-1)^b_2 1[b_1 != b_2] sigmoid(|l|), b_1 and b_2 as ARM's (Dong et al. 2020).
 
     ARM's expectation given the pair, U2G of Yin et al. (2020): unbiased, and of no more variance. Two evaluations of f,
@@ -66,29 +79,16 @@ class DisARM(PlainEstimator):
     """
 
     name: ClassVar[str] = "disarm"
-    unbiased: ClassVar[bool] = True
-    nests: ClassVar[bool] = True
-    draws: ClassVar[int] = 2
-    uniforms: ClassVar[int] = 1
 
-    def sample(
-        self, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
-    ) -> Float[Tensor, "draws batch bits"]:
-        """The antithetic pair."""
-        return antithetic_pair(logits, uniform)
-
-    def value(
-        self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]
-    ) -> Float[Tensor, " batch"]:
-        """(f(b_1) + f(b_2)) / 2."""
-        b = self.sample(logits, uniform)
-        values = evaluate(f, b)
-        gradient = (values[0] - values[1])[:, None] * (b[0] - b[1]) * torch.sigmoid(logits.abs()) / 2
-        return add_gradient(values.mean(0), logits, gradient)
+    def slope(
+        self, logits: Float[Tensor, "batch bits"], u: Float[Tensor, "batch bits"], b: Float[Tensor, "2 batch bits"]
+    ) -> Float[Tensor, "batch bits"]:
+        """(b_1 - b_2) sigmoid(|l|) / 2."""
+        return (b[0] - b[1]) * torch.sigmoid(logits.abs()) / 2
 
 
 @dataclass(frozen=True)
-class ARMS(PlainEstimator):
+class ARMS(SeveralDraws):
     """g = 1/(K-1) sum_k (f(b_k) - mean f) (b_k - q) q (1 - q) / (q - P(b_i = b_j = 1)) (Dimitriev & Zhou 2021).
 
     K `samples` whose bits are q each and repel each other: b_k = 1[d_k > 1 - q^(1/n)], d of a flat Dirichlet law and
@@ -103,20 +103,6 @@ class ARMS(PlainEstimator):
     samples: int = 4
     unbiased: ClassVar[bool] = True
     nests: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        keep_plain(self)
-        check_counts("ARMS", least=2, samples=self.samples)
-
-    @property
-    def draws(self) -> int:
-        """K."""
-        return self.samples
-
-    @property
-    def uniforms(self) -> int:
-        """K."""
-        return self.samples
 
     def sample(
         self, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]

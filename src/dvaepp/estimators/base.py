@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from dvaepp.components.registry import Component
 from dvaepp.errors import InputError
-from dvaepp.numerics import check_noise, check_precision
+from dvaepp.numerics import check_counts, check_noise, check_precision, keep_plain
 
 Function = Callable[[Tensor], Tensor]
 """f: bits (*, batch, bits) to floats (*, batch).
@@ -46,6 +47,8 @@ class Estimator(ABC):
     """df / db is taken."""
     tangents: ClassVar[bool] = False
     """df / db is taken inside, by torch.func.vjp: f may change nothing in place, as batch norm that trains does."""
+    flips: ClassVar[bool] = False
+    """f is evaluated at the flips of its draw too, which batch norm that trains would count."""
     nests: ClassVar[bool] = False
     """f may itself be a random, unbiased estimate: what several groups of bits need."""
     importance: ClassVar[bool] = False
@@ -185,6 +188,32 @@ class PlainEstimator(Estimator, EstimatorDesign):
     def build(self, bits: int, mean: Float[Tensor, " pixels"]) -> Estimator:
         """Itself."""
         return self
+
+
+@dataclass(frozen=True)
+class SeveralDraws(PlainEstimator):
+    """An estimator of K `samples`, at least two, each made of one uniform number for each bit.
+
+    >>> from dvaepp.estimators import LeaveOneOut
+    >>> LeaveOneOut(samples=4).draws  # any SeveralDraws
+    4
+    """
+
+    samples: int = 2
+
+    def __post_init__(self) -> None:
+        keep_plain(self)
+        check_counts(type(self).__name__, least=2, samples=self.samples)
+
+    @property
+    def draws(self) -> int:
+        """K."""
+        return self.samples
+
+    @property
+    def uniforms(self) -> int:
+        """K."""
+        return self.samples
 
 
 class LearnedEstimator(nn.Module, Estimator):

@@ -18,7 +18,7 @@ from dvaepp.estimators.base import (
     EstimatorDesign,
     Function,
     LearnedEstimator,
-    PlainEstimator,
+    SeveralDraws,
     evaluate,
     score,
 )
@@ -98,7 +98,7 @@ class MuPropDesign(EstimatorDesign):
 
 
 @dataclass(frozen=True)
-class DoubleControlVariates(PlainEstimator):
+class DoubleControlVariates(SeveralDraws):
     """g = LeaveOneOut of f(b_k) - alpha m_k'(b_k - q), plus alpha mean_k f'(b_k) q (1 - q) (Titsias & Shi 2022).
 
     m_k is the mean of f'(b_j) over the other draws. Unbiased for any `alpha`: 1 takes the tangents for f's, 0 is
@@ -109,27 +109,15 @@ class DoubleControlVariates(PlainEstimator):
     """
 
     name: ClassVar[str] = "double-control-variates"
-    samples: int = 2
     alpha: float = 1.0
     differentiable: ClassVar[bool] = True
     tangents: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        keep_plain(self)
-        check_counts("DoubleControlVariates", least=2, samples=self.samples)
+        super().__post_init__()
         if not (is_number(self.alpha) and math.isfinite(self.alpha)):
             raise InputError(f"alpha must be a finite number, not {self.alpha!r}")
-
-    @property
-    def draws(self) -> int:
-        """K."""
-        return self.samples
-
-    @property
-    def uniforms(self) -> int:
-        """K."""
-        return self.samples
 
     def value(
         self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]

@@ -28,6 +28,7 @@ class LocalExpectation(PlainEstimator):
     """
 
     name: ClassVar[str] = "local-expectation"
+    flips: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
     draws: ClassVar[int] = 1
     uniforms: ClassVar[int] = 1

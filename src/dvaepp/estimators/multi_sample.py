@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvaepp.estimators.base import Function, PlainEstimator, evaluate, score
+from dvaepp.estimators.base import Function, SeveralDraws, evaluate, score
 from dvaepp.gradients import add_gradient
-from dvaepp.numerics import check_counts, keep_plain
 
 
 @dataclass(frozen=True)
-class VIMCO(PlainEstimator):
+class VIMCO(SeveralDraws):
     """L = log 1/K sum_k exp f(b_k), g = sum_k (L - L_-k) (b_k - q), f_k in L_-k being the mean of the other f_j.
 
     Unbiased for E[L], which with f = log p(x, b) - log q(b | x) is the bound of Burda et al. (2015) with K `samples`; f
@@ -32,20 +31,6 @@ class VIMCO(PlainEstimator):
     target: ClassVar[str] = "E[log 1/K sum_k exp f(b_k)]"
     unbiased: ClassVar[bool] = True
     importance: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        keep_plain(self)
-        check_counts("VIMCO", least=2, samples=self.samples)
-
-    @property
-    def draws(self) -> int:
-        """K."""
-        return self.samples
-
-    @property
-    def uniforms(self) -> int:
-        """K."""
-        return self.samples
 
     def value(
         self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]

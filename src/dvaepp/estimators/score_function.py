@@ -15,6 +15,7 @@ from dvaepp.estimators.base import (
     Function,
     LearnedEstimator,
     PlainEstimator,
+    SeveralDraws,
     evaluate,
     score,
 )
@@ -49,7 +50,7 @@ class Reinforce(PlainEstimator):
 
 
 @dataclass(frozen=True)
-class LeaveOneOut(PlainEstimator):
+class LeaveOneOut(SeveralDraws):
     """g = 1/K sum_k (f(b_k) - mean_{j != k} f(b_j)) (b_k - q), K `samples` (Salimans & Knowles 2014; Kool et al. 2019).
 
     Unbiased; K evaluations of f, no derivative in b. The value is the mean of f(b_k).
@@ -59,23 +60,8 @@ class LeaveOneOut(PlainEstimator):
     """
 
     name: ClassVar[str] = "leave-one-out"
-    samples: int = 2
     unbiased: ClassVar[bool] = True
     nests: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        keep_plain(self)
-        check_counts("LeaveOneOut", least=2, samples=self.samples)
-
-    @property
-    def draws(self) -> int:
-        """K."""
-        return self.samples
-
-    @property
-    def uniforms(self) -> int:
-        """K."""
-        return self.samples
 
     def value(
         self, f: Function, logits: Float[Tensor, "batch bits"], uniform: Float[Tensor, "uniforms batch bits"]

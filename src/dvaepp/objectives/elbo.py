@@ -83,7 +83,7 @@ def elbo_with_loss(
     to the power of the groups. `noise`: `Elbo.uniforms` uniform numbers for each bit. Batch norm in training mode mixes
     rows, and makes an estimator approximate.
 
-    InputError for a model that is no FeedForwardVAE of bits; for an estimator that takes tangents and a decoder with
+    InputError for a model that is no FeedForwardVAE of bits; for one that takes tangents or flips and a decoder with
     batch norm in training mode; for an estimator that does not nest and several groups; for VIMCO with the analytic
     KL, whose bound needs all inside; for the analytic KL of a Boltzmann prior over several groups, or of a directed
     prior over other groups than the encoder's, which have no closed form.
@@ -181,10 +181,11 @@ class Elbo(Objective):
             )
         groups: int = len(model.encoder.levels)
         self.check(model.smoothing, model.prior, groups, reparameterised=True)
-        if self._estimator.tangents and any(_trains_batch_norm(module) for module in model.decoder.modules()):
+        beside = self._estimator.tangents or self._estimator.flips
+        if beside and any(_trains_batch_norm(module) for module in model.decoder.modules()):
             raise InputError(
-                f"{type(self._estimator).__name__} takes derivatives of the decoder row by row, which batch norm in "
-                "training mode mixes: use a decoder without, or another estimator"
+                f"{type(self._estimator).__name__} evaluates the decoder beside its draws, and batch norm that "
+                "trains would count that: use a decoder without (model.batch_norm=false), or another estimator"
             )
         return groups
 

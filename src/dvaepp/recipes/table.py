@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,21 @@ class Unit:
 
     nats: float = 1.0
     decimals: int = 2
+
+
+Paper = Mapping[str, Mapping[str, tuple[float, float]]]
+"""Mean and standard deviation of a paper's runs, by a table's place and column."""
+
+
+def mean_and_sd(paper: Paper, cell: str) -> str:
+    """What was published of the cell PLACE/COLUMN, a dash where nothing was.
+
+    >>> mean_and_sd({"data/network": {"joint": (107.98, 0.1)}}, "data/network/joint")
+    '107.98 ± 0.10'
+    """
+    place, _, column = cell.rpartition("/")
+    known = paper.get(place, {}).get(column)
+    return "–" if known is None else f"{known[0]:.2f} ± {known[1]:.2f}"
 
 
 class Table(Component, ABC):

@@ -14,7 +14,7 @@ from dvaepp.optimisers.adam import Adam
 from dvaepp.priors.directed import BernoulliDesign
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, Size
-from dvaepp.recipes.table import Table
+from dvaepp.recipes.table import Table, mean_and_sd
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import hard
 from dvaepp.smoothings.concrete import Concrete
@@ -158,6 +158,4 @@ class Table1(Table):
 
     def published(self, cell: str) -> str:
         """The mean and standard deviation of five runs."""
-        place, _, column = cell.rpartition("/")
-        known = PAPER.get(place, {}).get(column)
-        return "–" if known is None else f"{known[0]:.2f} ± {known[1]:.2f}"
+        return mean_and_sd(PAPER, cell)

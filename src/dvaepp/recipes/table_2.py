@@ -14,7 +14,7 @@ from dvaepp.priors.boltzmann import RestrictedBoltzmannDesign
 from dvaepp.priors.directed import DirectedDesign
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, Size
-from dvaepp.recipes.table import Table
+from dvaepp.recipes.table import Table, mean_and_sd
 from dvaepp.smoothings.exponential import OverlappingExponential
 from dvaepp.smoothings.spike import SpikeExponential
 from dvaepp.training.settings import TrainingSettings
@@ -164,6 +164,4 @@ class Table2(Table):
 
     def published(self, cell: str) -> str:
         """The mean and standard deviation of five runs."""
-        place, _, column = cell.rpartition("/")
-        known = PAPER.get(place, {}).get(column)
-        return "–" if known is None else f"{known[0]:.2f} ± {known[1]:.2f}"
+        return mean_and_sd(PAPER, cell)

@@ -117,6 +117,7 @@ class Replicas:
         losses = [Loss(trainer.model, objective_of(trainer)) for trainer in self.trainers]
         each = [trainer.optimisation for trainer in self.trainers]
         self._layout = layout(self.trainers[0])
+        self._uniforms = losses[0].objective.uniforms(losses[0].model)
         self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules)
         self._step: Callable[[Given], Tensor] | None = None
 
@@ -138,8 +139,7 @@ class Replicas:
         """The uniform numbers that a pass of the model would draw, group by group; what it draws not is 0."""
         batch, dtype, device = trainer.settings.batch, trainer.dtype, trainer.device
         drawn = [torch.rand((count, batch, bits), dtype=dtype, device=device) for count, bits in self._layout]
-        most = objective_of(trainer).uniforms(trainer.model)
-        return torch.cat([torch.cat([d, d.new_zeros(most - len(d), *d.shape[1:])]) for d in drawn], -1)
+        return torch.cat([torch.cat([d, d.new_zeros(self._uniforms - len(d), *d.shape[1:])]) for d in drawn], -1)
 
     def _advance(self, given: Given) -> Float[Tensor, " models"]:
         if self._step is None:
@@ -247,7 +247,7 @@ def _made(estimator: Any) -> Any:
     if not isinstance(estimator, nn.Module):
         return estimator
     plain = {name: value for name, value in vars(estimator).items() if isinstance(value, int | float | str | None)}
-    return type(estimator), repr(estimator), {name: value for name, value in plain.items() if name != "training"}
+    return type(estimator), repr(estimator), plain | {"training": None}
 
 
 def _structure(model: Model) -> Any:

@@ -35,7 +35,7 @@ class TrainingSettings(Settings):
     beta: tuple[PositiveFloat, PositiveFloat] | None = None
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
     compile: bool = False
-    """Compile a feed-forward model's whole step, several times as fast after ten seconds, or else the residual cells.
+    """Compile a feed-forward model's whole step, faster once that has taken its ten seconds, or else residual cells.
 
     Their first step takes a minute or two. Of several processes feed-forward models take it for false."""
     log_every: int = Field(default=100, ge=1, le=10**12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -49,13 +49,6 @@ class State:
     buffers: Tensors
     kept: dict[str, Tensors]
 
-    def tensors(self) -> Iterator[Tensor]:
-        """Every tensor of it."""
-        yield from self.parameters.values()
-        yield from self.buffers.values()
-        for kept in self.kept.values():
-            yield from kept.values()
-
 
 @dataclass(frozen=True)
 class Given:
@@ -87,10 +80,10 @@ class Stack:
         names = {id(parameter): name for name, parameter in first.named_parameters()}
         turned = {f"{name}.weight" for name, module in first.named_modules() if isinstance(module, nn.Linear)}
         stacked = {n: _stacked([loss.get_parameter(n) for loss in losses], n in turned) for n in names.values()}
-        moved = {name for name, parameter in first.named_parameters() if parameter.requires_grad}
-        parameters = {name: stacked[name] for name in moved}
+        moved = {name: parameter.requires_grad for name, parameter in first.named_parameters()}
+        parameters = {name: stacked[name] for name, moves in moved.items() if moves}
         buffers = {name: _stacked([loss.get_buffer(name) for loss in losses]) for name, _ in first.named_buffers()}
-        buffers |= {name: stacked[name] for name in names.values() if name not in moved}
+        buffers |= {name: stacked[name] for name, moves in moved.items() if not moves}
         self.state = State(parameters, buffers, {})
         self._rule: dict[str, str] = {}
         self._l2: Tensors = {}
@@ -160,7 +153,7 @@ class Stack:
 def _stacked(tensors: Sequence[Tensor], turned: bool = False) -> Tensor:
     """The tensors side by side; each becomes a view of its place.
 
-    Weights of linear layers lie `turned` in memory, as their gradients come: or steps would be five times as slow.
+    Weights of linear layers lie `turned` in memory, as their gradients come: or optimisers would read across memory.
     """
     stack = torch.stack([tensor.detach().mT if turned else tensor.detach() for tensor in tensors])
     stack = stack.mT if turned else stack
