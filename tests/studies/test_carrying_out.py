@@ -26,6 +26,7 @@ from dvaepp.studies import Plan, Study, planned, read_study, run_study
 from dvaepp.studies.comparison import comparison, of_study
 from dvaepp.studies.tables import comma_separated
 from dvaepp.studies.work import Event
+from dvaepp.training.execution import executed
 from dvaepp.training.stacked import Given, Stack
 
 STEPS = 40
@@ -373,8 +374,8 @@ def test_replicas_of_a_cell_are_trained_at_once_each_as_if_alone(
 
     def uncompiled(stack: Stack, given: Given, execution: str) -> Callable[[Given], torch.Tensor]:
         assert execution == "compiled"
-        taken.append(len(given.x))
-        return lambda given: stack.step(stack.state, given)
+        taken.append(given.x.shape[1])
+        return executed(stack, given, "eager")
 
     monkeypatch.setattr("dvaepp.training.replicas.executed", uncompiled)
     settings = {"model.hidden": [[8]], "model.groups": [[5, 5]], "training.l2": [0, 0.01], "training.log_every": [10]}

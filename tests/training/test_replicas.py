@@ -3,9 +3,11 @@
 import itertools
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +25,10 @@ from dvaepp.optimisers.adam import Adam
 from dvaepp.optimisers.base import Optimiser
 from dvaepp.optimisers.muon import MuonAndAdam
 from dvaepp.storage import load_tensors
-from dvaepp.training.replicas import Replicas, fit, pending, settle
+from dvaepp.training.execution import executed
+from dvaepp.training.replicas import Replicas, fit
 from dvaepp.training.settings import TrainingSettings
+from dvaepp.training.settling import pending, settle
 from dvaepp.training.trainer import Trainer
 
 PIXELS, STEPS = 9, 40
@@ -162,18 +166,55 @@ def test_compiled_replicas_train_as_each_does_alone(tmp_path: Path) -> None:
         assert_same(*(tmp_path / name / "checkpoint.safetensors" for name in names))
 
 
+class Recorded:
+    """A CUDA graph's part in `execution`, without a GPU: what is called as it is captured is called at each replay."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.replays, stream = 0, SimpleNamespace(wait_stream=lambda other: None)
+        monkeypatch.setattr("dvaepp.training.execution._compiled", self.compiled)
+        for name in ("Stream", "current_stream"):
+            monkeypatch.setattr(f"torch.cuda.{name}", lambda device: stream)
+        monkeypatch.setattr("torch.cuda.CUDAGraph", lambda: self)
+        for name in ("stream", "graph"):
+            monkeypatch.setattr(f"torch.cuda.{name}", lambda *_, stream=None: nullcontext())
+
+    def compiled(self, function: Callable[..., Tensor], *arguments: Any) -> Callable[..., Tensor]:
+        self.call = partial(function, *arguments)
+        return function
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.call()
+
+
+@pytest.mark.parametrize("name", ["marginal", "rebar"])
+def test_a_graph_takes_the_steps_of_a_block_one_after_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvaepp.training.replicas.block", lambda trainer, models: 7)
+    together(CASES[name], tmp_path / "eager").fit()
+    graph = Recorded(monkeypatch)
+    together(CASES[name], tmp_path / "graph", "graph").fit()
+    assert graph.replays == STEPS
+    for seed in range(3):
+        assert_same(*(tmp_path / f"{kind}/seed{seed}/checkpoint.safetensors" for kind in ("graph", "eager")))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_replicas_as_a_cuda_graph_train_as_each_does_alone(tmp_path: Path) -> None:
-    case = CASES["marginal"]
+@pytest.mark.parametrize("name", ["joint", "marginal", "two groups, chains, batch norm", "rebar"])
+def test_replicas_as_cuda_graphs_side_by_side_train_as_each_does_alone(name: str, tmp_path: Path) -> None:
+    def on_gpu(folder: str, seed: int) -> Trainer:
+        trainer = CASES[name].trainer(tmp_path / folder, seed)
+        return Trainer(trainer.model.cuda(), trainer.objective, trainer.data, trainer.settings, trainer.folder, seed)
 
-    def on_gpu(folder: Path, seed: int) -> Trainer:
-        trainer = case.trainer(folder, seed)
-        return Trainer(trainer.model.cuda(), trainer.objective, trainer.data, trainer.settings, folder, seed)
-
-    Replicas([partial(on_gpu, tmp_path / f"gpu{seed}", seed) for seed in range(2)], "graph").fit()
-    together(case, tmp_path, seeds=2).fit()
-    for seed in range(2):
-        assert_same(*(tmp_path / f"{kind}{seed}/checkpoint.safetensors" for kind in ("gpu", "seed")), 1e-6)
+    groups = [Replicas([partial(on_gpu, f"graph{seed}", seed) for seed in seeds], "graph") for seeds in ((0, 1), (2,))]
+    for group in groups:
+        group.begin()
+    while groups:
+        groups = [group for group in groups if group.advance(lambda trainer, metrics: None, lambda: False)]
+    for seed in range(3):
+        Replicas([partial(on_gpu, f"alone{seed}", seed)], "eager").fit()
+        assert_same(*(tmp_path / f"{kind}{seed}/checkpoint.safetensors" for kind in ("graph", "alone")))
 
 
 @pytest.mark.parametrize("name", ["two groups, chains, batch norm", "rebar"])
@@ -296,7 +337,7 @@ def test_replicas_need_an_objective_that_takes_noise(tmp_path: Path) -> None:
 
 
 def test_a_compiled_run_by_itself_says_where_it_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dvaepp.training.replicas.executed", lambda stack, given, _: partial(stack.step, stack.state))
+    monkeypatch.setattr("dvaepp.training.replicas.executed", lambda stack, given, _: executed(stack, given, "eager"))
     trainer = Case().trainer(tmp_path, 0, compile=True)
     with torch.no_grad():
         next(trainer.model.decoder.parameters()).fill_(float("nan"))

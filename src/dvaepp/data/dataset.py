@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -87,13 +87,18 @@ class Dataset:
         sd = self.train.double().std(0, correction=0).float()
         return torch.where(sd > 0, sd, 1.0)
 
-    def batch(self, indices: Tensor) -> Float[Tensor, "batch pixels"]:
-        """Examples of train at `indices` (batch,), as the likelihood takes them: levels stay 0..255.
+    def batch(self, indices: Tensor) -> Float[Tensor, "*batch pixels"]:
+        """Examples of train at `indices` (*batch,), as the likelihood takes them: levels stay 0..255.
 
         Dynamic ones are bits drawn from torch's global CPU generator.
         """
         examples = self.train[indices].float()
         return (255 * torch.rand_like(examples) < examples).float() if self.dynamic else examples
+
+    def near(self, device: torch.device) -> "Dataset":
+        """The same with `train` in a GPU's memory, unless it is dynamic, drawn on the CPU, or of more than 1 GiB."""
+        here = device.type != "cuda" or self.dynamic or self.train.nbytes > 2**30
+        return self if here else replace(self, train=self.train.to(device))
 
     def digest(self) -> str:
         """SHA-256 over the bytes and the shape of the three splits: identifies the data in checkpoints."""

@@ -16,7 +16,8 @@ from dvaepp.studies.estimate import seconds_left, steps_left
 from dvaepp.studies.folder import check_folder, settle
 from dvaepp.studies.point import Point
 from dvaepp.studies.study import Study
-from dvaepp.studies.work import Event, Stop, Task, Tell, file_result
+from dvaepp.studies.training import Stop
+from dvaepp.studies.work import Event, Task, Tell, file_result
 from dvaepp.studies.workers import carry_out
 
 

@@ -13,27 +13,22 @@ from typing import Literal
 import torch
 
 from dvaepp.components.registry import said
-from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.errors import InputError
 from dvaepp.runs import evaluation
 from dvaepp.runs.archive import UNTOLD, file_away
 from dvaepp.runs.run import Run
-from dvaepp.storage import locked, read_json, write_text
+from dvaepp.storage import locked, read_json
 from dvaepp.studies.point import Point
-from dvaepp.training.execution import Execution
+from dvaepp.studies.training import Stop, StoppedError, check_not_diverged, train
+from dvaepp.training.alike import OWN
 from dvaepp.training.journal import Metrics
-from dvaepp.training.replicas import OWN, Replicas, settle
-from dvaepp.training.trainer import CHECKPOINT, Trainer
+from dvaepp.training.settling import settle
+from dvaepp.training.trainer import CHECKPOINT
 
-DIVERGED = "diverged.txt"
-"""What a run folder holds where its training diverged: the message. Without it the run is tried again."""
 _PATIENCE = 1.0
 """Seconds between looks at runs that other processes hold."""
-
-Stop = Callable[[], bool]
-
-
-class StoppedError(Exception):
-    """Work was asked to stop, and has been saved."""
+_ABREAST = 8
+"""Groups that a GPU trains at once."""
 
 
 @dataclass(frozen=True)
@@ -88,55 +83,6 @@ class Task:
         return run
 
 
-def train(runs: Sequence[Run], report: Callable[[Run, Metrics], None], stop: Stop) -> list[str | None]:
-    """Train runs of one cell that stand at one step up to their last; of each that failed why, in their order.
-
-    Those of feed-forward models whose recipe says training.compile are trained at once, as replicas. `report` is given
-    every line of metrics. Where `stop` says so they are saved as they are, and StoppedError raised.
-    """
-    if all(run.recipe.training.compile and run.recipe.model.convolutional is None for run in runs):
-        return _trained_together(runs, report, stop)
-    return [_trained(run, report, stop) for run in runs]
-
-
-def _trained_together(runs: Sequence[Run], report: Callable[[Run, Metrics], None], stop: Stop) -> list[str | None]:
-    of = {run.folder: run for run in runs}
-    try:
-        execution: Execution = "graph" if runs[0].device.type == "cuda" else "compiled"
-        replicas = Replicas([run.trainer for run in runs], execution)
-        replicas.fit(lambda trainer, metrics: report(of[trainer.folder], metrics), stop)
-    except Exception as error:  # whatever a user's own components raise: the others go on
-        return [said(error)] if len(runs) == 1 else [_trained_together([run], report, stop)[0] for run in runs]
-    for folder, failure in replicas.failures.items():
-        write_text(folder / DIVERGED, f"{failure}\n")
-    if any(trainer.step < trainer.settings.steps for trainer in replicas.trainers):
-        raise StoppedError
-    return [str(replicas.failures[run.folder]) if run.folder in replicas.failures else None for run in runs]
-
-
-def _trained(run: Run, report: Callable[[Run, Metrics], None], stop: Stop) -> str | None:
-    try:
-        trainer = run.trainer()
-        trainer.fit(lambda metrics: _on(run, trainer, metrics, report, stop))
-    except StoppedError:
-        raise
-    except TrainingDivergedError as error:
-        write_text(run.folder / DIVERGED, f"{error}\n")
-        return str(error)
-    except Exception as error:  # as above
-        return said(error)
-    return None
-
-
-def _on(run: Run, trainer: Trainer, metrics: Metrics, report: Callable[[Run, Metrics], None], stop: Stop) -> None:
-    """Report a line; stop after it where nothing else belongs to its step, with a checkpoint of that step."""
-    report(run, metrics)
-    whole = "valid_kl" in metrics or not trainer.validates
-    if trainer.step < trainer.settings.steps and whole and stop():
-        trainer.save()
-        raise StoppedError
-
-
 def groups(points: Iterable[Point], most: int) -> list[list[Point]]:
     """Points that may be trained together, at most so many: one recipe but for seed and numbers of its schedules."""
     found: dict[str, list[list[Point]]] = {}
@@ -160,10 +106,11 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
 
     Whatever fails is told, and stops nothing else. Several processes may do so at once, with any points.
     """
-    waiting = groups(points, task.replicas)
+    waiting, many = groups(points, task.replicas), _ABREAST if task.device.startswith("cuda") else 1
     told: set[str] = set()
     while waiting:
-        waiting = [held for group in waiting if not stop() and (held := _take(task, group, tell, stop))]
+        turns = [waiting[first : first + many] for first in range(0, len(waiting), many)]
+        waiting = [held for turn in turns if not stop() for held in _take(task, turn, tell, stop)]
         for point in (point for group in waiting for point in group if point.place not in told):
             tell(Event("waiting", point.place))
             told.add(point.place)
@@ -171,11 +118,12 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
             time.sleep(_PATIENCE)
 
 
-def _take(task: Task, group: Sequence[Point], tell: Tell, stop: Stop) -> list[Point]:
-    """Do what is missing of a group; those of it that another process holds."""
-    free, held = [], []
+def _take(task: Task, turn: Sequence[Sequence[Point]], tell: Tell, stop: Stop) -> list[list[Point]]:
+    """Do what is missing of groups; those of each that another process holds."""
+    free: list[list[Point]] = [[] for _ in turn]
+    held: list[list[Point]] = [[] for _ in turn]
     with ExitStack() as locks:
-        for point in group:
+        for place, point in ((place, point) for place, group in enumerate(turn) for point in group):
             if point.is_finished(task.folder):
                 tell(Event("finished", point.place, point.steps))
                 continue
@@ -184,49 +132,43 @@ def _take(task: Task, group: Sequence[Point], tell: Tell, stop: Stop) -> list[Po
             try:
                 locks.enter_context(locked(folder))
             except InputError:
-                held.append(point)
+                held[place].append(point)
             else:
-                free.append(point)
+                free[place].append(point)
         try:
             _carry_out(task, free, tell, stop)
         except StoppedError:
             return []
-    return held
+    return [group for group in held if group]
 
 
-def _carry_out(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
-    """Train and evaluate points whose folders are this process's."""
-    settle([point.folder(task.folder) / CHECKPOINT for point in points])
+def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: Stop) -> None:
+    """Train and evaluate points whose folders are this process's, by their groups."""
     runs: dict[Path, tuple[Point, Run]] = {}
-    untrained: dict[int, list[Run]] = {}
-    for point in points:
-        try:
-            step = point.step(task.folder)
-            _check_not_diverged(task, point, step)
-            run = task.run(point)
-        except (InputError, OSError) as error:
-            tell(Event("failed", point.place, 0, str(error)))
-            continue
-        tell(Event("begun", point.place, step))
-        runs[run.folder] = point, run
-        if step < point.steps:
-            untrained.setdefault(step, []).append(run)
+    untrained: dict[tuple[int, int], list[Run]] = {}
+    for place, group in enumerate(groups):
+        settle([point.folder(task.folder) / CHECKPOINT for point in group])
+        for point in group:
+            try:
+                step = point.step(task.folder)
+                if step < point.steps:
+                    check_not_diverged(point.folder(task.folder))
+                run = task.run(point)
+            except (InputError, OSError) as error:
+                tell(Event("failed", point.place, 0, str(error)))
+                continue
+            tell(Event("begun", point.place, step))
+            runs[run.folder] = point, run
+            if step < point.steps:
+                untrained.setdefault((place, step), []).append(run)
 
     def report(run: Run, metrics: Metrics) -> None:
         tell(Event("step", runs[run.folder][0].place, int(metrics["step"]), _shown(metrics)))
 
-    for alike in untrained.values():
-        for run, why in zip(alike, train(alike, report, stop), strict=True):
-            if why is not None:
-                tell(Event("failed", runs.pop(run.folder)[0].place, 0, why))
+    for folder, why in train(untrained.values(), report, stop).items():
+        tell(Event("failed", runs.pop(folder)[0].place, 0, why))
     for point, run in runs.values():
         _evaluate(task, point, run, tell, stop)
-
-
-def _check_not_diverged(task: Task, point: Point, step: int) -> None:
-    path = point.folder(task.folder) / DIVERGED
-    if path.exists() and step < point.steps:
-        raise InputError(f"{path.read_text(encoding='utf-8').strip()} (it is tried again once {path} is removed)")
 
 
 def _shown(metrics: Metrics) -> str:

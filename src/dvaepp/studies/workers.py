@@ -17,7 +17,8 @@ from typing import Any
 
 from dvaepp.studies.point import Point
 from dvaepp.studies.study import Study, study_from
-from dvaepp.studies.work import Event, Stop, Task, Tell, work
+from dvaepp.studies.training import Stop
+from dvaepp.studies.work import Event, Task, Tell, work
 
 _WORKER = "from dvaepp.studies.workers import main; main()"
 

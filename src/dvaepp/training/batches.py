@@ -18,13 +18,22 @@ class BatchOrder:
 
     def indices(self, step: int) -> Int[Tensor, " batch"]:
         """The examples of this step's batch."""
-        first, last = step * self.batch, (step + 1) * self.batch - 1
-        epochs = range(first // self.examples, last // self.examples + 1)
+        return self.of_steps(step, 1)[0]
+
+    def of_steps(self, step: int, steps: int) -> Int[Tensor, "steps batch"]:
+        """The examples of the batches of so many steps, from this one on."""
+        first, end = step * self.batch, (step + steps) * self.batch
+        epochs = range(first // self.examples, (end - 1) // self.examples + 1)
         self._shuffles = {e: self._shuffles[e] if e in self._shuffles else self._shuffle(e) for e in epochs}
         order = torch.cat([self._shuffles[e] for e in epochs])
         start = first - epochs[0] * self.examples
-        return order[start : start + self.batch]
+        return order[start : start + end - first].view(steps, self.batch)
 
     def _shuffle(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(stream_seed("batches", self.seed, epoch))
         return torch.randperm(self.examples, generator=generator)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The CPU's tensor on a device; a GPU is not waited for."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from dvaepp import distributed
-from dvaepp.components.registry import settings_of
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.models.base import Model, Trace, evaluation_mode, unchecked
-from dvaepp.models.encoders import HierarchicalEncoder
+from dvaepp.models.base import Trace, evaluation_mode, unchecked
 from dvaepp.models.feedforward import FeedForwardVAE
-from dvaepp.objectives.base import Objective
-from dvaepp.smoothings.base import Smoothing
-from dvaepp.storage import load_tensors
+from dvaepp.priors.base import Prior
+from dvaepp.training.alike import check_alike, objective_of
+from dvaepp.training.batches import sent
 from dvaepp.training.checkpoints import anneal, random_tensors, restore_random
-from dvaepp.training.execution import Execution, executed
+from dvaepp.training.execution import Execution, Steps, executed
 from dvaepp.training.journal import Metrics
+from dvaepp.training.settings import TrainingSettings
+from dvaepp.training.settling import pending, settle
 from dvaepp.training.stacked import Given, Loss, Stack
 from dvaepp.training.trainer import Trainer
 
-OWN: dict[str, Any] = {"learning_rate": ((1.0, 1.0),), "cosine_to": None, "l2": 0.0, "kl_warmup": 0.0, "beta": None}
-"""Settings of training that each replica may have for itself, with what they are compared without."""
-_PENDING = ".next"
+Report = Callable[[Trainer, Metrics], None]
 
 
 class Replicas:
@@ -79,32 +76,56 @@ class Replicas:
         """How many steps have been taken."""
         return self.trainers[0].step
 
-    def fit(
-        self,
-        report: Callable[[Trainer, Metrics], None] = lambda trainer, metrics: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def fit(self, report: Report = lambda trainer, metrics: None, stop: Callable[[], bool] = lambda: False) -> None:
         """Train up to the last step; `report` is given every line of metrics, and the trainer that it is of.
 
         Where `stop` says so after a line, all are saved as they are, and that is the end for now.
         """
+        self.begin()
+        while self.step < self._settings.steps and self.advance(report, stop):
+            pass
+
+    def begin(self) -> None:
+        """Make ready for `advance`."""
+        device = self.trainers[0].device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         for place, trainer in enumerate(self.trainers):
-            with self._stream(place):
+            with self._randomness(place):
                 trainer.begin()
-        settings, losses, self._clock = self.trainers[0].settings, [], time.perf_counter()
+        self._losses: list[Tensor] = []
+        self._block = block(self.trainers[0], len(self.trainers))
+        self._clock = time.perf_counter()
         with unchecked(), torch.no_grad():
             self._restack()
-            while self.step < settings.steps:
-                given = self._given()
-                losses.append(self._advance(given))
-                if self.trainers[0].validates or self.step % settings.log_every == 0:
-                    stops = self._observe(torch.stack(losses), given.x, report, stop)
-                    losses.clear()
-                    if stops:
-                        return
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def advance(self, report: Report, stop: Callable[[], bool]) -> bool:
+        """A block of steps of `fit`, and what follows it; whether training goes on.
+
+        On a GPU it waits for the steps only where losses are looked at, so that several groups may take blocks in turn
+        and are at work at once.
+        """
+        with unchecked(), torch.no_grad(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            given = self._given(self._until_next())
+            self._losses.append(self._advance(given))
+            if not (self.trainers[0].validates or self.step % self._settings.log_every == 0):
+                return True
+            losses, self._losses = torch.cat(self._losses), []
+            return not self._observe(losses, given.x[-1], report, stop) and self.step < self._settings.steps
+
+    @property
+    def _settings(self) -> TrainingSettings:
+        return self.trainers[0].settings
+
+    def _until_next(self) -> int:
+        """How many steps are taken before training is looked at, at most a block."""
+        settings, step = self._settings, self.step
+        to_log, to_validate = (every - step % every for every in (settings.log_every, settings.validate_every))
+        return min(self._block, to_log, to_validate, settings.steps - step)
 
     @contextmanager
-    def _stream(self, place: int) -> Iterator[None]:
+    def _randomness(self, place: int) -> Iterator[None]:
         """torch's generators as this trainer left them."""
         device = self.trainers[place].device
         restore_random(self._random[place], device)
@@ -119,41 +140,46 @@ class Replicas:
         self._layout = layout(self.trainers[0])
         self._uniforms = losses[0].objective.uniforms(losses[0].model)
         self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules)
-        self._step: Callable[[Given], Tensor] | None = None
+        self._steps: Steps | None = None
 
-    def _given(self) -> Given:
-        """What the next step is given, each trainer's from its own stream and schedules."""
-        batches, noises = [], []
+    def _given(self, steps: int) -> Given:
+        """What the next steps are given, each trainer's from its own stream and schedules."""
+        batches, noises, schedules = [], [], []
+        known: dict[tuple[Any, ...], list[dict[str, float]]] = {}
         for place, trainer in enumerate(self.trainers):
-            with self._stream(place):
+            with self._randomness(place):
                 trainer.model.prior.refresh()
-                batches.append(trainer.batch())
-                noises.append(self._noise(trainer))
-        x = torch.stack(batches).to(self.trainers[0].device, self.trainers[0].dtype)
-        schedules = [trainer.schedule(self.step + 1) for trainer in self.trainers]
-        of_all = {name: x.new_tensor([schedule[name] for schedule in schedules]) for name in schedules[0]}
+                batches.append(trainer.batches(steps))
+                noises.append(self._noise(trainer, steps))
+            alike = (trainer.settings, trainer.model.smoothing.sharpness)
+            if alike not in known:
+                known[alike] = [trainer.schedule(step) for step in range(self.step + 1, self.step + steps + 1)]
+            schedules.append(known[alike])
+        x = torch.stack(batches, 1)
+        numbers = torch.tensor([[list(at.values()) for at in each] for each in schedules], dtype=x.dtype)
+        of_all = dict(zip(schedules[0][0], sent(numbers.permute(2, 1, 0).contiguous(), x.device), strict=True))
         beta, kl_weight = of_all.pop("beta"), of_all.pop("kl_weight")
-        return Given(x, torch.stack(noises).to(x), beta, kl_weight, of_all)
+        return Given(x, torch.stack(noises, 1), beta, kl_weight, of_all)
 
-    def _noise(self, trainer: Trainer) -> Float[Tensor, "uniforms batch bits"]:
-        """The uniform numbers that a pass of the model would draw, group by group; what it draws not is 0."""
-        batch, dtype, device = trainer.settings.batch, trainer.dtype, trainer.device
-        drawn = [torch.rand((count, batch, bits), dtype=dtype, device=device) for count, bits in self._layout]
-        return torch.cat([torch.cat([d, d.new_zeros(self._uniforms - len(d), *d.shape[1:])]) for d in drawn], -1)
+    def _noise(self, trainer: Trainer, steps: int) -> Float[Tensor, "steps uniforms batch bits"]:
+        """The uniform numbers that passes of the model would draw, group by group; what they draw not is 0."""
+        sizes = [(steps, count, trainer.settings.batch, bits) for count, bits in self._layout]
+        drawn = [torch.rand(size, dtype=trainer.dtype, device=trainer.device) for size in sizes]
+        return torch.cat([functional.pad(d, (0, 0, 0, 0, 0, self._uniforms - d.shape[1])) for d in drawn], -1)
 
-    def _advance(self, given: Given) -> Float[Tensor, " models"]:
-        if self._step is None:
-            self._step = executed(self._stack, given, self._execution)
-        losses = self._step(given)
+    def _advance(self, given: Given) -> Float[Tensor, "steps models"]:
+        if self._steps is None:
+            self._steps = executed(self._stack, given, self._execution)
+        losses = self._steps(given)
         for trainer in self.trainers:
-            trainer.step += 1
+            trainer.step += len(losses)
         return losses
 
     def _observe(
         self,
         losses: Float[Tensor, "steps models"],
         x: Tensor,
-        report: Callable[[Trainer, Metrics], None],
+        report: Report,
         stop: Callable[[], bool],
     ) -> bool:
         """Let each trainer log and validate, and count its share of the time; drop those that diverged, save others.
@@ -164,7 +190,7 @@ class Replicas:
         share = (time.perf_counter() - self._clock) / len(self.trainers)
         for place, trainer in enumerate(self.trainers):
             anneal(trainer.model, trainer.settings, trainer.settings.fraction_before(self.step))
-            with self._stream(place), torch.enable_grad():
+            with self._randomness(place), torch.enable_grad():
                 try:
                     trainer.observe(losses[:, place], x[place], partial(report, trainer), share)
                 except TrainingDivergedError as error:
@@ -184,7 +210,7 @@ class Replicas:
         """Write the checkpoints of all before any takes the place of the former."""
         checkpoints = [self.trainers[place].checkpoint for place in places]
         for place, checkpoint in zip(places, checkpoints, strict=True):
-            with self._stream(place):
+            with self._randomness(place):
                 self.trainers[place].save(pending(checkpoint) if len(places) > 1 else checkpoint)
         if len(places) > 1:
             settle(checkpoints)
@@ -204,6 +230,17 @@ def fit(trainer: Trainer, report: Callable[[Metrics], None] = lambda metrics: No
         raise error
 
 
+def block(trainer: Trainer, models: int) -> int:
+    """How many steps are given at once: on a GPU, which would wait for each, 500 unless chains move between them.
+
+    Fewer where batches and uniform numbers, of as many bits as pixels, would take more than 512 MiB.
+    """
+    if trainer.device.type != "cuda" or type(trainer.model.prior).refresh is not Prior.refresh:
+        return 1
+    numbers = 2 * models * trainer.settings.batch * trainer.data.pixels
+    return max(1, min(500, 2**29 // (numbers * trainer.dtype.itemsize)))
+
+
 def layout(trainer: Trainer) -> list[tuple[int, int]]:
     """How many uniform numbers a pass of the model draws for each bit of a group, and the group's bits."""
     model, objective = trainer.model, objective_of(trainer)
@@ -212,87 +249,3 @@ def layout(trainer: Trainer) -> list[tuple[int, int]]:
     with torch.random.fork_rng(devices=devices), torch.no_grad(), unchecked(), evaluation_mode(model):
         trace: Trace = model(x)
     return [(objective.drawn(q, group), q.batch_shape[-1]) for group, q in enumerate(trace.posterior.groups)]
-
-
-def objective_of(trainer: Trainer) -> Objective:
-    """What it trains on; InputError where that is no `Objective`, which takes noise."""
-    if not isinstance(trainer.objective, Objective):
-        raise InputError(f"replicas train on an Objective, such as JointBound(), not on {trainer.objective}")
-    return trainer.objective
-
-
-def check_alike(trainers: Sequence[Trainer]) -> None:
-    """InputError unless trainers can be replicas of each other."""
-    first = trainers[0]
-    for trainer in trainers:
-        if not (isinstance(trainer.model, FeedForwardVAE) and isinstance(trainer.model.encoder, HierarchicalEncoder)):
-            raise InputError(f"replicas are feed-forward models of bits, and that of {trainer.folder} is none")
-        for what, of in _COMPARED.items():
-            if of(trainer) != of(first):
-                both = f"{first.folder} and {trainer.folder}"
-                raise InputError(f"{both} cannot be trained as replicas: they differ in {what}")
-
-
-def _plain(chosen: Any) -> Any:
-    """A component's kind and settings, of a smoothing those at one beta; anything else is itself."""
-    if isinstance(chosen, Smoothing) and chosen.sharpness is not None:
-        chosen = chosen.with_beta(1.0)
-    if not is_dataclass(chosen):
-        return chosen
-    return type(chosen), [_plain(getattr(chosen, field.name)) for field in settings_of(type(chosen))]
-
-
-def _made(estimator: Any) -> Any:
-    """An estimator that an objective was given: itself, or of one that learns its kind, form and plain settings."""
-    if not isinstance(estimator, nn.Module):
-        return estimator
-    plain = {name: value for name, value in vars(estimator).items() if isinstance(value, int | float | str | None)}
-    return type(estimator), repr(estimator), plain | {"training": None}
-
-
-def _structure(model: Model) -> Any:
-    """All that two models share but their numbers, and the temperature of the smoothing."""
-    tensors = chain(model.named_parameters(), model.named_buffers())
-    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors}
-    return repr(model), shapes, _plain(model.smoothing), _plain(getattr(model, "likelihood", None))
-
-
-_COMPARED: dict[str, Callable[[Trainer], Any]] = {
-    "their steps so far": lambda trainer: trainer.step,
-    "their data": lambda trainer: trainer.about["data"],
-    "their device": lambda trainer: trainer.device,
-    "their bound": lambda trainer: (_plain(trainer.objective), _made(getattr(trainer.objective, "built", None))),
-    "their model": lambda trainer: _structure(trainer.model),
-    "settings of training": lambda trainer: trainer.settings.model_copy(update=OWN),
-}
-
-
-def pending(checkpoint: Path) -> Path:
-    """Where a checkpoint waits until those of all replicas are written."""
-    return checkpoint.with_name(checkpoint.name + _PENDING)
-
-
-def settle(checkpoints: Sequence[Path]) -> None:
-    """Bring checkpoints of replicas that were killed while they were written to one step: all new, or all former.
-
-    To be done before trainers are made of them.
-    """
-    waiting = [path for path in checkpoints if pending(path).exists()]
-    for path in [path for path in waiting if path.exists() and _step(pending(path)) <= _step(path)]:
-        pending(path).unlink()  # the run has gone on by itself since, or what waits cannot be read
-        waiting.remove(path)
-    if not waiting:
-        return
-    newest = max(_step(pending(path)) for path in waiting)
-    done = [path in waiting or (path.exists() and _step(path) == newest) for path in checkpoints]
-    for path in waiting:
-        if all(done):
-            pending(path).replace(path)
-        else:
-            pending(path).unlink()
-
-
-def _step(checkpoint: Path) -> int:
-    with suppress(InputError, KeyError, TypeError):
-        return int(load_tensors(checkpoint, lambda name: False)[1]["step"])
-    return -1

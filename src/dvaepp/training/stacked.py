@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.optim import Optimizer
-from torch.utils._pytree import register_dataclass
+from torch.utils._pytree import register_dataclass, tree_map
 
 from dvaepp.models.base import Model
 from dvaepp.objectives.base import Objective
@@ -52,14 +53,26 @@ class State:
 
 @dataclass(frozen=True)
 class Given:
-    """What a step is given: for each model a batch, uniform numbers, and its settings at this step (models,)."""
+    """What steps are given: for each model a batch, uniform numbers, and its settings at this step (models,).
 
-    x: Float[Tensor, "models batch pixels"]
-    noise: Float[Tensor, "models uniforms batch bits"]
-    beta: Float[Tensor, " models"]
-    kl_weight: Float[Tensor, " models"]
+    Of several steps each has a first axis more, `steps`.
+    """
+
+    x: Float[Tensor, "*steps models batch pixels"]
+    noise: Float[Tensor, "*steps models uniforms batch bits"]
+    beta: Float[Tensor, "*steps models"]
+    kl_weight: Float[Tensor, "*steps models"]
     rates: Tensors
     """By the names of the optimisers."""
+
+    def each(self) -> list[Given]:
+        """What each of several steps is given."""
+        return [tree_map(operator.itemgetter(step), self) for step in range(len(self.x))]
+
+    def at(self, step: Int[Tensor, ""]) -> Given:
+        """The same of one step, counted from 0."""
+        given: Given = tree_map(lambda of_steps: of_steps.index_select(0, step.view(1)).squeeze(0), self)
+        return given
 
 
 for _each in (State, Given):

@@ -23,7 +23,7 @@ from dvaepp.objectives.base import BoundTerms, Objective, Terms
 from dvaepp.randomness import Purpose, stream_seed
 from dvaepp.storage import AnyPath, load_tensors, save_tensors
 from dvaepp.training import checkpoints
-from dvaepp.training.batches import BatchOrder
+from dvaepp.training.batches import BatchOrder, sent
 from dvaepp.training.checkpoints import SameRecipe
 from dvaepp.training.journal import Journal, Metrics
 from dvaepp.training.optimisation import Optimisation, learned_by
@@ -93,7 +93,7 @@ class Trainer:
         self.step = 0
         self.best: Metrics = {}
         self.journal = Journal(self.folder / "metrics.jsonl")
-        self._order = BatchOrder(len(data.train), settings.batch, seed)
+        self._order, self._data = BatchOrder(len(data.train), settings.batch, seed), data.near(self.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -163,7 +163,7 @@ class Trainer:
         self.optimisation.set_rates(self.step + 1)
         checkpoints.anneal(model, settings, fraction)
         model.prior.refresh()
-        x = self.batch().to(self.device, self.dtype)
+        x = self.batches(1)[0]
         loss, learning = self._averaged_losses(x, settings.kl_weight_at(fraction))
         model.zero_grad()
         self.optimisation.find_gradients(loss, learning)
@@ -171,9 +171,10 @@ class Trainer:
         self.step += 1
         return loss.detach(), x
 
-    def batch(self) -> Float[Tensor, "batch pixels"]:
-        """The next step's examples, of several processes this one's share, on the CPU."""
-        return self.data.batch(distributed.own(self._order.indices(self.step)))
+    def batches(self, steps: int) -> Float[Tensor, "steps batch pixels"]:
+        """The examples of the next steps where the model is, of several processes this one's share."""
+        order = sent(self._order.of_steps(self.step, steps), self._data.train.device)
+        return self._data.batch(distributed.own(order.mT).mT).to(self.device, self.dtype)
 
     def schedule(self, step: int) -> dict[str, float]:
         """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
