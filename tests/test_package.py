@@ -117,6 +117,7 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
 
 
 def test_the_results_page_is_what_the_command_makes_of_the_results() -> None:
+    assert (ROOT / "docs/results-table-1.md").read_text() == table(ROOT / "results", "1")
     assert (ROOT / "docs/results.md").read_text() == table(ROOT / "results", "2")
     assert (ROOT / "docs/results-table-3.md").read_text() == table(ROOT / "results", "3")
 

@@ -518,6 +518,14 @@ def test_a_record_of_wrong_types_is_refused(fails: Callable[..., str], copied: P
     assert f"run.json is not the record of a run: {key}: " in fails("resume", copied)
 
 
+def test_a_run_goes_on_where_there_is_no_gpu(fails: Callable[..., str], copied: Path) -> None:
+    record = json.loads((copied / "run.json").read_text())
+    record["recipe"]["training"]["steps"] = 2**31
+    (copied / "run.json").write_text(json.dumps({**record, "device": "cuda:77"}))
+    assert "device 'cuda:77' cannot be used here" in fails("resume", copied)
+    assert "was trained with another recipe" in fails("resume", copied, "--device", "cpu")
+
+
 def test_metrics_that_are_gone_are_named_on_resume(fails: Callable[..., str], copied: Path) -> None:
     (copied / "metrics.jsonl").unlink()
     assert "metrics.jsonl" in fails("resume", copied)

@@ -117,8 +117,8 @@ def resume(arguments: Namespace) -> None:
     run = opened(arguments)
     if not run.folder.is_dir():
         raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
-    with processes(run.record.device), distributed.entered_by_first(locked(run.folder)):
-        _fit(run, run.trainer())
+    with processes(arguments.device or run.record.device), distributed.entered_by_first(locked(run.folder)):
+        _fit(run, run.trainer(arguments.device))
 
 
 def evaluate(arguments: Namespace) -> None:

@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     resume = command("resume", "go on with a run that was stopped, bit for bit")
     _run(resume)
     _data(resume)
+    resume.add_argument(
+        "--device", help="where it goes on: cpu, cuda, ... (default: where it was; else not bit for bit)"
+    )
 
     evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
     _run(evaluate)

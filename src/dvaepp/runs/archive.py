@@ -79,7 +79,7 @@ def chosen(folder: Path, wanted: Callable[[Result, str], bool] = lambda result, 
         result = read_result(path)
         last = result.evaluation is not None and result.evaluation.model == "last"
         scores = result.scores
-        rank = (not last, result.steps, scores["examples"], scores["samples"], -result.evaluation_seed)
+        rank = (not last, result.length, scores["examples"], scores["samples"], -result.evaluation_seed)
         if result.split == "test" and wanted(result, str(path)):
             found.setdefault(result.seed, []).append((rank, path))
     return [max(found[seed], key=lambda each: each[0])[1] for seed in sorted(found)]

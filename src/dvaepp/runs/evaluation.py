@@ -79,6 +79,7 @@ def evaluate(
         "settings": run.record.recipe,
         "seed": run.seed,
         "steps": trained.step,
+        "trained": max((int(line["step"]) for line in run.metrics()), default=trained.step),
         "scores": scores.numbers(),
         "log_partition": {
             "method": log_z.method,

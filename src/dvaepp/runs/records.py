@@ -76,6 +76,9 @@ class Result(BaseModel):
     settings: dict[str, Any]
     seed: int
     steps: int
+    """The step of the model that was scored."""
+    trained: int | None = None
+    """The step that training had reached by then; None in results from before it was kept."""
     scores: dict[str, Number]
     log_partition: Foundation
     split: str
@@ -84,6 +87,11 @@ class Result(BaseModel):
     """None in results from before it was kept."""
     data: Source
     commands: list[str]
+
+    @property
+    def length(self) -> int:
+        """How long the training was: up to the scored model at least."""
+        return max(self.steps, self.trained or 0)
 
     @field_validator("scores")
     @classmethod

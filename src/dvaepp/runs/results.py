@@ -12,6 +12,7 @@ from dvaepp.components.registry import component
 from dvaepp.data import is_comparable
 from dvaepp.errors import InputError
 from dvaepp.evaluation.scores import plus_minus
+from dvaepp.priors.base import NORMALISED
 from dvaepp.recipes.catalogue import find, names
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.recipes.settings import SIZES
@@ -118,11 +119,12 @@ def _line(shown: Table, cell: str, results: list[Result]) -> str:
     examples = " or ".join(sorted({f"{score['examples']:,.0f}" for score in scores}))
     nll = f"{statistics.mean(nlls) / unit.nats:.{unit.decimals}f}"
     error = plus_minus(spread / unit.nats, max(scores[0]["examples"], len(results)), unit.decimals)
-    effort = {f"{result.steps:,}, {result.scores['samples']:.0f}" for result in results}
+    effort = {f"{result.length:,}, {result.scores['samples']:.0f}" for result in results}
     seeds = ", ".join(str(result.seed) for result in results)
-    log_z = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
+    known = all(result.log_partition.method == NORMALISED.method for result in results)
+    found = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
     comparable = all(is_comparable(result.data.name) for result in results)
     published = shown.published(cell) if comparable else "not comparable"
     ours = f"{nll}{error} ({examples} examples)"
-    cells = (f"`{shown.name}/{cell}`", ours, "; ".join(sorted(effort)), seeds, log_z, published)
+    cells = (f"`{shown.name}/{cell}`", ours, "; ".join(sorted(effort)), seeds, "0" if known else found, published)
     return f"| {' | '.join(cells)} |"

@@ -175,9 +175,12 @@ class Run:
         """Where the run computes; InputError where this machine has no such device."""
         return _device(self.record.device)
 
-    def trainer(self) -> Trainer:
-        """The trainer, at the run's latest checkpoint, or at its start where there is none yet."""
-        device = self.device
+    def trainer(self, device: str | None = None) -> Trainer:
+        """The trainer, at the run's latest checkpoint, or at its start where there is none yet.
+
+        On another `device` than so far it goes on from there with another generator's numbers, not bit for bit.
+        """
+        where = _device(device) if device else self.device
         distributed.on_first(lambda: self.data.name)  # the first alone downloads what is not there
         data = self.data
         torch.set_num_threads(self.record.threads)
@@ -185,7 +188,7 @@ class Run:
         torch.manual_seed(stream_seed("weights", self.seed))
         model, objective = self._build(spec_of(data))
         trainer = Trainer(
-            model.to(device), objective, data, self.recipe.training, self.folder, self.seed, self.origin(), _same_recipe
+            model.to(where), objective, data, self.recipe.training, self.folder, self.seed, self.origin(), _same_recipe
         )
         if self.record.data not in (None, trainer.about["data"]):
             raise self._other_data()

@@ -47,7 +47,9 @@ class Member:
 
     @cached_property
     def steps(self) -> int:
-        """The length of the training: of a run at hand what it has reached, else what was planned."""
+        """The length of the training: what the result says, else of a run at hand what it has reached, or the plan."""
+        if self.result.trained is not None:
+            return self.result.length
         planned = int(recipe_from(self.result.settings, str(self.source)).training.steps)
         metrics = self.subject.metrics if self.subject else []
         return max((int(line["step"]) for line in metrics), default=planned)
