@@ -358,6 +358,10 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
         stored(tmp_path, seed, nll)
     assert main(["table", "2", "--results", str(tmp_path)]) == 0
     assert "| 91.50 ± 0.71 (1,000 examples) | 3,000, 100 | 0, 1 |" in capsys.readouterr().out
+    for seed in (0, 1):
+        stored(tmp_path, seed, 91.0, trained=5000)
+    assert main(["table", "2", "--results", str(tmp_path)]) == 0
+    assert "| 5,000, 100 | 0, 1 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -376,6 +380,8 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
         ({"scores": None}, "does not hold the scores of a run: scores"),
         ({"scores": {"nll": 1.0}}, "scores lack distortion, effective_sample_size"),
         ({"steps": "many"}, "does not hold the scores of a run: steps"),
+        ({"evaluation_seed": -5}, "does not hold the scores of a run: evaluation_seed"),
+        ({"split": "all"}, "does not hold the scores of a run: split"),
     ],
 )
 def test_a_table_takes_no_result_of_anything_else(

@@ -97,6 +97,7 @@ def test_what_cannot_be_is_refused_before_any_work(trained: Path, tmp_path: Path
         "quick/directed", *SMALL, "--set", "model.groups=[7]", "--checkpoint", trained
     )
     assert "--checkpoint names" in fails("quick/directed", "--last")
+    assert "--data-dir nowhere is not a folder" in fails("quick/directed", "--data-dir", "nowhere")
     assert "did you mean 'reinmax'" in fails("--checkpoint", trained, "--only", "reinmx")
     assert "training examples" in fails("--checkpoint", trained, "--examples", 10**6)
     assert "is this a run folder" in fails("--checkpoint", tmp_path)

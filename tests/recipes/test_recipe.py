@@ -109,6 +109,8 @@ def test_overrides_are_json_or_text() -> None:
         ("objective=rolfe", "the rolfe bound is for a smoothing with an atom"),
         ("objective=rolfe model.prior=directed", "the rolfe bound is for a BoltzmannPrior"),
         ("objective=elbow", "setting 'objective'.*no objective is named 'elbow'"),
+        ("objective=elbo", "ReinMax has no gradient for 2 groups.*one group, or .*estimator.name=leave-one-out"),
+        ("objective=elbo estimator.name=leave-one-out", "no closed form: set .*objective.analytic_kl=false"),
         ("model.smoothing=hard", "no gradient to the encoder"),
         ("model.smoothing=spike-exponential", "use rolfe_elbo"),
         ("model.smoothing=spike-exponential objective=marginal", "no gradient at the atom"),
@@ -139,6 +141,11 @@ def test_overrides_are_json_or_text() -> None:
 def test_a_wrong_setting_is_named_with_what_was_expected(setting: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         override(catalogue.find("quick/rbm", "tiny"), setting.split(" "))
+
+
+def test_a_convolutional_model_has_no_bound_of_bits_alone() -> None:
+    with pytest.raises(InputError, match="objective 'elbo' is for feed-forward models"):
+        override(catalogue.find("table-3/mnist-static/rbm-normal", "tiny"), ["objective=elbo"])
 
 
 SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false"]

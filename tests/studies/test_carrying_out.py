@@ -309,6 +309,7 @@ def test_a_run_that_cannot_go_on_stops_no_other(undisturbed: Path, tmp_path: Pat
     why = "\n".join(outcome.failed.values())
     assert "checkpoint.safetensors is not a whole dvaepp checkpoint" in why
     assert "holds a run of another recipe or seed" in why
+    assert all(f"(once {folder} is removed it is run anew)" in why for folder in (one, two))
     assert (one / "checkpoint.safetensors").read_bytes() == b"half"
 
 
@@ -343,6 +344,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["quick/rbm", "--data", "nothing.npy"], "'nothing.npy' is not a name or an existing path"),
         (["quick/rbm", "--data-dir", "nowhere"], "--data-dir nowhere is not a folder"),
         (["quick/rbm", "--device", "gpu"], "device 'gpu' is not one of"),
+        (["quick/rbm", "--replicas", "2"], "replicas=2 is for feed-forward models whose recipe says training.compile"),
     ],
 )
 def test_bad_input_writes_nothing(
@@ -350,6 +352,11 @@ def test_bad_input_writes_nothing(
 ) -> None:
     assert message in fails("study", *arguments, "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_study_of_more_threads_than_there_are(fails: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps({"recipes": ["quick/rbm"], "threads": 1024}))
+    assert "the study's threads are 1024, expected at most the" in fails("study", tmp_path / "study.json")
 
 
 def test_a_study_file_has_its_own_settings(fails: Callable[..., str], undisturbed: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_run_and_its_result_are_one_and_tell_the_time(runs: Path, capsys: pyte
     (row,) = compare([runs / "results/quick/rbm/seed0.json", runs / "runs/0", runs / "runs/0/scores.json"]).rows
     assert len(row.members) == 1
     assert row.seconds == pytest.approx(sum(line["seconds"] for line in lines))
+    assert row.steps == [4]
     assert compare([runs / "results"]).rows[0].seconds is None
     (row,) = compare([runs]).rows  # the one that is not evaluated is left out
     assert [member.result.seed for member in row.members] == [0, 1]
@@ -192,6 +193,13 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
+def test_a_folder_of_runs_and_results_has_both(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "runs/0", tmp_path / "here/run")
+    shutil.copytree(runs / "results", tmp_path / "here/results")
+    (row,) = compare([tmp_path]).rows
+    assert [(member.result.seed, member.run is None) for member in row.members] == [(0, False), (1, True)]
+
+
 def test_what_is_nothing_to_compare_is_named(runs: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "nowhere does not exist" in fails("nowhere")
     assert "holds no evaluated run and no result" in fails(tmp_path)
@@ -203,5 +211,8 @@ def test_what_is_nothing_to_compare_is_named(runs: Path, tmp_path: Path, fails: 
         assert "must end in .md, .csv, .png or .svg" in fails(runs, "-o", tmp_path / name)
     assert "could not write" in fails(runs, "-o", tmp_path / "seed0.json/c.md")
     copy = shutil.copytree(runs / "runs/0", tmp_path / "copy")
+    (copy / "scores.json").rename(copy / "scores-valid.json")
+    assert "has not been evaluated on test data" in fails(copy)
+    (copy / "scores-valid.json").rename(copy / "scores.json")
     (copy / "metrics.jsonl").write_text("5\n")
     assert "metrics.jsonl holds a line that is not an object" in fails(copy)

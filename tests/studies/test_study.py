@@ -89,6 +89,13 @@ def test_a_run_folder_is_named_by_what_is_varied() -> None:
     assert len(places) == 4
 
 
+def test_a_chosen_component_is_named_by_what_it_is_chosen_for() -> None:
+    values = {"objective": ["elbo"], "model.groups": [[5]], "training.kl_warmup": [0]}
+    values |= {"model.prior": ["bernoulli"], "objective.estimator.name": ["reinmax", "disarm"]}
+    places = [point.place for point in study(set=values, seeds=1).points()]
+    assert places == [f"quick/rbm/estimator={name}/seed0" for name in ("reinmax", "disarm")]
+
+
 def test_values_that_look_alike_in_safe_letters_have_folders_of_their_own() -> None:
     made = study(set={"data.name": ["a b.npy", "a/b.npy", "a-b.npy", "x" * 200]}, seeds=1).points()
     places = [point.place for point in made]
@@ -142,6 +149,8 @@ def test_a_study_comes_back_from_json(tmp_path: Path) -> None:
         ({"seeds": [0.5]}, "seeds"),
         ({"set": {"training.l2": []}}, "training.l2 takes values that differ"),
         ({"set": {"training.l2": [1, 1]}}, "training.l2 takes values that differ"),
+        ({"set": {"training.l2": [0, 0.0]}}, "training.l2 takes values that differ"),
+        ({"steps": 5, "set": {"training.steps": [3, 4]}}, "both say how long a run trains"),
         ({"set": [1]}, "set"),
         ({"sed": 3}, "did you mean 'seeds'"),
         ({"threads": 0}, "threads"),

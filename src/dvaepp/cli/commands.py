@@ -17,7 +17,7 @@ from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
-from dvaepp.cli.run_folder import check_named, named_recipe, opened
+from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
 from dvaepp.cli.study import compare, study
 from dvaepp.components.registry import Component, components, described, faults
 from dvaepp.errors import InputError
@@ -86,12 +86,10 @@ def show(arguments: Namespace) -> None:
 
 def train(arguments: Namespace) -> None:
     """Train a recipe into a new run folder."""
-    check_named("--data-dir", arguments.data_dir)
+    check_folder("--data-dir", arguments.data_dir)
     recipe = named_recipe(arguments)
     size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
     default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
-    if arguments.data_dir is not None and not Path(arguments.data_dir).is_dir():
-        raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
     check_named("--out", arguments.out)
     plan = partial(
         Run.plan,

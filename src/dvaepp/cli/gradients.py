@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor
 
 from dvaepp.cli.console import console, progress
-from dvaepp.cli.run_folder import check_named, named_recipe, opened
+from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError
 from dvaepp.evaluation.gradients import FIT_STEPS, Cost, GradientComparison, gradient_costs, gradient_quality
@@ -54,6 +54,7 @@ class _Subject:
 
 def gradients(arguments: Namespace) -> None:
     """Bias, variance, signal-to-noise and time of estimators and smoothings."""
+    check_folder("--data-dir", arguments.data_dir)
     paths = [Path(each) for each in arguments.output]
     for path in paths:
         _check_output(path)
@@ -111,7 +112,6 @@ def _of_recipe(arguments: Namespace) -> _Subject:
         raise InputError("gradients takes a recipe, or a run with --checkpoint: neither is named")
     if arguments.last:
         raise InputError("--last chooses among the models of a run, which --checkpoint names")
-    check_named("--data-dir", arguments.data_dir)
     recipe = named_recipe(arguments)
     data = recipe.load_data(arguments.data_dir)
     torch.manual_seed(stream_seed("weights", arguments.seed))

@@ -29,9 +29,15 @@ def opened(arguments: Namespace) -> Run:
     given = {name: getattr(arguments, name, None) for name in ("data_at", "data_dir", "graph")}
     for option, path in zip(("--data", "--data-dir", "--graph"), given.values(), strict=True):
         check_named(option, path)
-    if given["data_dir"] is not None and not Path(given["data_dir"]).is_dir():
-        raise InputError(f"--data-dir {given['data_dir']} is not a folder")
+    check_folder("--data-dir", given["data_dir"])
     return Run(Path(arguments.run), **given)
+
+
+def check_folder(option: str, path: str | None) -> None:
+    """InputError where an option is given and names no folder that is there."""
+    check_named(option, path)
+    if path is not None and not Path(path).is_dir():
+        raise InputError(f"{option} {path} is not a folder")
 
 
 def check_named(option: str, path: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from dvaepp.cli.console import console
 from dvaepp.cli.grid import grid
-from dvaepp.cli.run_folder import check_named
+from dvaepp.cli.run_folder import check_folder, check_named
 from dvaepp.errors import InputError, RunsFailedError
 from dvaepp.report.subject import duration
 from dvaepp.runs.run import check_not_a_runs
@@ -36,13 +37,14 @@ _GRID = ("size", "steps", "data", "seeds")
 
 def study(arguments: Namespace) -> None:
     """Run what is missing of a grid, and show what came of it."""
-    for option in ("data", "data_dir", "out", "cells"):
-        check_named(f"--{option.replace('_', '-')}", getattr(arguments, option))
-    if arguments.data_dir is not None and not Path(arguments.data_dir).is_dir():
-        raise InputError(f"--data-dir {arguments.data_dir} is not a folder")
+    for option in ("data", "out", "cells"):
+        check_named(f"--{option}", getattr(arguments, option))
+    check_folder("--data-dir", arguments.data_dir)
     seconds = None if arguments.budget is None else grammar.hours(arguments.budget)
     shard = (1, 1) if arguments.shard is None else grammar.shard(arguments.shard)
     asked, folder = _asked(arguments)
+    if asked.threads > (most := os.cpu_count() or 1):
+        raise InputError(f"the study's threads are {asked.threads}, expected at most the {most} of this machine")
     which = {"cells": arguments.cells, "shard": shard, "replicas": arguments.replicas}
     plan = planned(asked, folder, **which, command=arguments.command_line)
     with _stopping(seconds) as stopping:

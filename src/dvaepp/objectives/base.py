@@ -74,6 +74,8 @@ class Objective(Component, ABC):
 
     kind: ClassVar[str] = "objective"
     folder: ClassVar[str] = "dvaepp.objectives"
+    convolutional: ClassVar[bool] = True
+    """Convolutional models may have it."""
 
     @abstractmethod
     def __call__(

@@ -24,6 +24,8 @@ from dvaepp.priors.directed import DirectedPrior
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
 
+_SAMPLED = "set analytic_kl=False (objective.analytic_kl=false)"
+
 
 def elbo(
     model: Model,
@@ -131,6 +133,7 @@ class Elbo(Objective):
     """
 
     name: ClassVar[str] = "elbo"
+    convolutional: ClassVar[bool] = False
     analytic_kl: bool = True
     estimator: EstimatorDesign = field(default_factory=ReinMax)
     built: Estimator | None = field(default=None, metadata=OF_DATA)
@@ -197,20 +200,20 @@ class Elbo(Objective):
         if groups > 1 and not estimator.nests:
             return (
                 f"{estimator.__name__} has no gradient for {groups} groups of bits: use one group, or a "
-                "score-function estimator, such as LeaveOneOut (leave-one-out)"
+                "score-function estimator, such as LeaveOneOut (estimator.name=leave-one-out)"
             )
         return self._kl_refusal(estimator, prior, groups) if self.analytic_kl else None
 
     def _kl_refusal(self, estimator: type[Estimator], prior: Prior, groups: int) -> str | None:
         if estimator.importance:
             name = estimator.__name__
-            return f"{name} is a bound of importance weights, beside which no KL can stand: set analytic_kl=False"
+            return f"{name} is a bound of importance weights, beside which no KL can stand: {_SAMPLED}"
         if prior.joins_groups and groups > 1:
-            return f"the KL of {groups} groups to a {type(prior).__name__} has no closed form: set analytic_kl=False"
+            return f"the KL of {groups} groups to a {type(prior).__name__} has no closed form: {_SAMPLED}"
         if isinstance(prior, DirectedPrior) and len(prior.networks) != groups - 1:
             return (
                 f"the KL of {groups} groups of the encoder to a DirectedPrior of {len(prior.networks) + 1} has no "
-                "closed form: give both the same groups, or set analytic_kl=False"
+                f"closed form: give both the same groups, or {_SAMPLED}"
             )
         return None
 

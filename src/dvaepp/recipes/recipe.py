@@ -67,6 +67,8 @@ class Recipe(Settings):
 
     def _check_bound(self, prior: Prior) -> None:
         model, smoothing = self.model, self.model.smoothing
+        if model.convolutional is not None and not self.objective.convolutional:
+            raise InputError(f"objective {self.objective.name!r} is for feed-forward models, and not for convolutional")
         local = model.convolutional is None or model.convolutional.local_variables.reparameterised(smoothing)
         reparameterised = local and (smoothing.reparameterised or model.prior.normal)
         self.objective.check(smoothing, prior, len(model.groups), reparameterised)

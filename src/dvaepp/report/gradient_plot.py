@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from dvaepp.report.figures import save_figure
 
 _SIZE = (12.0, 9.0)
 _TEXT = 6.5
+_WIDEST = 180
+"""Letters of a line over the whole figure."""
 _UNBIASED, _BIASED, _LESS = "#3a9a5b", "#2c74c4", "#9ab9dc"
 _FEWEST = 2.0
 """Standard errors from which on a bias is shown as a number, and not as a bound."""
@@ -42,7 +45,8 @@ def _draw(figure: Any, found: GradientComparison, rows: Sequence[GradientQuality
     right.set(xscale="log" if biased else "linear", xlabel="bias² / |g|² (arrows: below this, two standard errors)")
     right.margins(x=0.15)
     unknown = [row.method.label for row in found.rows if row not in rows]
-    without = f"\nnot shown, their variance being unknown: {'; '.join(unknown)}" if unknown else ""
+    named = "\n".join(textwrap.wrap(f"not shown, their variance being unknown: {'; '.join(unknown)}", _WIDEST))
+    without = f"\n{named}" if unknown else ""
     figure.suptitle(f"{found.examples:,} examples, {found.draws:,} draws, seed {found.seed}{without}", fontsize=8)
     figure.draw_without_rendering()
     for axes, points in marks.items():

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from dvaepp.errors import InputError
 from dvaepp.evaluation.scores import plus_minus
+from dvaepp.recipes.recipe import Recipe
 from dvaepp.report import gallery, plots
 from dvaepp.report.columns import columns
 from dvaepp.report.local_groups import local_groups, rows_by_group
@@ -63,7 +64,12 @@ def _facts(subject: Subject) -> list[str]:
     steps = f"{reached:,} steps" if reached == planned else f"{reached:,} of {planned:,} steps"
     groups = " + ".join(map(str, recipe.model.groups))
     facts = [f"seed {run.seed}", steps, Path(recipe.data.name).name, f"{groups} {_variables(subject)}"]
-    return [*facts, f"{subject.prior} prior", *_local(subject)]
+    return [*facts, f"{subject.prior} prior", *_local(subject), _objective(recipe)]
+
+
+def _objective(recipe: Recipe) -> str:
+    estimator = getattr(recipe.objective, "estimator", None)
+    return f"{recipe.objective.name} objective" + (f", gradients by {estimator.name}" if estimator else "")
 
 
 def _variables(subject: Subject) -> str:

@@ -59,11 +59,11 @@ class Effort(BaseModel):
     """Which of a run's models was scored, and the settings of the evaluation, with the number of examples it took."""
 
     model: Literal["best", "last"]
-    samples: int
-    examples: int
-    temperatures: int
-    chains: int
-    repeats: int
+    samples: int = Field(ge=1)
+    examples: int = Field(ge=1)
+    temperatures: int = Field(ge=1)
+    chains: int = Field(ge=1)
+    repeats: int = Field(ge=1)
     thorough: bool
 
 
@@ -74,15 +74,15 @@ class Result(BaseModel):
 
     recipe: str
     settings: dict[str, Any]
-    seed: int
-    steps: int
+    seed: int = Field(ge=0, lt=2**31)
+    steps: int = Field(ge=0)
     """The step of the model that was scored."""
-    trained: int | None = None
+    trained: int | None = Field(default=None, ge=0)
     """The step that training had reached by then; None in results from before it was kept."""
     scores: dict[str, Number]
     log_partition: Foundation
-    split: str
-    evaluation_seed: int
+    split: Literal["train", "valid", "test"]
+    evaluation_seed: int = Field(ge=0)
     evaluation: Effort | None = None
     """None in results from before it was kept."""
     data: Source

@@ -35,7 +35,7 @@ def table(folder: Path, name: str) -> str:
         rows += [_line(shown, cell, results)] if results else []
     if not rows:
         raise _nothing_to_show(folder, shown)
-    return _heading(shown) + "\n".join(rows) + "\n"
+    return _heading(shown, folder) + "\n".join(rows) + "\n"
 
 
 def _nothing_to_show(folder: Path, shown: Table) -> InputError:
@@ -49,11 +49,11 @@ def _nothing_to_show(folder: Path, shown: Table) -> InputError:
     return InputError(f"{folder} holds no {results}{but}; {made}")
 
 
-def _heading(shown: Table) -> str:
+def _heading(shown: Table, folder: Path) -> str:
     """Title, how the numbers came about, and the heads of the columns."""
     text = (
-        f"Made by `dvaepp table {shown.name.removeprefix('table-')}` from the files under `results/`, which hold the "
-        "commands that repeat them. With one seed, ± is the standard error over test examples; with more, the "
+        f"Made by `dvaepp table {shown.name.removeprefix('table-')}` from the files under `{folder.name}/`, which hold "
+        "the commands that repeat them. With one seed, ± is the standard error over test examples; with more, the "
         f"standard deviation over seeds. {shown.note}"
     )
     columns = ("recipe", "ours", "steps, samples", "seeds", "log Z ± error", shown.source)

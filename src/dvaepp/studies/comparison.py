@@ -154,7 +154,8 @@ def _members(path: Path) -> list[Member]:
         raise InputError(f"{path} does not exist; expected a run, a result or a folder of them")
     if (path / "run.json").exists():
         if (member := _of_run(path)) is None:
-            raise InputError(f"{path} has not been evaluated: `dvaepp evaluate {path}` does it")
+            on = " on test data" if any(path.glob("scores*.json")) else ""
+            raise InputError(f"{path} has not been evaluated{on}: `dvaepp evaluate {path}` does it")
         return [member]
     if not (found := of_study(path) if (path / RECORD).exists() else _below(path)):
         raise InputError(f"{path} holds no evaluated run and no result")
@@ -162,9 +163,9 @@ def _members(path: Path) -> list[Member]:
 
 
 def _below(folder: Path) -> list[Member]:
-    """The results of runs anywhere below a folder, or where there are no such runs those in files."""
+    """The results of runs anywhere below a folder, and those in files."""
     runs = [member for each in sorted(folder.rglob("run.json")) if (member := _of_run(each.parent)) is not None]
-    return runs or [Member(read_result(each), each) for each in sorted(folder.rglob("seed*.json"))]
+    return runs + [Member(read_result(each), each) for each in sorted(folder.rglob("seed*.json"))]
 
 
 def of_study(folder: Path, cells: str | None = None) -> list[Member]:

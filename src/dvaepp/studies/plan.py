@@ -16,7 +16,7 @@ from dvaepp.studies.estimate import seconds_left, steps_left
 from dvaepp.studies.folder import check_folder, settle
 from dvaepp.studies.point import Point
 from dvaepp.studies.study import Study
-from dvaepp.studies.training import Stop
+from dvaepp.studies.training import Stop, is_stacked
 from dvaepp.studies.work import Event, Task, Tell, file_result
 from dvaepp.studies.workers import carry_out
 
@@ -122,6 +122,8 @@ def planned(
     part = points[shard[0] - 1 :: shard[1]]
     if not part:
         raise InputError(f"--shard {shard[0]}/{shard[1]} has nothing to do: the study has {len(points)} runs")
+    if replicas > 1 and not any(is_stacked(point.recipe) for point in part):
+        raise InputError(f"replicas={replicas} is for feed-forward models whose recipe says training.compile=true")
     task = Task(Path(folder), study.device, study.threads, study.data_dir, command, replicas)
     return Plan(study, task, tuple(part))
 

@@ -39,7 +39,8 @@ def _draw_scores(axes: Any, compared: Comparison, colours: list[Any]) -> None:
         mean, spread = row.nll
         axes.errorbar([mean], [place], xerr=[spread], fmt="D", color=colour, capsize=3, markersize=5)
         axes.plot(row.nlls, [place] * len(row.nlls), "o", color=colour, alpha=0.4, markersize=4)
-    axes.set_yticks(range(len(compared.rows)), [_name(row) for row in compared.rows])
+    lengths = len({tuple(row.steps) for row in compared.rows}) > 1
+    axes.set_yticks(range(len(compared.rows)), [_name(row, lengths) for row in compared.rows])
     axes.set_ylim(len(compared.rows) - 0.4, -0.6)
     axes.set(xlabel=f"NLL, {compared.first.split} data, nats", title=", ".join(compared.settings))
     axes.title.set_fontsize(9)
@@ -61,6 +62,6 @@ def _curves(row: Row) -> list[tuple[list[float], list[float]]]:
     return [([*curve.steps], [*curve.values]) for curve in found if curve.values]
 
 
-def _name(row: Row) -> str:
-    text = ", ".join(row.settings)
+def _name(row: Row, length: bool) -> str:
+    text = ", ".join((*row.settings, *(f"{steps:,} steps" for steps in row.steps if length)))
     return text if len(text) <= _LONGEST else f"…{text[-_LONGEST:]}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dvaepp.components.fields import Settings, complaint
 from dvaepp.components.registry import components
@@ -81,6 +81,12 @@ class Study(Settings):
         """A path leads there from anywhere."""
         path = Path(data or "").expanduser()
         return data if data is None or data in data_sets() or not path.exists() else str(path.resolve())
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Study:
+        if self.steps is not None and "training.steps" in self.set:
+            raise ValueError("steps and the values of training.steps both say how long a run trains: leave out one")
+        return self
 
     @field_validator("seeds")
     @classmethod
@@ -186,7 +192,7 @@ def matching(pattern: str) -> list[str]:
 def _values(name: str, values: Any) -> Any:
     """The values of a setting: a list of them, or one by itself."""
     listed = tuple(values) if isinstance(values, list | tuple) else (values,)
-    written = [json.dumps(each) for each in listed]
+    written = [json.dumps(float(each) if type(each) is int else each) for each in listed]
     if not listed or len({*written}) < len(written):
         raise ValueError(f"{name} takes values that differ, at least one, not {json.dumps(values)}")
     return listed
@@ -212,7 +218,8 @@ def _check_distinct(grid: Sequence[tuple[Recipe, Mapping[str, Any], Recipe]]) ->
 
 def _label(settings: Mapping[str, Any]) -> str:
     """Settings as the name of a folder, each by the end of its name that no other has."""
-    text = ",".join(f"{_ending(name, settings)}={_safe(value)}" for name, value in settings.items())
+    chosen = {name.removesuffix(".name"): value for name, value in settings.items()}
+    text = ",".join(f"{_ending(name, chosen)}={_safe(value)}" for name, value in chosen.items())
     return text if len(text) <= 120 else f"{text[:100]}-{_digest(text)}"
 
 

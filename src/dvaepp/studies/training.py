@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dvaepp.components.registry import said
 from dvaepp.errors import InputError, TrainingDivergedError
+from dvaepp.recipes.recipe import Recipe
 from dvaepp.runs.run import Run
 from dvaepp.storage import write_text
 from dvaepp.training.journal import Metrics
@@ -38,15 +39,16 @@ def train(groups: Collection[Sequence[Run]], report: Report, stop: Stop) -> dict
     by side: on a GPU they are at work at once. `report` is given every line of metrics. Where `stop` says so runs are
     saved as they are, and StoppedError raised.
     """
-    failed = _side_by_side([runs for runs in groups if _is_stacked(runs)], report, stop)
-    for run in (run for runs in groups if not _is_stacked(runs) for run in runs):
+    failed = _side_by_side([runs for runs in groups if is_stacked(runs[0].recipe)], report, stop)
+    for run in (run for runs in groups if not is_stacked(runs[0].recipe) for run in runs):
         if (why := _trained(run, report, stop)) is not None:
             failed[run.folder] = why
     return failed
 
 
-def _is_stacked(runs: Sequence[Run]) -> bool:
-    return all(run.recipe.training.compile and run.recipe.model.convolutional is None for run in runs)
+def is_stacked(recipe: Recipe) -> bool:
+    """Whether runs of a recipe are trained as replicas."""
+    return recipe.training.compile and recipe.model.convolutional is None
 
 
 class _Group:

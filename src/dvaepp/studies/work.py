@@ -150,10 +150,7 @@ def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: 
         settle([point.folder(task.folder) / CHECKPOINT for point in group])
         for point in group:
             try:
-                step = point.step(task.folder)
-                if step < point.steps:
-                    check_not_diverged(point.folder(task.folder))
-                run = task.run(point)
+                step, run = _where_it_stands(task, point)
             except (InputError, OSError) as error:
                 tell(Event("failed", point.place, 0, str(error)))
                 continue
@@ -169,6 +166,20 @@ def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: 
         tell(Event("failed", runs.pop(folder)[0].place, 0, why))
     for point, run in runs.values():
         _evaluate(task, point, run, tell, stop)
+
+
+def _where_it_stands(task: Task, point: Point) -> tuple[int, Run]:
+    """The step of a point's latest checkpoint, and its run; InputError where its folder cannot be gone on with."""
+    folder = point.folder(task.folder)
+    if not (folder / "run.json").exists():
+        return 0, task.run(point)
+    try:
+        step, run = point.step(task.folder), task.run(point)
+    except (InputError, OSError) as error:
+        raise InputError(f"{error} (once {folder} is removed it is run anew)") from None
+    if step < point.steps:
+        check_not_diverged(folder)
+    return step, run
 
 
 def _shown(metrics: Metrics) -> str:

@@ -262,9 +262,11 @@ class Trainer:
             shared_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
+        beta = [] if self.model.smoothing.sharpness is None else ["beta"]
+        rate = ["training.optimiser.rate"] if hasattr(self.settings.optimiser, "rate") else []
         raise TrainingDivergedError(
             f"training became NaN or infinite at step {step}; the last good checkpoint is {self.checkpoint} "
-            "(a smaller training.learning_rate, training.optimiser.rate or model.smoothing.beta may help)"
+            f"(a smaller {' or '.join(['training.learning_rate', *rate, *beta])} may help)"
         )
 
     def _model_tensors(self) -> dict[str, Tensor]:
