@@ -11,8 +11,8 @@ from dvaepp.errors import InputError
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
 from dvaepp.studies import Study, planned
-from dvaepp.studies.folder import settle
-from dvaepp.studies.grammar import axes, hours, seeds, shard
+from dvaepp.studies.folder import write_study
+from dvaepp.studies.grammar import axes, budget, seeds, shard
 from dvaepp.studies.study import matching, read_study, study_from
 from dvaepp.studies.work import groups
 
@@ -63,7 +63,7 @@ def test_shards_that_are_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "an hour", "1e400"])
 def test_budgets_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="--budget takes a positive number"):
-        hours(text)
+        budget(text)
 
 
 def test_the_grid_is_what_override_makes_of_each_combination() -> None:
@@ -201,8 +201,8 @@ def test_groups_hold_seeds_and_schedules_of_one_cell() -> None:
 
 def test_a_folder_takes_more_of_the_same_study(tmp_path: Path) -> None:
     base = {"training.l2": [0, 1]}
-    settle(study(set=base), tmp_path)
-    settle(study(set={"training.l2": [1, 2]}, seeds="1,4", recipes=["quick/directed"]), tmp_path)
+    write_study(study(set=base), tmp_path)
+    write_study(study(set={"training.l2": [1, 2]}, seeds="1,4", recipes=["quick/directed"]), tmp_path)
     whole = read_study(tmp_path / "study.json")
     assert whole == study(set={"training.l2": [0, 1, 2]}, seeds=[0, 1, 4], recipes=["quick/rbm", "quick/directed"])
     before = {point.place for point in study(set=base).points()}
@@ -224,9 +224,9 @@ def test_a_folder_takes_more_of_the_same_study(tmp_path: Path) -> None:
 )
 def test_a_folder_of_another_study_is_left_as_it_is(tmp_path: Path, other: dict[str, Any]) -> None:
     one = {"set": {"training.l2": [0, 1], "model.hidden": [[8]]}}
-    settle(study(**one), tmp_path)
+    write_study(study(**one), tmp_path)
     before = (tmp_path / "study.json").read_bytes()
-    for refuse in (settle, planned):
+    for refuse in (write_study, planned):
         with pytest.raises(InputError, match="holds another study.*--out names another folder"):
             refuse(study(**(one | other)), tmp_path)
     assert (tmp_path / "study.json").read_bytes() == before

@@ -40,7 +40,7 @@ def study(arguments: Namespace) -> None:
     for option in ("data", "out", "cells"):
         check_named(f"--{option}", getattr(arguments, option))
     check_folder("--data-dir", arguments.data_dir)
-    seconds = None if arguments.budget is None else grammar.hours(arguments.budget)
+    seconds = None if arguments.budget is None else grammar.budget(arguments.budget)
     shard = (1, 1) if arguments.shard is None else grammar.shard(arguments.shard)
     asked, folder = _asked(arguments)
     if asked.threads > (most := os.cpu_count() or 1):

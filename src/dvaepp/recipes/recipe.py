@@ -150,7 +150,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         name, equals, text = setting.partition("=")
         if not equals:
             raise InputError(f"--set takes name=value, such as training.steps=3000, not {setting!r}")
-        path, value = _where_now(name.strip()), _json_or_text(text.strip())
+        path, value = _where_now(name.strip()), json_or_text(text.strip())
         if path.endswith(".name") and path != "data.name":  # a component's, which stands for all of it
             path = path.removesuffix(".name")
         if path.split(".")[0] not in Recipe.model_fields:
@@ -197,7 +197,8 @@ def _epsilon(values: dict[str, Any]) -> Any:
     return chosen.get("epsilon", 1e-3) if isinstance(chosen, dict) else 1e-3
 
 
-def _json_or_text(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """The value that JSON is, or else the text itself: a setting as the command line gives it."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -14,7 +14,7 @@ RECORD = "study.json"
 _OWN = {RECORD, f".{RECORD}.tmp", "runs", "results"}
 
 
-def settle(study: Study, folder: Path) -> Study:
+def write_study(study: Study, folder: Path) -> Study:
     """Write a study into its folder, or add its recipes, values and seeds to those of the study there; all of it.
 
     InputError where what is there is another study: of another size, length or data, or of other settings varied.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from typing import Any
 
 from dvaepp.errors import InputError
 from dvaepp.recipes.formats import MOVED
+from dvaepp.recipes.recipe import json_or_text
 
 _MOST_SEEDS = 10_000
 
@@ -33,7 +33,7 @@ def axes(settings: Iterable[str]) -> dict[str, list[Any]]:
             )
         if name in found:
             raise InputError(f"--set names {name} twice: its values stand in one, such as {name}=1,2")
-        found[name] = [_json_or_text(each) for each in values]
+        found[name] = [json_or_text(each) for each in values]
     return found
 
 
@@ -49,13 +49,6 @@ def _separated(text: str) -> list[str]:
             parts[-1] += letter
         before = letter
     return parts
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -98,10 +91,10 @@ def shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def hours(text: str) -> float:
-    """Seconds in these hours; InputError unless they are a positive number.
+def budget(text: str) -> float:
+    """The seconds of these hours; InputError unless they are a positive number.
 
-    >>> hours("0.5")
+    >>> budget("0.5")
     1800.0
     """
     try:

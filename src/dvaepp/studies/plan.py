@@ -13,7 +13,7 @@ from dvaepp.recipes.catalogue import names
 from dvaepp.recipes.table import Table
 from dvaepp.storage import AnyPath
 from dvaepp.studies.estimate import seconds_left, steps_left
-from dvaepp.studies.folder import check_folder, settle
+from dvaepp.studies.folder import check_folder, write_study
 from dvaepp.studies.point import Point
 from dvaepp.studies.study import Study
 from dvaepp.studies.training import Stop, is_stacked
@@ -80,7 +80,7 @@ class Plan:
         stop: Stop = lambda: False,
     ) -> Outcome:
         """Train and evaluate what is missing, and see that every result is filed; `tell` is told how it goes."""
-        settle(self.study, self.folder)
+        write_study(self.study, self.folder)
         failed: dict[str, str] = {}
 
         def on(event: Event) -> None:
