@@ -163,18 +163,18 @@ def replicas_step(cell: str, count: int, folder: Path) -> tuple[Work, list[tuple
         return Trainer(model.train(), objective, data, recipe.training, folder / str(seed), seed)
 
     replicas = Replicas([partial(made, seed) for seed in range(count)])
-    replicas._restack()
+    replicas.begin()
     recorder = Recorder()
     with recorder:
-        replicas._stack.step(replicas._stack.state, replicas._given())
+        replicas._stack.step(replicas._stack.state, replicas._given(1).each()[0])
     pieces = list(zip(recorder.lines, recorder.floor[-len(recorder.lines) :], strict=True))
     weights = [torch.randn_like(p) for trainer in replicas.trainers for p in trainer.model.parameters()]
     for weight in weights:
         weight.grad = torch.randn_like(weight)
     pieces.append(("fused Adam", torch.optim.Adam(weights, fused=True).step))
-    noise = replicas._given().noise
+    noise = replicas._given(1).noise[0]
     pieces.append((f"uniform numbers {tuple(noise.shape)}", lambda: [torch.rand_like(each) for each in noise]))
-    return lambda: replicas._advance(replicas._given()), pieces
+    return lambda: replicas._advance(replicas._given(1)), pieces
 
 
 def against_floor_by_lines(cell: str, count: int, folder: Path, repeats: int) -> dict[str, Any]:

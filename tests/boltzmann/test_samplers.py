@@ -77,6 +77,19 @@ def test_samples_have_the_machines_moments(sampler: Sampler, name: str) -> None:
     assert bool((off < errors + 1 / len(z)).all()), f"{off / errors}"
 
 
+@pytest.mark.parametrize("sampler", every_sampler.values(), ids=every_sampler)
+def test_a_sampler_says_how_many_numbers_it_takes(sampler: Sampler) -> None:
+    model = machine(4)
+    state = sampler.start(model)
+    noise = torch.rand(sampler.uniforms or 1, *state.shape, dtype=state.dtype)
+    if not sampler.uniforms:
+        with pytest.raises(InputError, match="numbers of its own"):
+            sampler.advance(model, state, noise)
+        return
+    assert torch.equal(sampler.advance(model, state, noise), sampler.advance(model, state, noise))
+    assert not torch.equal(sampler.advance(model, state, noise), sampler.advance(model, state))
+
+
 def test_the_first_states_of_chains_are_uniform() -> None:
     for sampler in (PersistentChains(4000, 1), TemperedChains(1000, 1, 4)):
         z = sampler.start(machine(3, 2, sd=3.0)).reshape(-1, 5)

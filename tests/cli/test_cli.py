@@ -524,12 +524,17 @@ def test_a_record_of_wrong_types_is_refused(fails: Callable[..., str], copied: P
     assert f"run.json is not the record of a run: {key}: " in fails("resume", copied)
 
 
-def test_a_run_goes_on_where_there_is_no_gpu(fails: Callable[..., str], copied: Path) -> None:
-    record = json.loads((copied / "run.json").read_text())
-    record["recipe"]["training"]["steps"] = 2**31
-    (copied / "run.json").write_text(json.dumps({**record, "device": "cuda:77"}))
-    assert "device 'cuda:77' cannot be used here" in fails("resume", copied)
-    assert "was trained with another recipe" in fails("resume", copied, "--device", "cpu")
+def test_a_run_goes_on_where_there_is_no_gpu(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
+    recipe, folder = Run(trained).recipe, tmp_path / "begun"
+    run = Run.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="")
+    run.trainer().begin()
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "device": "cuda:77"}))
+    assert "device 'cuda:77' cannot be used here" in fails("resume", folder)
+    assert "--device must name something" in fails("resume", folder, "--device", "")
+    assert main(["resume", str(folder), "--device", "cpu"]) == 0
+    (one, _), (other, _) = (load_tensors(each / "checkpoint.safetensors") for each in (folder, trained))
+    assert all(torch.equal(one[name], other[name]) for name in other)
 
 
 def test_metrics_that_are_gone_are_named_on_resume(fails: Callable[..., str], copied: Path) -> None:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from dvaepp.optimisers.base import Optimiser
 from dvaepp.optimisers.muon import MuonAndAdam
 from dvaepp.storage import load_tensors
 from dvaepp.training.execution import executed
+from dvaepp.training.numbers import Numbers
 from dvaepp.training.replicas import Replicas, fit
 from dvaepp.training.settings import TrainingSettings
 from dvaepp.training.settling import pending, settle
@@ -170,13 +170,11 @@ class Recorded:
     """A CUDA graph's part in `execution`, without a GPU: what is called as it is captured is called at each replay."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.replays, stream = 0, SimpleNamespace(wait_stream=lambda other: None)
+        self.replays = 0
         monkeypatch.setattr("dvaepp.training.execution._compiled", self.compiled)
-        for name in ("Stream", "current_stream"):
-            monkeypatch.setattr(f"torch.cuda.{name}", lambda device: stream)
+        monkeypatch.setattr("torch.cuda.current_stream", lambda device: None)
         monkeypatch.setattr("torch.cuda.CUDAGraph", lambda: self)
-        for name in ("stream", "graph"):
-            monkeypatch.setattr(f"torch.cuda.{name}", lambda *_, stream=None: nullcontext())
+        monkeypatch.setattr("torch.cuda.graph", lambda graph, stream: nullcontext())
 
     def compiled(self, function: Callable[..., Tensor], *arguments: Any) -> Callable[..., Tensor]:
         self.call = partial(function, *arguments)
@@ -188,16 +186,78 @@ class Recorded:
 
 
 @pytest.mark.parametrize("name", ["marginal", "rebar"])
-def test_a_graph_takes_the_steps_of_a_block_one_after_another(
+def test_a_graph_takes_the_steps_of_a_stretch_one_after_another(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dvaepp.training.replicas.block", lambda trainer, models: 7)
+    monkeypatch.setattr(Numbers, "span", 7)
     together(CASES[name], tmp_path / "eager").fit()
     graph = Recorded(monkeypatch)
     together(CASES[name], tmp_path / "graph", "graph").fit()
     assert graph.replays == STEPS
     for seed in range(3):
         assert_same(*(tmp_path / f"{kind}/seed{seed}/checkpoint.safetensors" for kind in ("graph", "eager")))
+
+
+def test_a_prior_of_the_users_own_that_moves_does_so_at_every_step(tmp_path: Path) -> None:
+    class Moving(dvaepp.BernoulliPrior):
+        moves = 0
+
+        def refresh(self, noise: Tensor | None = None) -> None:
+            self.moves += 1
+
+    assert (dvaepp.BernoulliPrior(5).chain_noise, Moving(5).chain_noise) == (None, (0,))
+    replicas = together(Case(prior=lambda groups: Moving(*groups)), tmp_path, seeds=1)
+    replicas.fit()
+    assert replicas.trainers[0].model.prior.moves == STEPS
+
+
+@pytest.mark.parametrize("name", ["joint", "two groups, chains, batch norm"])
+def test_spans_of_steps_have_the_same_numbers_whatever_comes_between(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, whose generator here is the CPU's: stretches, companions, lines of metrics, a stop and a resume."""
+    case = CASES[name]
+    monkeypatch.setattr(Numbers, "span", 7)
+    monkeypatch.setattr(Numbers, "moves_chains", case.prior is chains)
+    monkeypatch.setattr(Numbers, "_of_device", staticmethod(lambda state: state))
+    together(case, tmp_path / "whole").fit()
+    monkeypatch.setattr("dvaepp.training.replicas.stretch", lambda trainers, span: 4)
+
+    def alone(restored: bool) -> Trainer:
+        trainer = case.trainer(tmp_path / "alone/seed1", 1, log_every=6, validate_every=9)
+        if restored:
+            trainer.restore()
+        return trainer
+
+    graph, stops = Recorded(monkeypatch), iter([False, False, True])
+    Replicas([partial(alone, False)], "graph").fit(stop=lambda: next(stops))
+    replicas = Replicas([partial(alone, True)], "graph")
+    assert replicas.step == 12
+    replicas.fit()
+    assert graph.replays == STEPS
+    (a, _), (b, _) = (load_tensors(tmp_path / f"{kind}/seed1/checkpoint.safetensors") for kind in ("whole", "alone"))
+    for key in a.keys() - {key for key in a if key.endswith("_extra_state")}:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-8, atol=1e-8)
+
+
+def test_chains_that_move_within_the_step_are_those_that_move_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, refresh = CASES["two groups, chains, batch norm"], dvaepp.BoltzmannPrior.refresh
+
+    def drawn(prior: dvaepp.BoltzmannPrior, noise: Tensor | None = None) -> None:
+        refresh(prior, torch.rand(prior.chain_noise, dtype=torch.float64) if noise is None else noise)
+
+    monkeypatch.setattr(dvaepp.BoltzmannPrior, "refresh", drawn)
+    together(case, tmp_path / "before").fit()
+    monkeypatch.setattr(Numbers, "moves_chains", True)
+    replicas = together(case, tmp_path / "within")
+    before = [trainer.model.prior.states.clone() for trainer in replicas.trainers]
+    replicas.fit()
+    for start, trainer in zip(before, replicas.trainers, strict=True):
+        assert not torch.equal(trainer.model.prior.states, start)
+        names = (f"{kind}/seed{trainer.seed}/checkpoint.safetensors" for kind in ("before", "within"))
+        assert_same(*(tmp_path / name for name in names))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -337,7 +397,7 @@ def test_replicas_need_an_objective_that_takes_noise(tmp_path: Path) -> None:
 
 
 def test_a_compiled_run_by_itself_says_where_it_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dvaepp.training.replicas.executed", lambda stack, given, _: executed(stack, given, "eager"))
+    monkeypatch.setattr("dvaepp.training.replicas.executed", lambda stack, given, *_: executed(stack, given, "eager"))
     trainer = Case().trainer(tmp_path, 0, compile=True)
     with torch.no_grad():
         next(trainer.model.decoder.parameters()).fill_(float("nan"))

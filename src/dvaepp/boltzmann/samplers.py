@@ -32,6 +32,11 @@ class Sampler(Component, ABC):
     kind: ClassVar[str] = "sampler"
     folder: ClassVar[str] = "dvaepp.boltzmann"
 
+    @property
+    def uniforms(self) -> int:
+        """How many uniform numbers `advance` takes as `noise` for each bit of its state; 0 where it takes none."""
+        return 0
+
     @abstractmethod
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "*_ bits"]:
         """The state to begin with."""
@@ -82,6 +87,11 @@ class PersistentChains(_Settings):
     name: ClassVar[str] = "gibbs"
     num_chains: int = 1000
     sweeps: int = 40
+
+    @property
+    def uniforms(self) -> int:
+        """One a sweep."""
+        return self.sweeps
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "chains bits"]:
         """Uniform random states."""

@@ -30,6 +30,7 @@ def opened(arguments: Namespace) -> Run:
     for option, path in zip(("--data", "--data-dir", "--graph"), given.values(), strict=True):
         check_named(option, path)
     check_folder("--data-dir", given["data_dir"])
+    check_named("--device", getattr(arguments, "device", None))
     return Run(Path(arguments.run), **given)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -43,8 +42,6 @@ def study(arguments: Namespace) -> None:
     seconds = None if arguments.budget is None else grammar.budget(arguments.budget)
     shard = (1, 1) if arguments.shard is None else grammar.shard(arguments.shard)
     asked, folder = _asked(arguments)
-    if asked.threads > (most := os.cpu_count() or 1):
-        raise InputError(f"the study's threads are {asked.threads}, expected at most the {most} of this machine")
     which = {"cells": arguments.cells, "shard": shard, "replicas": arguments.replicas}
     plan = planned(asked, folder, **which, command=arguments.command_line)
     with _stopping(seconds) as stopping:

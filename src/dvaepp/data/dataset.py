@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from dvaepp.data.kinds import DTYPES, MOST, Kind
 from dvaepp.errors import InputError
+
+_NEAR: WeakValueDictionary[tuple[str, str], "Dataset"] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +99,16 @@ class Dataset:
         return (255 * torch.rand_like(examples) < examples).float() if self.dynamic else examples
 
     def near(self, device: torch.device) -> "Dataset":
-        """The same with `train` in a GPU's memory, unless it is dynamic, drawn on the CPU, or of more than 1 GiB."""
-        here = device.type != "cuda" or self.dynamic or self.train.nbytes > 2**30
-        return self if here else replace(self, train=self.train.to(device))
+        """The same with `train` in a GPU's memory, where those of one digest are one.
+
+        Itself where the device is no GPU, and where it is dynamic, drawn on the CPU, or of more than 1 GiB.
+        """
+        if device.type != "cuda" or self.dynamic or self.train.nbytes > 2**30:
+            return self
+        of = self.digest(), str(device)
+        if (there := _NEAR.get(of)) is None:
+            there = _NEAR[of] = replace(self, train=self.train.to(device))
+        return there
 
     def digest(self) -> str:
         """SHA-256 over the bytes and the shape of the three splits: identifies the data in checkpoints."""

@@ -69,6 +69,11 @@ class Prior(nn.Module, ABC):
         `noise`: the uniform numbers that a sampler draws with, where it takes them.
         """
 
+    @property
+    def chain_noise(self) -> tuple[int, ...] | None:
+        """The shape of `refresh`'s noise, of no numbers where it draws its own; None where it does nothing."""
+        return None if type(self).refresh is Prior.refresh else (0,)
+
     def restart(self) -> None:
         """Begin the chains anew from the random state as it is, if there are any."""
 

@@ -141,6 +141,11 @@ class BoltzmannPrior(Prior):
             given = {} if noise is None else {"noise": noise}  # a sampler of someone else's need not know the word
             self.states.copy_(self.chains.advance(self.machine, self.states, **given))
 
+    @property
+    def chain_noise(self) -> tuple[int, ...] | None:
+        """(sweeps, chains, bits) of persistent chains."""
+        return None if self.chains is None else (self.chains.uniforms, *self.states.shape)
+
     def restart(self) -> None:
         """Begin the chains anew."""
         if self.chains is not None:
@@ -157,11 +162,9 @@ class BoltzmannPrior(Prior):
 
         `thorough` adds parallel tempering and reverse annealing, and a judgement on whether the three agree.
         """
-        if self.exact:
-            self.log_partition = exact(self.machine)
-        else:
-            estimate = estimate_log_partition if thorough else annealed_importance_sampling
-            self.log_partition = estimate(self.machine, temperatures=temperatures, chains=chains, repeats=repeats)
+        estimate = estimate_log_partition if thorough else annealed_importance_sampling
+        how: Any = {"temperatures": temperatures, "chains": chains, "repeats": repeats}
+        self.log_partition = exact(self.machine) if self.exact else estimate(self.machine, **how)
         return self.log_partition
 
     @property

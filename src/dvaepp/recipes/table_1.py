@@ -83,7 +83,7 @@ BETAS = {
 
 _TRAINING: dict[Size, TrainingSettings] = {
     "paper": TrainingSettings(
-        steps=2_000_000, log_every=50_000, validate_every=100_000, validation_samples=100, validation_examples=1000
+        steps=2_000_000, log_every=10_000, validate_every=100_000, validation_samples=100, validation_examples=1000
     ),
     "small": TrainingSettings(
         steps=100_000, log_every=1000, validate_every=10_000, validation_samples=100, validation_examples=1000

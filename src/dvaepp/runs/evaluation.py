@@ -20,6 +20,8 @@ from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
 from dvaepp.runs.run import Run
 from dvaepp.storage import check_target
+from dvaepp.training.checkpoints import step_in
+from dvaepp.training.trainer import CHECKPOINT
 
 
 def evaluate(
@@ -79,7 +81,7 @@ def evaluate(
         "settings": run.record.recipe,
         "seed": run.seed,
         "steps": trained.step,
-        "trained": max((int(line["step"]) for line in run.metrics()), default=trained.step),
+        "trained": trained.step if last else max(trained.step, step_in(run.folder / CHECKPOINT)),
         "scores": scores.numbers(),
         "log_partition": {
             "method": log_z.method,

@@ -51,10 +51,11 @@ def _nothing_to_show(folder: Path, shown: Table) -> InputError:
 
 def _heading(shown: Table, folder: Path) -> str:
     """Title, how the numbers came about, and the heads of the columns."""
+    name, where = shown.name.removeprefix("table-"), folder.resolve().name
     text = (
-        f"Made by `dvaepp table {shown.name.removeprefix('table-')}` from the files under `{folder.name}/`, which hold "
-        "the commands that repeat them. With one seed, ± is the standard error over test examples; with more, the "
-        f"standard deviation over seeds. {shown.note}"
+        f"Made by `dvaepp table {name}` from the files under `{where}/`, which hold the commands that repeat them. "
+        "With one seed, ± is the standard error over test examples; with more, the standard deviation over seeds. "
+        f"{shown.note}"
     )
     columns = ("recipe", "ours", "steps, samples", "seeds", "log Z ± error", shown.source)
     paragraph = "\n".join(textwrap.wrap(text, 120))

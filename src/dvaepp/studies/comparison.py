@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -163,9 +164,12 @@ def _members(path: Path) -> list[Member]:
 
 
 def _below(folder: Path) -> list[Member]:
-    """The results of runs anywhere below a folder, and those in files."""
+    """The results of runs anywhere below a folder, and those in files that are of no such run."""
     runs = [member for each in sorted(folder.rglob("run.json")) if (member := _of_run(each.parent)) is not None]
-    return runs + [Member(read_result(each), each) for each in sorted(folder.rglob("seed*.json"))]
+    files = [path for path in sorted(folder.rglob("seed*.json")) if re.fullmatch(r"seed\d+(-\w+)*", path.stem)]
+    known = [(member.result.recipe, member.result.seed, member.settings) for member in runs]
+    found = [Member(read_result(path), path) for path in files]
+    return runs + [each for each in found if (each.result.recipe, each.result.seed, each.settings) not in known]
 
 
 def of_study(folder: Path, cells: str | None = None) -> list[Member]:

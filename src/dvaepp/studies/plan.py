@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,8 +123,11 @@ def planned(
     part = points[shard[0] - 1 :: shard[1]]
     if not part:
         raise InputError(f"--shard {shard[0]}/{shard[1]} has nothing to do: the study has {len(points)} runs")
-    if replicas > 1 and not any(is_stacked(point.recipe) for point in part):
+    if replicas > 1 and not any(is_stacked(point.recipe) for point in points):
         raise InputError(f"replicas={replicas} is for feed-forward models whose recipe says training.compile=true")
+    begun = all((point.folder(Path(folder)) / "run.json").exists() for point in part)
+    if study.threads > (most := os.cpu_count() or 1) and not begun:
+        raise InputError(f"threads={study.threads} is more than this machine has: at most {most} (--threads)")
     task = Task(Path(folder), study.device, study.threads, study.data_dir, command, replicas)
     return Plan(study, task, tuple(part))
 

@@ -13,7 +13,9 @@ from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.runs.archive import UNTOLD
 from dvaepp.runs.records import Result, read_result
 from dvaepp.runs.results import check_comparable
-from dvaepp.storage import load_tensors, read_json
+from dvaepp.storage import read_json
+from dvaepp.training.checkpoints import step_in
+from dvaepp.training.trainer import CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,7 @@ class Point:
 
     def step(self, study: Path) -> int:
         """The step of its latest checkpoint, 0 where there is none; InputError where that cannot be read."""
-        path = self.folder(study) / "checkpoint.safetensors"
-        step = load_tensors(path, lambda _: False)[1].get("step") if path.exists() else 0
-        if not isinstance(step, int):
-            raise InputError(f"{path} is not a run's checkpoint: its step is {step!r}")
-        return step
+        return step_in(self.folder(study) / CHECKPOINT)
 
     def result(self, study: Path) -> tuple[Result, Path] | None:
         """What its evaluation gave, and in which file of the run folder; None where there is no such thing yet."""
@@ -87,6 +85,8 @@ class Point:
 
     def _gave(self, result: Result, source: str) -> bool:
         effort, wanted = result.evaluation, self.recipe.evaluation.model_dump(exclude={"examples"})
+        if result.trained is not None and result.trained < self.steps:
+            return False
         if effort is None or effort.model != "best" or {k: getattr(effort, k) for k in wanted} != wanted:
             return False
         if (most := self.recipe.evaluation.examples) is not None and effort.examples > most:

@@ -192,7 +192,7 @@ def matching(pattern: str) -> list[str]:
 def _values(name: str, values: Any) -> Any:
     """The values of a setting: a list of them, or one by itself."""
     listed = tuple(values) if isinstance(values, list | tuple) else (values,)
-    written = [json.dumps(float(each) if type(each) is int else each) for each in listed]
+    written = [json.dumps(float(each) if type(each) is int and abs(each) < 2**53 else each) for each in listed]
     if not listed or len({*written}) < len(written):
         raise ValueError(f"{name} takes values that differ, at least one, not {json.dumps(values)}")
     return listed

@@ -19,6 +19,7 @@ _DIVERGED = "diverged.txt"
 
 Stop = Callable[[], bool]
 Report = Callable[[Run, Metrics], None]
+Fail = Callable[[Run, str], None]
 
 
 class StoppedError(Exception):
@@ -32,18 +33,16 @@ def check_not_diverged(folder: Path) -> None:
         raise InputError(f"{path.read_text(encoding='utf-8').strip()} (it is tried again once {path} is removed)")
 
 
-def train(groups: Collection[Sequence[Run]], report: Report, stop: Stop) -> dict[Path, str]:
-    """Train groups of runs, each of one cell that stands at one step, up to their last; by folder why one failed.
+def train(groups: Collection[Sequence[Run]], report: Report, fail: Fail, stop: Stop) -> None:
+    """Train groups of runs, each of one cell that stands at one step, up to their last.
 
     Feed-forward models whose recipe says training.compile are replicas within their group, and all such groups go side
-    by side: on a GPU they are at work at once. `report` is given every line of metrics. Where `stop` says so runs are
-    saved as they are, and StoppedError raised.
+    by side: on a GPU they are at work at once. `report` is given every line of metrics, `fail` why a run failed. Where
+    `stop` says so nothing begins, runs are saved as they are, and StoppedError is raised.
     """
-    failed = _side_by_side([runs for runs in groups if is_stacked(runs[0].recipe)], report, stop)
+    _side_by_side([runs for runs in groups if is_stacked(runs[0].recipe)], report, fail, stop)
     for run in (run for runs in groups if not is_stacked(runs[0].recipe) for run in runs):
-        if (why := _trained(run, report, stop)) is not None:
-            failed[run.folder] = why
-    return failed
+        _train(run, report, fail, stop)
 
 
 def is_stacked(recipe: Recipe) -> bool:
@@ -52,61 +51,58 @@ def is_stacked(recipe: Recipe) -> bool:
 
 
 class _Group:
-    """Runs that are trained as replicas of each other, from the first block of steps on."""
+    """Runs that are trained as replicas of each other, from the first stretch of steps on."""
 
-    def __init__(self, runs: Sequence[Run], report: Report) -> None:
-        self.runs, self._report = {run.folder: run for run in runs}, report
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = {run.folder: run for run in runs}
         self._replicas: Replicas | None = None
 
-    def advance(self, stop: Stop) -> bool:
-        """Take a block of steps; whether training goes on."""
+    def advance(self, others: int, report: Report, stop: Stop) -> bool:
+        """Take a stretch of steps, so many other runs being at work in turn; whether training goes on."""
         if self._replicas is None:
+            if stop():
+                raise StoppedError
             gpu = next(iter(self.runs.values())).device.type == "cuda"
             self._replicas = Replicas([run.trainer for run in self.runs.values()], "graph" if gpu else "compiled")
             self._replicas.begin()
-        return self._replicas.advance(lambda trainer, line: self._report(self.runs[trainer.folder], line), stop)
+        self._replicas.beside = others
+        return self._replicas.advance(lambda trainer, line: report(self.runs[trainer.folder], line), stop)
 
-    def failures(self) -> dict[Path, str]:
-        """Which diverged and where, once training is over; their folders say so from then on.
-
-        StoppedError where training is not over.
-        """
-        trainers = self._replicas.trainers if self._replicas else []
-        failures = self._replicas.failures if self._replicas else {}
-        for folder, failure in failures.items():
+    def conclude(self, fail: Fail) -> None:
+        """Tell which runs diverged and where, which their folders say from then on; StoppedError where others stop."""
+        replicas = self._replicas
+        for folder, failure in replicas.failures.items() if replicas else ():
             write_text(folder / _DIVERGED, f"{failure}\n")
-        if any(trainer.step < trainer.settings.steps for trainer in trainers):
+            fail(self.runs[folder], str(failure))
+        if any(trainer.step < trainer.settings.steps for trainer in (replicas.trainers if replicas else ())):
             raise StoppedError
-        return {folder: str(failure) for folder, failure in failures.items()}
 
 
-def _side_by_side(groups: Collection[Sequence[Run]], report: Report, stop: Stop) -> dict[Path, str]:
-    """Train groups of replicas, each a block of steps in its turn; those of one that breaks one by one afterwards."""
-    failed: dict[Path, str] = {}
+def _side_by_side(groups: Collection[Sequence[Run]], report: Report, fail: Fail, stop: Stop) -> None:
+    """Train groups of replicas, each a stretch of steps in its turn; those of one that breaks one by one afterwards."""
     broken: list[Run] = []
-    going, stopped = [_Group(runs, report) for runs in groups], False
+    going, stopped = [_Group(runs) for runs in groups], False
     while going:
         for group in list(going):
+            others = sum(len(other.runs) for other in going if other is not group)
             try:
-                if group.advance(stop):
+                if group.advance(others, report, stop):
                     continue
-                failed |= group.failures()
+                group.conclude(fail)
             except StoppedError:
                 stopped = True
             except Exception as error:  # whatever a user's own components raise: the others go on
-                if len(group.runs) > 1:
-                    broken += group.runs.values()
-                else:
-                    failed |= {folder: said(error) for folder in group.runs}
+                alone = len(groups) == len(group.runs) == 1
+                for run in group.runs.values():
+                    fail(run, said(error)) if alone else broken.append(run)
             going.remove(group)
     if stopped:
         raise StoppedError
     for run in broken:
-        failed |= _side_by_side([[run]], report, stop)
-    return failed
+        _side_by_side([[run]], report, fail, stop)
 
 
-def _trained(run: Run, report: Report, stop: Stop) -> str | None:
+def _train(run: Run, report: Report, fail: Fail, stop: Stop) -> None:
     try:
         trainer = run.trainer()
         trainer.fit(lambda metrics: _on(run, trainer, metrics, report, stop))
@@ -114,10 +110,9 @@ def _trained(run: Run, report: Report, stop: Stop) -> str | None:
         raise
     except TrainingDivergedError as error:
         write_text(run.folder / _DIVERGED, f"{error}\n")
-        return str(error)
+        fail(run, str(error))
     except Exception as error:  # as above
-        return said(error)
-    return None
+        fail(run, said(error))
 
 
 def _on(run: Run, trainer: Trainer, metrics: Metrics, report: Report, stop: Stop) -> None:

@@ -19,7 +19,7 @@ from dvaepp.runs.archive import UNTOLD, file_away
 from dvaepp.runs.run import Run
 from dvaepp.storage import locked, read_json
 from dvaepp.studies.point import Point
-from dvaepp.studies.training import Stop, StoppedError, check_not_diverged, train
+from dvaepp.studies.training import Stop, StoppedError, check_not_diverged, is_stacked, train
 from dvaepp.training.alike import OWN
 from dvaepp.training.journal import Metrics
 from dvaepp.training.settling import settle
@@ -57,6 +57,8 @@ class Task:
     data_dir: str | None = None
     command: str = "dvaepp study"
     replicas: int = 1
+    processes: int = 1
+    """How many work on the points."""
 
     def run(self, point: Point) -> Run:
         """The run of a point, where it stands or from its beginning; InputError where another is in its place."""
@@ -106,16 +108,23 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
 
     Whatever fails is told, and stops nothing else. Several processes may do so at once, with any points.
     """
-    waiting, many = groups(points, task.replicas), _ABREAST if task.device.startswith("cuda") else 1
+    waiting = groups(points, task.replicas)
     told: set[str] = set()
     while waiting:
-        turns = [waiting[first : first + many] for first in range(0, len(waiting), many)]
-        waiting = [held for turn in turns if not stop() for held in _take(task, turn, tell, stop)]
+        waiting = [held for turn in _turns(task, waiting) if not stop() for held in _take(task, turn, tell, stop)]
         for point in (point for group in waiting for point in group if point.place not in told):
             tell(Event("waiting", point.place))
             told.add(point.place)
         if waiting and not stop():
             time.sleep(_PATIENCE)
+
+
+def _turns(task: Task, waiting: Sequence[list[Point]]) -> list[list[list[Point]]]:
+    """Groups that are done at once: those of replicas on a GPU by eights, as far as each process has so many."""
+    stacked = [group for group in waiting if task.device.startswith("cuda") and is_stacked(group[0].recipe)]
+    many = min(_ABREAST, -(-len(stacked) // task.processes))
+    turns = [stacked[first : first + many] for first in range(0, len(stacked), many or 1)]
+    return turns + [[group] for group in waiting if group not in stacked]
 
 
 def _take(task: Task, turn: Sequence[Sequence[Point]], tell: Tell, stop: Stop) -> list[list[Point]]:
@@ -162,8 +171,10 @@ def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: 
     def report(run: Run, metrics: Metrics) -> None:
         tell(Event("step", runs[run.folder][0].place, int(metrics["step"]), _shown(metrics)))
 
-    for folder, why in train(untrained.values(), report, stop).items():
-        tell(Event("failed", runs.pop(folder)[0].place, 0, why))
+    def fail(run: Run, why: str) -> None:
+        tell(Event("failed", runs.pop(run.folder)[0].place, 0, why))
+
+    train(untrained.values(), report, fail, stop)
     for point, run in runs.values():
         _evaluate(task, point, run, tell, stop)
 
@@ -175,7 +186,7 @@ def _where_it_stands(task: Task, point: Point) -> tuple[int, Run]:
         return 0, task.run(point)
     try:
         step, run = point.step(task.folder), task.run(point)
-    except (InputError, OSError) as error:
+    except InputError as error:
         raise InputError(f"{error} (once {folder} is removed it is run anew)") from None
     if step < point.steps:
         check_not_diverged(folder)

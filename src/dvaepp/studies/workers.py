@@ -29,6 +29,7 @@ def carry_out(study: Study, points: Sequence[Point], task: Task, jobs: int, tell
     Once `stop` says so nothing new starts, and what runs is saved and stops. Workers that have lost this process stop
     in the same way.
     """
+    task = replace(task, processes=jobs)
     if jobs == 1:
         work(task, points, tell, stop)
         return

@@ -20,6 +20,7 @@ from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.states import EXTRA_STATE
+from dvaepp.storage import load_tensors
 from dvaepp.training.settings import TrainingSettings
 
 _RENAMED = {"tower": "backbone", "generator": "upsampler"}
@@ -42,6 +43,14 @@ def check_origin(
         same = same_recipe if key == "recipe" else operator.eq
         if key in expected and not same(about.get(key), expected[key]):
             raise InputError(f"{path} was trained with {what} than the run has now")
+
+
+def step_in(path: Path) -> int:
+    """The step of the checkpoint at a path, 0 where there is none; InputError where that cannot be read."""
+    step = load_tensors(path, lambda _: False)[1].get("step") if path.exists() else 0
+    if isinstance(step, bool) or not isinstance(step, int):
+        raise InputError(f"{path} is not a run's checkpoint: its step is {step!r}")
+    return step
 
 
 def data_tensors(data: Dataset) -> dict[str, Tensor]:

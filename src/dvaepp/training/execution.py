@@ -23,21 +23,21 @@ Steps = Callable[[Given], Float[Tensor, "steps models"]]
 _WARM_UPS = 3
 
 
-def executed(stack: Stack, given: Given, execution: Execution) -> Steps:
-    """A function that takes steps of the stack, as many as `given` holds or fewer; its state is left as it is.
+def executed(stack: Stack, given: Given, execution: Execution, most: int = 1) -> Steps:
+    """A function that takes steps of the stack like those `given`, so many as a graph at most; its state is left.
 
     InputError where they cannot be compiled, as on a CPU without a compiler.
     """
     with _kept(stack.state):
         if execution == "graph":
-            return _Graph(stack, given)
+            return _Graph(stack, given, most)
         step = stack.step if execution == "eager" else _compiled(stack.step, stack.state, given.each()[0])
         return lambda given: torch.stack([step(stack.state, each) for each in given.each()])
 
 
 @contextmanager
 def _kept(state: State) -> Iterator[None]:
-    """What happens within the block leaves the state as it was."""
+    """Whatever is done with the state, it is then as it was."""
     before = tree_map(torch.clone, state)
     try:
         yield
@@ -54,7 +54,8 @@ def _compiled(function: Callable[..., Tensor], *arguments: Any) -> Callable[...,
 
     tensors = tree_leaves(arguments)
     check_compiler("compiled steps", tensors[0].device)
-    compiled = torch.compile(make_fx(of_tensors)(*tensors), fullgraph=True, dynamic=False)
+    traced = make_fx(of_tensors)(*map(torch.clone, tensors))  # tracing runs it
+    compiled = torch.compile(traced, fullgraph=True, dynamic=False)
     try:
         compiled(*tensors)
     except Exception as error:  # whatever a compiler meets
@@ -69,12 +70,16 @@ def _compiled(function: Callable[..., Tensor], *arguments: Any) -> Callable[...,
 
 
 class _Graph:
-    """A step as a CUDA graph that counts its replays: each reads what belongs to it where all of a block's are held."""
+    """A step as a CUDA graph that counts its replays: each reads what belongs to it where all of a stretch's are held.
 
-    def __init__(self, stack: Stack, given: Given) -> None:
-        device = given.x.device
-        self._held, self._losses = tree_map(torch.clone, given), torch.empty_like(given.beta)
-        self._place = torch.zeros((), dtype=torch.int64, device=device)
+    To be made and called in a stream that is not the default one, and the same.
+    """
+
+    def __init__(self, stack: Stack, given: Given, most: int) -> None:
+        self._held: Given = tree_map(lambda each: each.new_zeros(most, *each.shape[1:]), given)
+        self._losses = torch.zeros_like(self._held.beta)
+        self._place = torch.zeros((), dtype=torch.int64, device=given.x.device)
+        self._hold(given)
 
         def step(state: State, held: Given, losses: Tensor, place: Tensor) -> Tensor:
             losses.index_copy_(0, place.view(1), stack.step(state, held.at(place)).unsqueeze(0))
@@ -82,21 +87,21 @@ class _Graph:
 
         self._arguments = (stack.state, self._held, self._losses, self._place)
         self._step = _compiled(step, *self._arguments)
-        self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # its own: other graphs may run beside it
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):
-                self._place.zero_()
-                self._step(*self._arguments)
-        with torch.cuda.graph(self._graph, stream=stream):
+        for _ in range(_WARM_UPS):
+            self._hold(given)
             self._step(*self._arguments)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=torch.cuda.current_stream(given.x.device)):
+            self._step(*self._arguments)
+
+    def _hold(self, given: Given) -> None:
+        """What the next replays read, from its first step on."""
+        tree_map(lambda held, value: held[: len(value)].copy_(value), self._held, given)
+        self._place.zero_()
 
     def __call__(self, given: Given) -> Float[Tensor, "steps models"]:
         steps = len(given.x)
-        tree_map(lambda held, value: held[:steps].copy_(value), self._held, given)
-        self._place.zero_()
+        self._hold(given)
         for _ in range(steps):
             self._graph.replay()
         return self._losses[:steps].clone()

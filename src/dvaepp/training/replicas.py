@@ -7,24 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from dvaepp import distributed
 from dvaepp.errors import InputError, TrainingDivergedError
-from dvaepp.models.base import Trace, evaluation_mode, unchecked
+from dvaepp.models.base import unchecked
 from dvaepp.models.feedforward import FeedForwardVAE
-from dvaepp.priors.base import Prior
 from dvaepp.training.alike import check_alike, objective_of
 from dvaepp.training.batches import sent
-from dvaepp.training.checkpoints import anneal, random_tensors, restore_random
+from dvaepp.training.checkpoints import anneal
 from dvaepp.training.execution import Execution, Steps, executed
 from dvaepp.training.journal import Metrics
-from dvaepp.training.settings import TrainingSettings
+from dvaepp.training.numbers import Numbers
 from dvaepp.training.settling import pending, settle
 from dvaepp.training.stacked import Given, Loss, Stack
 from dvaepp.training.trainer import Trainer
@@ -65,10 +62,12 @@ class Replicas:
             raise InputError("Replicas need at least one trainer")
         self.trainers: list[Trainer] = []
         self.failures: dict[Path, TrainingDivergedError] = {}
-        self._execution, self._random = execution, []
+        self.beside = 0
+        """How many other trainers are at work in turn with these, whose share of the time is not counted."""
+        self._execution, self._numbers = execution, []
         for make in makers:
             self.trainers.append(make())
-            self._random.append(random_tensors(self.trainers[-1].device))
+            self._numbers.append(Numbers(self.trainers[-1]))
         check_alike(self.trainers)
 
     @property
@@ -82,94 +81,84 @@ class Replicas:
         Where `stop` says so after a line, all are saved as they are, and that is the end for now.
         """
         self.begin()
-        while self.step < self._settings.steps and self.advance(report, stop):
+        while self.step < self.trainers[0].settings.steps and self.advance(report, stop):
             pass
 
     def begin(self) -> None:
         """Make ready for `advance`."""
         device = self.trainers[0].device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        for place, trainer in enumerate(self.trainers):
-            with self._randomness(place):
+        for trainer, numbers in zip(self.trainers, self._numbers, strict=True):
+            with numbers.own():
                 trainer.begin()
         self._losses: list[Tensor] = []
-        self._block = block(self.trainers[0], len(self.trainers))
         self._clock = time.perf_counter()
-        with unchecked(), torch.no_grad():
+        self._wait()
+        with self._at_work():
             self._restack()
-        if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def advance(self, report: Report, stop: Callable[[], bool]) -> bool:
-        """A block of steps of `fit`, and what follows it; whether training goes on.
+        """A stretch of steps of `fit`, and what follows it; whether training goes on.
 
-        On a GPU it waits for the steps only where losses are looked at, so that several groups may take blocks in turn
-        and are at work at once.
+        On a GPU it waits for the steps only where losses are looked at, so that several groups may take stretches in
+        turn and are at work at once.
         """
-        with unchecked(), torch.no_grad(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
-            given = self._given(self._until_next())
+        first = self.trainers[0]
+        with self._at_work():
+            given = self._given(min(self._stretch, self._numbers[0].left(), first.until_next))
             self._losses.append(self._advance(given))
-            if not (self.trainers[0].validates or self.step % self._settings.log_every == 0):
+            if not first.is_looked_at:
                 return True
             losses, self._losses = torch.cat(self._losses), []
-            return not self._observe(losses, given.x[-1], report, stop) and self.step < self._settings.steps
-
-    @property
-    def _settings(self) -> TrainingSettings:
-        return self.trainers[0].settings
-
-    def _until_next(self) -> int:
-        """How many steps are taken before training is looked at, at most a block."""
-        settings, step = self._settings, self.step
-        to_log, to_validate = (every - step % every for every in (settings.log_every, settings.validate_every))
-        return min(self._block, to_log, to_validate, settings.steps - step)
+            return not self._observe(losses, given.x[-1], report, stop) and self.step < first.settings.steps
 
     @contextmanager
-    def _randomness(self, place: int) -> Iterator[None]:
-        """torch's generators as this trainer left them."""
-        device = self.trainers[place].device
-        restore_random(self._random[place], device)
-        try:
+    def _at_work(self) -> Iterator[None]:
+        """Without gradients and checks; on a GPU in a stream of this group's own."""
+        with unchecked(), torch.no_grad(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
             yield
-        finally:
-            self._random[place] = random_tensors(device)
+
+    def _wait(self) -> None:
+        """Until all is done that was asked of a GPU: memory of one stream is about to be used in another, or freed."""
+        if self._stream is not None:
+            torch.cuda.synchronize(self._stream.device)
 
     def _restack(self) -> None:
         losses = [Loss(trainer.model, objective_of(trainer)) for trainer in self.trainers]
         each = [trainer.optimisation for trainer in self.trainers]
-        self._layout = layout(self.trainers[0])
-        self._uniforms = losses[0].objective.uniforms(losses[0].model)
         self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules)
         self._steps: Steps | None = None
+        self._stretch = stretch(self.trainers, self._numbers[0].span)
+        self._alike = [
+            f"{trainer.settings.model_dump_json()} {trainer.model.smoothing.sharpness}" for trainer in self.trainers
+        ]
+        self._wait()
 
     def _given(self, steps: int) -> Given:
         """What the next steps are given, each trainer's from its own stream and schedules."""
-        batches, noises, schedules = [], [], []
-        known: dict[tuple[Any, ...], list[dict[str, float]]] = {}
-        for place, trainer in enumerate(self.trainers):
-            with self._randomness(place):
-                trainer.model.prior.refresh()
+        batches, noises, chains = [], [], []
+        for trainer, numbers in zip(self.trainers, self._numbers, strict=True):
+            with numbers.own():
+                chains.append(numbers.chains(steps))
                 batches.append(trainer.batches(steps))
-                noises.append(self._noise(trainer, steps))
-            alike = (trainer.settings, trainer.model.smoothing.sharpness)
-            if alike not in known:
-                known[alike] = [trainer.schedule(step) for step in range(self.step + 1, self.step + steps + 1)]
-            schedules.append(known[alike])
+                noises.append(numbers.noise(steps))
         x = torch.stack(batches, 1)
-        numbers = torch.tensor([[list(at.values()) for at in each] for each in schedules], dtype=x.dtype)
-        of_all = dict(zip(schedules[0][0], sent(numbers.permute(2, 1, 0).contiguous(), x.device), strict=True))
-        beta, kl_weight = of_all.pop("beta"), of_all.pop("kl_weight")
-        return Given(x, torch.stack(noises, 1), beta, kl_weight, of_all)
+        rates = self._schedules(range(self.step + 1, self.step + steps + 1), x)
+        beta, kl_weight = rates.pop("beta"), rates.pop("kl_weight")
+        return Given(x, torch.stack(noises, 1), torch.stack(chains, 1), beta, kl_weight, rates)
 
-    def _noise(self, trainer: Trainer, steps: int) -> Float[Tensor, "steps uniforms batch bits"]:
-        """The uniform numbers that passes of the model would draw, group by group; what they draw not is 0."""
-        sizes = [(steps, count, trainer.settings.batch, bits) for count, bits in self._layout]
-        drawn = [torch.rand(size, dtype=trainer.dtype, device=trainer.device) for size in sizes]
-        return torch.cat([functional.pad(d, (0, 0, 0, 0, 0, self._uniforms - d.shape[1])) for d in drawn], -1)
+    def _schedules(self, steps: range, like: Tensor) -> dict[str, Float[Tensor, "steps models"]]:
+        """The trainers' schedules at these steps, worked out once for those that have one in common."""
+        known: dict[str, list[dict[str, float]]] = {}
+        for alike, trainer in zip(self._alike, self.trainers, strict=True):
+            known[alike] = known.get(alike) or [schedule(trainer, step) for step in steps]
+        numbers = [[[*at.values()] for at in known[alike]] for alike in self._alike]
+        table = sent(torch.tensor(numbers, dtype=like.dtype).permute(2, 1, 0).contiguous(), like.device)
+        return dict(zip(known[self._alike[0]][0], table, strict=True))
 
     def _advance(self, given: Given) -> Float[Tensor, "steps models"]:
         if self._steps is None:
-            self._steps = executed(self._stack, given, self._execution)
+            self._steps = executed(self._stack, given, self._execution, self._stretch)
         losses = self._steps(given)
         for trainer in self.trainers:
             trainer.step += len(losses)
@@ -187,10 +176,10 @@ class Replicas:
         Whether training stops here.
         """
         self._stack.count(self.step)
-        share = (time.perf_counter() - self._clock) / len(self.trainers)
+        share = (time.perf_counter() - self._clock) / (len(self.trainers) + self.beside)
         for place, trainer in enumerate(self.trainers):
             anneal(trainer.model, trainer.settings, trainer.settings.fraction_before(self.step))
-            with self._randomness(place), torch.enable_grad():
+            with self._numbers[place].own(), torch.enable_grad():
                 try:
                     trainer.observe(losses[:, place], x[place], partial(report, trainer), share)
                 except TrainingDivergedError as error:
@@ -200,7 +189,7 @@ class Replicas:
         if kept and (stops or self.trainers[0].validates):
             self._save(kept)
         if len(kept) < len(self.trainers):
-            self.trainers, self._random = [self.trainers[i] for i in kept], [self._random[i] for i in kept]
+            self.trainers, self._numbers = [self.trainers[i] for i in kept], [self._numbers[i] for i in kept]
             if kept:
                 self._restack()
         self._clock = time.perf_counter()
@@ -210,7 +199,7 @@ class Replicas:
         """Write the checkpoints of all before any takes the place of the former."""
         checkpoints = [self.trainers[place].checkpoint for place in places]
         for place, checkpoint in zip(places, checkpoints, strict=True):
-            with self._randomness(place):
+            with self._numbers[place].kept():
                 self.trainers[place].save(pending(checkpoint) if len(places) > 1 else checkpoint)
         if len(places) > 1:
             settle(checkpoints)
@@ -230,22 +219,19 @@ def fit(trainer: Trainer, report: Callable[[Metrics], None] = lambda metrics: No
         raise error
 
 
-def block(trainer: Trainer, models: int) -> int:
-    """How many steps are given at once: on a GPU, which would wait for each, 500 unless chains move between them.
+def schedule(trainer: Trainer, step: int) -> dict[str, float]:
+    """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
+    settings, fraction = trainer.settings, trainer.settings.fraction_before(step)
+    beta = settings.beta_at(fraction)
+    return {
+        "beta": float(trainer.model.smoothing.sharpness or 0) if beta is None else beta,
+        "kl_weight": settings.kl_weight_at(fraction),
+        **trainer.optimisation.rates(step),
+    }
 
-    Fewer where batches and uniform numbers, of as many bits as pixels, would take more than 512 MiB.
-    """
-    if trainer.device.type != "cuda" or type(trainer.model.prior).refresh is not Prior.refresh:
-        return 1
-    numbers = 2 * models * trainer.settings.batch * trainer.data.pixels
-    return max(1, min(500, 2**29 // (numbers * trainer.dtype.itemsize)))
 
-
-def layout(trainer: Trainer) -> list[tuple[int, int]]:
-    """How many uniform numbers a pass of the model draws for each bit of a group, and the group's bits."""
-    model, objective = trainer.model, objective_of(trainer)
-    x = torch.zeros(2, trainer.data.pixels).to(next(model.parameters()))
-    devices = [trainer.device] if trainer.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), unchecked(), evaluation_mode(model):
-        trace: Trace = model(x)
-    return [(objective.drawn(q, group), q.batch_shape[-1]) for group, q in enumerate(trace.posterior.groups)]
+def stretch(trainers: Sequence[Trainer], span: int) -> int:
+    """How many steps are taken at once: a span, or as many as have 512 MiB of batches."""
+    first = trainers[0]
+    batches = len(trainers) * first.settings.batch * first.data.pixels * first.dtype.itemsize
+    return max(1, min(span, 2**29 // batches))

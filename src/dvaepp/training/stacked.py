@@ -31,8 +31,12 @@ class Loss(nn.Module):
         self.model, self.objective, self.learned = model, objective, objective.learned
         self._has_beta = model.smoothing.sharpness is not None
 
-    def forward(self, x: Tensor, noise: Tensor, beta: Tensor, kl_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, scalars; beta and kl_weight are 0-d tensors."""
+    def forward(
+        self, x: Tensor, noise: Tensor, chains: Tensor, beta: Tensor, kl_weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Both, scalars, once chains have moved that are given numbers; beta and kl_weight are 0-d tensors."""
+        if chains.numel():
+            self.model.prior.refresh(chains)
         if self._has_beta:
             self.model.smoothing = self.model.smoothing.with_beta(beta)
         terms, learning = self.objective.with_loss(self.model, x, noise)
@@ -60,6 +64,8 @@ class Given:
 
     x: Float[Tensor, "*steps models batch pixels"]
     noise: Float[Tensor, "*steps models uniforms batch bits"]
+    chains: Tensor
+    """What each model's chains move by, as `refresh` takes it; no numbers where none move within the step."""
     beta: Float[Tensor, "*steps models"]
     kl_weight: Float[Tensor, "*steps models"]
     rates: Tensors
@@ -133,8 +139,8 @@ class Stack:
 
     def step(self, state: State, given: Given) -> Float[Tensor, " models"]:
         """Every model's loss on its batch; then all have moved by one step."""
-        schedule = (given.beta, given.kl_weight)
-        loss, gradients = vmap(self._gradients)(state.parameters, state.buffers, given.x, given.noise, *schedule)
+        each = (given.x, given.noise, given.chains, given.beta, given.kl_weight)
+        loss, gradients = vmap(self._gradients)(state.parameters, state.buffers, *each)
         for name, gradient in gradients.items():
             self._move(name, gradient, state, given.rates[self._rule[name]])
         return loss

@@ -118,7 +118,7 @@ class Trainer:
             while self.step < settings.steps:
                 loss, x = self.train_step()
                 losses.append(loss)
-                if self.validates or self.step % settings.log_every == 0:
+                if self.is_looked_at:
                     self.observe(torch.stack(losses), x, report)
                     losses.clear()
                 if self.validates:
@@ -136,6 +136,17 @@ class Trainer:
     def validates(self) -> bool:
         """Whether a validation and a checkpoint follow the step that was taken last."""
         return self.step == self.settings.steps or self.step % self.settings.validate_every == 0
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether a line of metrics follows the step that was taken last."""
+        return self.validates or self.step % self.settings.log_every == 0
+
+    @property
+    def until_next(self) -> int:
+        """How many steps come before the next line of metrics."""
+        every = self.settings.log_every, self.settings.validate_every
+        return min(self.settings.steps - self.step, *(n - self.step % n for n in every))
 
     def observe(
         self,
@@ -173,18 +184,8 @@ class Trainer:
 
     def batches(self, steps: int) -> Float[Tensor, "steps batch pixels"]:
         """The examples of the next steps where the model is, of several processes this one's share."""
-        order = sent(self._order.of_steps(self.step, steps), self._data.train.device)
-        return self._data.batch(distributed.own(order.mT).mT).to(self.device, self.dtype)
-
-    def schedule(self, step: int) -> dict[str, float]:
-        """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
-        settings, fraction = self.settings, self.settings.fraction_before(step)
-        beta = settings.beta_at(fraction)
-        return {
-            "beta": float(self.model.smoothing.sharpness or 0) if beta is None else beta,
-            "kl_weight": settings.kl_weight_at(fraction),
-            **self.optimisation.rates(step),
-        }
+        order = distributed.own(self._order.of_steps(self.step, steps).mT).mT
+        return self._data.batch(sent(order, self._data.train.device)).to(self.device, self.dtype)
 
     def _losses(
         self, x: Float[Tensor, "batch pixels"], kl_weight: float
@@ -262,11 +263,10 @@ class Trainer:
             shared_log_partition(self.model.prior, temperatures=temperatures, chains=chains, repeats=repeats)
 
     def _stop(self, step: int) -> None:
-        beta = [] if self.model.smoothing.sharpness is None else ["beta"]
-        rate = ["training.optimiser.rate"] if hasattr(self.settings.optimiser, "rate") else []
+        others = "" if self.model.smoothing.sharpness is None else " or beta"
         raise TrainingDivergedError(
             f"training became NaN or infinite at step {step}; the last good checkpoint is {self.checkpoint} "
-            f"(a smaller {' or '.join(['training.learning_rate', *rate, *beta])} may help)"
+            f"(a smaller learning rate{others} may help)"
         )
 
     def _model_tensors(self) -> dict[str, Tensor]:
