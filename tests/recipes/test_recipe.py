@@ -21,6 +21,7 @@ from dvaepp.priors.directed import DirectedDesign
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.formats import MOVED
 from dvaepp.recipes.recipe import Recipe, override, read_recipe, recipe_from
+from dvaepp.recipes.settings import SIZES
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import StraightThrough, StraightThroughGumbel
 from dvaepp.smoothings.concrete import Concrete
@@ -35,7 +36,7 @@ def form(shape: tuple[int, ...], mean: torch.Tensor) -> DataSpec:
 def test_every_recipe_builds_at_every_size() -> None:
     mean = torch.rand(784)
     for name in (name for name in catalogue.names() if not name.startswith("table-3")):
-        for size in ("tiny", "small", "paper"):
+        for size in SIZES:
             recipe = catalogue.find(name, size)
             if hasattr(recipe.model.prior, "sampler"):
                 recipe = override(recipe, ["model.prior.sampler.num_chains=2"])

@@ -15,6 +15,7 @@ from dvaepp.objectives.base import BoundTerms, Objective
 from dvaepp.objectives.bounds import JointBound, MarginalBound
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
+from dvaepp.recipes.settings import SIZES
 from dvaepp.training.trainer import Trainer
 
 PIXELS, NETWORKS, COLUMNS = 784, ("linear-1", "linear-2", "nonlinear-1", "nonlinear-2"), ("rbm", "joint", "marginal")
@@ -205,7 +206,7 @@ BETA = {
 }
 
 
-@pytest.mark.parametrize("size", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("data", ["mnist-static", "omniglot"])
 @pytest.mark.parametrize(("network", "column"), CELLS)
 def test_the_smoothing_is_exponential_with_the_beta_of_data_and_network(

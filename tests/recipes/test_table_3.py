@@ -26,6 +26,7 @@ from dvaepp.objectives.rolfe import RolfeBound
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.recipes import catalogue, table_3
 from dvaepp.recipes.recipe import Recipe, override
+from dvaepp.recipes.settings import SIZES
 from dvaepp.training.trainer import Trainer
 
 ROWS = ("normal-normal", "rolfe-normal", "rbm-normal", "rbm-bernoulli", "bernoulli-bernoulli")
@@ -116,7 +117,7 @@ def test_there_are_five_rows_and_those_ablations_of_six_data_sets_that_differ_fr
     assert tuple(table_3.ABLATIONS) == ABLATIONS
     names = {name for name in catalogue.names() if name.startswith("table-3/")}
     assert names == {f"table-3/{data}/{row}" for data in DATA for row in (*ROWS, *ablations(data))}
-    for size, data in itertools.product(("tiny", "small", "paper"), DATA):
+    for size, data in itertools.product(SIZES, DATA):
         written = [
             recipe(data, row, size).model_dump_json(exclude={"name", "about"}) for row in (*ROWS, *ablations(data))
         ]
@@ -366,7 +367,7 @@ def test_balancing_or_not_a_bound_at_kl_weight_1_is_the_same_and_moves_the_same_
 
 def test_recipes_go_through_json_unchanged() -> None:
     for data, row in (*CELLS, *((where, name) for where in DATA for name in ablations(where))):
-        for size in ("tiny", "small", "paper"):
+        for size in SIZES:
             chosen = recipe(data, row, size)
             assert Recipe.model_validate_json(chosen.model_dump_json()) == chosen
     assert not dataclasses.is_dataclass(chosen)

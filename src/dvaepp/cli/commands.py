@@ -68,7 +68,7 @@ def list_(arguments: Namespace) -> None:
     console.print("Tables, for `dvaepp table NAME`", style="bold")
     _list_kind(Table)
     console.print("DVAEPP_IMPORT=FILE.py in the environment adds those that a file of yours defines (docs/guides)")
-    console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|paper`", style="bold")
+    console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|medium|paper`", style="bold")
     for name in catalogue.names():
         console.print(f"  {name:44} {catalogue.find(name).about}")
 

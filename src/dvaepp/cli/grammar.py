@@ -133,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a recipe's name (`dvaepp list`), or a recipe.json")
-    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
+    command.add_argument("--size", choices=["tiny", "small", "medium", "paper"], help="default small")
     command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
     command.add_argument("--data", help="another data set by name, or your own file or folder of images")
     command.add_argument(
@@ -162,7 +162,7 @@ def _study(command: argparse.ArgumentParser) -> None:
         metavar="A.B=V,W",
         help="values of a setting, each of which is run; with several, every combination; component before settings",
     )
-    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
+    command.add_argument("--size", choices=["tiny", "small", "medium", "paper"], help="default small")
     command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
     command.add_argument("--data", help="another data set by name, or your own file or folder of images")
     command.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
@@ -183,7 +183,7 @@ def _gradients(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", nargs="?", metavar="RECIPE", help=model)
     command.add_argument("--checkpoint", metavar="RUN", help="the trained model of a run folder")
     command.add_argument("--last", action="store_true", help="of the run the last model, not the best by validation")
-    command.add_argument("--size", choices=["tiny", "small", "paper"], help="default small")
+    command.add_argument("--size", choices=["tiny", "small", "medium", "paper"], help="default small")
     command.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting")
     command.add_argument("--data", help="another data set or your own file; of a run, where its data lie now, if moved")
     command.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")

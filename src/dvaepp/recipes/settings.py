@@ -20,10 +20,10 @@ from dvaepp.priors.boltzmann import RestrictedBoltzmannDesign
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.exponential import OverlappingExponential
 
-Size = Literal["tiny", "small", "paper"]
+Size = Literal["tiny", "small", "medium", "paper"]
 
 SIZES: tuple[Size, ...] = get_args(Size)
-"""`tiny` takes a minute and shows that all runs, `small` minutes to an hour on two cores, `paper` a GPU."""
+"""`tiny` takes a minute, and shows that all runs; `small` minutes to an hour, `medium` hours to a day of a core."""
 
 
 _Size = Annotated[int, Field(ge=1, le=1_000_000)]

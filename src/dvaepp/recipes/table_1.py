@@ -85,6 +85,9 @@ _TRAINING: dict[Size, TrainingSettings] = {
     "paper": TrainingSettings(
         steps=2_000_000, log_every=10_000, validate_every=100_000, validation_samples=100, validation_examples=1000
     ),
+    "medium": TrainingSettings(
+        steps=500_000, log_every=5000, validate_every=50_000, validation_samples=100, validation_examples=1000
+    ),
     "small": TrainingSettings(
         steps=100_000, log_every=1000, validate_every=10_000, validation_samples=100, validation_examples=1000
     ),
@@ -92,6 +95,7 @@ _TRAINING: dict[Size, TrainingSettings] = {
 }
 _EVALUATION: dict[Size, EvaluationSettings] = {
     "paper": EvaluationSettings(samples=100),
+    "medium": EvaluationSettings(samples=100),
     "small": EvaluationSettings(samples=100),
     "tiny": EvaluationSettings(samples=5, examples=50),
 }

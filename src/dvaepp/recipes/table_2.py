@@ -103,6 +103,7 @@ _TRAINING: dict[Size, TrainingSettings] = {
         validation_temperatures=1000,
         validation_chains=1024,
     ),
+    "medium": TrainingSettings(steps=100_000, log_every=1000, validate_every=5000, validation_samples=100),
     "small": TrainingSettings(steps=3000, validate_every=500),
     "tiny": TrainingSettings(
         steps=40,
@@ -116,10 +117,11 @@ _TRAINING: dict[Size, TrainingSettings] = {
 }
 _EVALUATION: dict[Size, EvaluationSettings] = {
     "paper": EvaluationSettings(samples=4000, temperatures=10_000),
+    "medium": EvaluationSettings(samples=4000),
     "small": EvaluationSettings(samples=100, examples=1000),
     "tiny": EvaluationSettings(samples=5, examples=50, temperatures=20, chains=128, thorough=False),
 }
-CHAINS: dict[Size, tuple[int, int]] = {"paper": (1000, 40), "small": (1000, 5), "tiny": (20, 2)}
+CHAINS: dict[Size, tuple[int, int]] = {"paper": (1000, 40), "medium": (200, 5), "small": (1000, 5), "tiny": (20, 2)}
 """Chains, and sweeps of each step."""
 
 

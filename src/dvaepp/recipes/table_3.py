@@ -97,10 +97,11 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 _BITS, _BITS_CIFAR = 16, 128
 _CONVOLUTIONAL: dict[Size, ConvolutionalSettings] = {
     "paper": ConvolutionalSettings(),
+    "medium": ConvolutionalSettings(local_groups=8, variables=16, channels=48, cells=Cells(1), stem=2),
     "small": ConvolutionalSettings(local_groups=4, variables=8, channels=32, cells=Cells(1), stem=2),
     "tiny": ConvolutionalSettings(local_groups=2, variables=2, channels=4, cells=Cells(1), stem=4),
 }
-_HIDDEN: dict[Size, tuple[int, ...]] = {"paper": (256,), "small": (64,), "tiny": (8,)}
+_HIDDEN: dict[Size, tuple[int, ...]] = {"paper": (256,), "medium": (128,), "small": (64,), "tiny": (8,)}
 _TRAINING: dict[Size, TrainingSettings] = {
     "paper": TrainingSettings(
         steps=1_000_000,
@@ -112,6 +113,15 @@ _TRAINING: dict[Size, TrainingSettings] = {
     ),
     "small": TrainingSettings(
         steps=13_000,
+        learning_rate=((1.0, 2e-3),),
+        cosine_to=1e-5,
+        optimiser=MuonAndAdam(rate=10.0),
+        kl_warmup=0.1,
+        validate_every=1000,
+        validation_samples=10,
+    ),
+    "medium": TrainingSettings(
+        steps=100_000,
         learning_rate=((1.0, 2e-3),),
         cosine_to=1e-5,
         optimiser=MuonAndAdam(rate=10.0),
@@ -134,10 +144,11 @@ _TRAINING: dict[Size, TrainingSettings] = {
 }
 _EVALUATION: dict[Size, EvaluationSettings] = {
     "paper": EvaluationSettings(samples=4000, temperatures=10_000),
+    "medium": EvaluationSettings(samples=100),
     "small": EvaluationSettings(samples=100),
     "tiny": EvaluationSettings(samples=3, examples=4, temperatures=20, chains=128, thorough=False),
 }
-_CHAINS: dict[Size, tuple[int, int]] = {"paper": (1000, 40), "small": (200, 5), "tiny": (20, 2)}
+_CHAINS: dict[Size, tuple[int, int]] = {"paper": (1000, 40), "medium": (200, 5), "small": (200, 5), "tiny": (20, 2)}
 
 
 _LOCAL: dict[str, LocalVariables] = {"normal": NormalVariables(), "bernoulli": BernoulliVariables()}
