@@ -110,7 +110,9 @@ def redrawn(
 ) -> Float[Tensor, "*batch bits"]:
     """What `redrawing` does to the states, as a function of them and of uniform numbers that torch.func.vmap maps."""
     earlier, later = states[..., : block.start], states[..., block.stop :]
-    field = bias + earlier @ weights[0] + later @ weights[1]
+    field = bias
+    for others, weight in ((earlier, weights[0]), (later, weights[1])):
+        field = field + others @ weight if others.shape[-1] else field
     beta = inverse_temperature
     probability = torch.sigmoid((beta[..., None] if isinstance(beta, Tensor) else beta) * field)
     bits = (uniform[..., block] < probability).to(states.dtype)

@@ -90,8 +90,8 @@ class PersistentChains(_Settings):
 
     @property
     def uniforms(self) -> int:
-        """One a sweep."""
-        return self.sweeps
+        """One a sweep; of a class derived from this one, with an `advance` of its own, none."""
+        return self.sweeps if type(self).advance is PersistentChains.advance else 0
 
     def start(self, machine: BoltzmannMachine) -> Float[Tensor, "chains bits"]:
         """Uniform random states."""

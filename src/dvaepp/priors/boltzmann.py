@@ -144,7 +144,8 @@ class BoltzmannPrior(Prior):
     @property
     def chain_noise(self) -> tuple[int, ...] | None:
         """(sweeps, chains, bits) of persistent chains."""
-        return None if self.chains is None else (self.chains.uniforms, *self.states.shape)
+        shape = None if self.chains is None else (self.chains.uniforms, *self.states.shape)
+        return shape if type(self).refresh is BoltzmannPrior.refresh else (0,)
 
     def restart(self) -> None:
         """Begin the chains anew."""

@@ -62,7 +62,8 @@ def _structure(model: Model) -> Any:
     """All that two models share but their numbers, and the temperature of the smoothing."""
     tensors = chain(model.named_parameters(), model.named_buffers())
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors}
-    return repr(model), shapes, _plain(model.smoothing), _plain(getattr(model, "likelihood", None))
+    parts = model.smoothing, getattr(model.prior, "chains", None), getattr(model, "likelihood", None)
+    return repr(model), shapes, [_plain(part) for part in parts]
 
 
 _COMPARED: dict[str, Callable[[Trainer], Any]] = {

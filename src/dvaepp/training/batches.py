@@ -35,5 +35,7 @@ class BatchOrder:
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The CPU's tensor on a device; a GPU is not waited for."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    """The tensor on a device; a GPU is not waited for."""
+    if tensor.device == device or device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -20,19 +21,17 @@ _MOST_STEPS, _MOST_BYTES = 500, 2**27
 
 
 class Numbers:
-    """A trainer's random state, as torch's generators are when this is made, and the uniform numbers of its steps.
+    """A trainer's random state, as torch's generators are when this is made, and what its next steps draw with it.
 
-    On a GPU those of a `span` of steps are drawn at once. Spans are counted from step 0, so that the numbers are the
-    same whichever stretches of steps are taken and wherever training is resumed.
+    On a GPU the uniform numbers of a `span` of steps are drawn at once. Spans are counted from step 0, so that they are
+    the same whichever stretches of steps are taken and wherever training is resumed, on cards of one kind.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._state = self._before = random_tensors(trainer.device)
         self._model, self._uniforms = layout(trainer)
-        self._of_chains = trainer.model.prior.chain_noise
-        self._noise: Tensor | None = None
-        self._chains: Tensor | None = None
+        self._drawn: tuple[Tensor, Tensor] | None = None
 
     @contextmanager
     def own(self) -> Iterator[None]:
@@ -46,66 +45,75 @@ class Numbers:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """torch's generators as a checkpoint keeps them: within a span, the device's from before it."""
-        within = self._trainer.step % self.span
-        restore_random(self._state | (self._of_device(self._before) if within else {}), self._trainer.device)
+        before = self._before if self._within else self._state
+        restore_random(self._state | self._of_device(before), self._trainer.device)
         yield
 
     @property
+    def _within(self) -> int:
+        """How many steps of the span have been taken."""
+        return self._trainer.step % self.span
+
+    @cached_property
     def moves_chains(self) -> bool:
         """Whether chains move within a step, by numbers that it is given: on a GPU, where their sampler takes them.
 
         On a CPU they move between steps, in place, by numbers of their own, which is faster there.
         """
-        return self._trainer.device.type == "cuda" and math.prod(self._of_chains or (0,)) > 0
+        return self._trainer.device.type == "cuda" and math.prod(self._trainer.model.prior.chain_noise or (0,)) > 0
 
-    @property
+    @cached_property
     def span(self) -> int:
         """How many steps' numbers are drawn at once: one on a CPU, and where chains move between steps.
 
         Else 500, or as many as take 128 MiB.
         """
-        if self._trainer.device.type != "cuda" or (self._of_chains is not None and not self.moves_chains):
+        moves = self._trainer.model.prior.chain_noise is not None
+        if self._trainer.device.type != "cuda" or (moves and not self.moves_chains):
             return 1
-        numbers = self._uniforms * self._trainer.settings.batch * sum(bits for _, bits in self._model)
-        numbers += math.prod(self._of_chains or (0,))
-        return max(1, min(_MOST_STEPS, _MOST_BYTES // (numbers * self._trainer.dtype.itemsize)))
+        return max(1, min(_MOST_STEPS, _MOST_BYTES // (self.size * self._trainer.dtype.itemsize)))
+
+    @property
+    def size(self) -> int:
+        """How many uniform numbers a step takes."""
+        batch, bits = self._trainer.settings.batch, sum(bits for _, bits in self._model)
+        return self._uniforms * batch * bits + math.prod(self._of_chains)
+
+    @property
+    def _of_chains(self) -> tuple[int, ...]:
+        """The shape of what chains move by within a step; of no numbers where none do."""
+        return (self._trainer.model.prior.chain_noise or (0,)) if self.moves_chains else (0,)
 
     def left(self) -> int:
         """How many steps the span still has."""
-        return self.span - self._trainer.step % self.span
+        return self.span - self._within
 
-    def chains(self, steps: int) -> Float[Tensor, "steps ..."]:
-        """What chains move by in the next steps; nothing where they have moved now, or there are none.
+    def given(self, steps: int) -> tuple[Float[Tensor, "steps batch pixels"], Tensor, Tensor]:
+        """The batches of the next steps, the uniform numbers of their passes, and what moves chains, (steps, ...) each.
 
-        To be called before `noise`, as a step draws in this order.
+        Drawn in the order of a step by itself: chains, which move now unless they do within the step; batches; noise.
         """
-        if self._is_due(self._chains):
-            self._before = self._state
-            if not self.moves_chains:
-                self._trainer.model.prior.refresh()
-            self._chains = self._uniform(*(self._of_chains or ()) if self.moves_chains else (0,))
-        return self._next(self._chains, steps)
+        with self.own():
+            known = self._drawn if self._within else None
+            chains = self._chains() if known is None else known[0]
+            x = self._trainer.batches(steps)
+            chains, noise = self._drawn = known or (chains, self._noise())
+        first, last = self._within, self._within + steps
+        return x, noise[first:last], chains[first:last]
 
-    def noise(self, steps: int) -> Float[Tensor, "steps uniforms batch bits"]:
-        """What passes of the model draw in the next steps, group by group; what they draw not is 0."""
-        if self._is_due(self._noise):
-            batch = self._trainer.settings.batch
-            drawn = [self._uniform(count, batch, bits) for count, bits in self._model]
-            self._noise = torch.cat(
-                [functional.pad(d, (0, 0, 0, 0, 0, self._uniforms - d.shape[1])) for d in drawn], -1
-            )
-        return self._next(self._noise, steps)
+    def _chains(self) -> Float[Tensor, "span ..."]:
+        self._before = self._state
+        if not self.moves_chains:
+            self._trainer.model.prior.refresh()
+        return self._uniform(*self._of_chains)
 
-    def _is_due(self, numbers: Tensor | None) -> bool:
-        return numbers is None or self._trainer.step % self.span == 0
+    def _noise(self) -> Float[Tensor, "span uniforms batch bits"]:
+        """What passes of the model draw, group by group; what they draw not is 0."""
+        drawn = [self._uniform(count, self._trainer.settings.batch, bits) for count, bits in self._model]
+        return torch.cat([functional.pad(d, (0, 0, 0, 0, 0, self._uniforms - d.shape[1])) for d in drawn], -1)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand((self.span, *shape), dtype=self._trainer.dtype, device=self._trainer.device)
-
-    def _next(self, numbers: Tensor | None, steps: int) -> Tensor:
-        assert numbers is not None
-        first = self._trainer.step % self.span
-        return numbers[first : first + steps]
 
     @staticmethod
     def _of_device(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -128,7 +128,7 @@ class Replicas:
         each = [trainer.optimisation for trainer in self.trainers]
         self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules)
         self._steps: Steps | None = None
-        self._stretch = stretch(self.trainers, self._numbers[0].span)
+        self._stretch = stretch(self.trainers, self._numbers[0])
         self._alike = [
             f"{trainer.settings.model_dump_json()} {trainer.model.smoothing.sharpness}" for trainer in self.trainers
         ]
@@ -136,16 +136,11 @@ class Replicas:
 
     def _given(self, steps: int) -> Given:
         """What the next steps are given, each trainer's from its own stream and schedules."""
-        batches, noises, chains = [], [], []
-        for trainer, numbers in zip(self.trainers, self._numbers, strict=True):
-            with numbers.own():
-                chains.append(numbers.chains(steps))
-                batches.append(trainer.batches(steps))
-                noises.append(numbers.noise(steps))
-        x = torch.stack(batches, 1)
+        each = [numbers.given(steps) for numbers in self._numbers]
+        x, noise, chains = (torch.stack(tensors, 1) for tensors in zip(*each, strict=True))
         rates = self._schedules(range(self.step + 1, self.step + steps + 1), x)
         beta, kl_weight = rates.pop("beta"), rates.pop("kl_weight")
-        return Given(x, torch.stack(noises, 1), torch.stack(chains, 1), beta, kl_weight, rates)
+        return Given(x, noise, chains, beta, kl_weight, rates)
 
     def _schedules(self, steps: range, like: Tensor) -> dict[str, Float[Tensor, "steps models"]]:
         """The trainers' schedules at these steps, worked out once for those that have one in common."""
@@ -183,7 +178,7 @@ class Replicas:
                 try:
                     trainer.observe(losses[:, place], x[place], partial(report, trainer), share)
                 except TrainingDivergedError as error:
-                    self.failures[trainer.folder] = error
+                    self.failures[trainer.folder] = error.with_traceback(None)  # which would hold this group
         kept = [place for place, trainer in enumerate(self.trainers) if trainer.folder not in self.failures]
         stops = not kept or stop()
         if kept and (stops or self.trainers[0].validates):
@@ -230,8 +225,8 @@ def schedule(trainer: Trainer, step: int) -> dict[str, float]:
     }
 
 
-def stretch(trainers: Sequence[Trainer], span: int) -> int:
-    """How many steps are taken at once: a span, or as many as have 512 MiB of batches."""
+def stretch(trainers: Sequence[Trainer], numbers: Numbers) -> int:
+    """How many steps are taken at once: a span, or as many as have 512 MiB of batches and uniform numbers."""
     first = trainers[0]
-    batches = len(trainers) * first.settings.batch * first.data.pixels * first.dtype.itemsize
-    return max(1, min(span, 2**29 // batches))
+    given = len(trainers) * (first.settings.batch * first.data.pixels + numbers.size) * first.dtype.itemsize
+    return max(1, min(numbers.span, 2**29 // given))

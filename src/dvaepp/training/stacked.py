@@ -96,6 +96,7 @@ class Stack:
     ) -> None:
         self._optimizers, self._rules, first = optimizers, rules, losses[0]
         self._skeleton = copy.deepcopy(first)
+        self._skeleton.model.prior.log_partition = None  # the first one's value, on which no gradient depends
         names = {id(parameter): name for name, parameter in first.named_parameters()}
         turned = {f"{name}.weight" for name, module in first.named_modules() if isinstance(module, nn.Linear)}
         stacked = {n: _stacked([loss.get_parameter(n) for loss in losses], n in turned) for n in names.values()}

@@ -185,7 +185,7 @@ class Trainer:
     def batches(self, steps: int) -> Float[Tensor, "steps batch pixels"]:
         """The examples of the next steps where the model is, of several processes this one's share."""
         order = distributed.own(self._order.of_steps(self.step, steps).mT).mT
-        return self._data.batch(sent(order, self._data.train.device)).to(self.device, self.dtype)
+        return sent(self._data.batch(sent(order, self._data.train.device)).to(self.dtype), self.device)
 
     def _losses(
         self, x: Float[Tensor, "batch pixels"], kl_weight: float
