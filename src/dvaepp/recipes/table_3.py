@@ -102,6 +102,15 @@ _CONVOLUTIONAL: dict[Size, ConvolutionalSettings] = {
     "tiny": ConvolutionalSettings(local_groups=2, variables=2, channels=4, cells=Cells(1), stem=4),
 }
 _HIDDEN: dict[Size, tuple[int, ...]] = {"paper": (256,), "medium": (128,), "small": (64,), "tiny": (8,)}
+_SMALL = TrainingSettings(
+    steps=13_000,
+    learning_rate=((1.0, 2e-3),),
+    cosine_to=1e-5,
+    optimiser=MuonAndAdam(rate=10.0),
+    kl_warmup=0.1,
+    validate_every=1000,
+    validation_samples=10,
+)
 _TRAINING: dict[Size, TrainingSettings] = {
     "paper": TrainingSettings(
         steps=1_000_000,
@@ -111,24 +120,8 @@ _TRAINING: dict[Size, TrainingSettings] = {
         validation_samples=20,
         validation_examples=2000,
     ),
-    "small": TrainingSettings(
-        steps=13_000,
-        learning_rate=((1.0, 2e-3),),
-        cosine_to=1e-5,
-        optimiser=MuonAndAdam(rate=10.0),
-        kl_warmup=0.1,
-        validate_every=1000,
-        validation_samples=10,
-    ),
-    "medium": TrainingSettings(
-        steps=100_000,
-        learning_rate=((1.0, 2e-3),),
-        cosine_to=1e-5,
-        optimiser=MuonAndAdam(rate=10.0),
-        kl_warmup=0.1,
-        validate_every=1000,
-        validation_samples=10,
-    ),
+    "small": _SMALL,
+    "medium": _SMALL.model_copy(update={"steps": 100_000}),
     "tiny": TrainingSettings(
         steps=2,
         batch=4,
