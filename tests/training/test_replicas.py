@@ -65,6 +65,7 @@ class Case:
     optimiser: Optimiser = field(default_factory=Adam)
     dynamic: bool = False
     beta: bool = True
+    average: float | None = None
 
     def trainer(self, folder: Path, seed: int, steps: int = STEPS, **changes: Any) -> Trainer:
         torch.manual_seed(seed)
@@ -82,6 +83,7 @@ class Case:
             "kl_warmup": 0.2 * seed if self.objective is not elbo_of_all else 0.0,
             "beta": (4.0 + seed, 9.0) if self.beta else None,
             "optimiser": self.optimiser,
+            "average": self.average,
             "log_every": STEPS // 2,
             "validate_every": STEPS // 2,
             "validation_samples": 3,
@@ -111,6 +113,7 @@ CASES = {
     "marginal": Case(objective=MarginalBound, dynamic=True),
     "two groups, chains, batch norm": Case(chains, (4, 3), batch_norm=True),
     "muon": Case(optimiser=MuonAndAdam(2.0)),
+    "averaged, batch norm": Case(batch_norm=True, average=0.9),
     "logistic": Case(smoothing=dvaepp.OverlappingLogistic(5.0), beta=False),
     "straight-through": Case(chains, (4, 3), smoothing=dvaepp.StraightThrough(), beta=False),
     "rebar": Case(smoothing=dvaepp.hard, objective=elbo_of_all, optimiser=Adam(1e-8, 0.99999), beta=False),

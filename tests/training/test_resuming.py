@@ -51,8 +51,10 @@ def lines(run: Run) -> list[dict[str, Any]]:
         ["model.groups=[24,24]", "model.prior=graph", "model.graph=zephyr-1", "model.sampler=annealer"],
         ["model.groups=[20,20]", "model.smoothing=spike-exponential", "objective=rolfe"],
         ["model.groups=[20,20]", "training.muon=10", "training.l2=0.01"],
+        ["model.groups=[20,20]", "training.average=0.9"],
+        ["model.groups=[20,20]", "training.average=0.9", "training.compile=true"],
     ],
-    ids=["gibbs", "tempering", "population", "annealer", "rolfe", "muon"],
+    ids=["gibbs", "tempering", "population", "annealer", "rolfe", "muon", "averaged", "averaged, compiled"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, changes: list[str]) -> None:
     settings = [*changes, "training.steps=30", "training.validate_every=10", "training.log_every=7"]

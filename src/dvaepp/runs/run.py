@@ -25,6 +25,7 @@ from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe, recipe_from
 from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
+from dvaepp.training.averages import AVERAGE, averaged
 from dvaepp.training.checkpoints import check_origin, load_model, spec_in
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import Trainer
@@ -207,11 +208,11 @@ class Run:
         path = self.folder / ("checkpoint.safetensors" if last else "best.safetensors")
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
-        tensors, about = load_tensors(path, lambda name: name.startswith(("model.", "data.")))
+        tensors, about = load_tensors(path, lambda name: name.startswith(("model.", "data.", AVERAGE)))
         check_origin(path, about, self.origin(), _same_recipe)
         spec = spec_in(path, tensors, about)
         model, _ = self._build(spec)
-        load_model(model, path, tensors, about, self.recipe.training)
+        load_model(model, path, averaged(tensors), about, self.recipe.training)
         return TrainedModel(model.to(where).eval(), about["step"], spec.shape, where, about["data"])
 
     def data_for(self, trained: TrainedModel) -> Dataset:
@@ -237,9 +238,7 @@ class Run:
             lines = [json.loads(line) for line in read_lines(path)] if path.exists() else []
             return [_METRICS.validate_python(line, strict=True) for line in lines]
         except ValueError as error:
-            raise InputError(
-                f"{path} holds a line that is not an object of finite numbers: {complaint(error)}"
-            ) from None
+            raise InputError(f"{path} holds a line that is no object of finite numbers: {complaint(error)}") from None
 
     def scores(self) -> dict[str, Any] | None:
         """What `evaluate` wrote last of test data; InputError for anything else."""

@@ -1,8 +1,9 @@
-"""The optimisers of a model, and of what its objective learns, each at the rate of its step."""
+"""The optimisers of a model, and of what its objective learns, each at the rate of its step; means of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from dvaepp.errors import InputError
 from dvaepp.models.base import Model
 from dvaepp.objectives.base import Objective
 from dvaepp.optimisers.base import Rule
+from dvaepp.training.averages import Averages
 from dvaepp.training.checkpoints import load_learned, load_optimizer, optimizer_tensors
 from dvaepp.training.settings import TrainingSettings
 
@@ -35,12 +37,17 @@ def learned_by(objective: object, settings: TrainingSettings, like: Tensor) -> n
 
 
 class Optimisation:
-    """torch's optimisers by name, those of what is learned after `estimator.`, at `estimator_rate` times the rate."""
+    """torch's optimisers by name, those of what is learned after `estimator.`, at `estimator_rate` times the rate.
+
+    `averages` are those of the model's weights, if settings ask for them.
+    """
 
     def __init__(self, model: Model, learned: nn.Module | None, settings: TrainingSettings) -> None:
         self.learned, self._settings = learned, settings
         self._of_model = settings.optimiser(model, settings.l2)
         self._of_learned = {} if learned is None else settings.optimiser(learned, 0.0)
+        self.averages = None if settings.average is None else Averages(model, settings.average)
+        self._step = 0
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -60,6 +67,7 @@ class Optimisation:
 
     def set_rates(self, step: int) -> None:
         """Set the optimisers to a step, counted from 1."""
+        self._step = step
         for optimizers, rate in zip((self._of_model, self._of_learned), self._rates(step), strict=True):
             if optimizers:
                 self._settings.optimiser.set_rate(optimizers, rate, step)
@@ -78,16 +86,23 @@ class Optimisation:
             parameter.grad = gradient
 
     def step(self) -> None:
-        """Move every parameter along its gradient."""
+        """Move every parameter along its gradient, and averages of them after it."""
         for optimizer in self.optimizers.values():
             optimizer.step()
+        if self.averages is not None:
+            self.averages.step(self._step)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model with its averaged weights, if they are averaged."""
+        return nullcontext() if self.averages is None else self.averages.in_place()
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """What is learned, and what the optimisers keep, by name."""
+        """What is learned, averages, and what the optimisers keep, by name."""
         for name, tensor in self.learned.state_dict().items() if self.learned is not None else ():
             yield LEARNED + name, tensor
         for kind, optimizer in self.optimizers.items():
             yield from optimizer_tensors(optimizer, f"{kind}.").items()
+        yield from () if self.averages is None else self.averages.tensors()
 
     def load(self, path: Path, tensors: dict[str, Tensor]) -> None:
         """Put back what `tensors` gave; InputError where the checkpoint at this path holds something else."""
@@ -95,3 +110,5 @@ class Optimisation:
             load_learned(self.learned, path, tensors, LEARNED)
         for kind, optimizer in self.optimizers.items():
             load_optimizer(optimizer, tensors, f"{kind}.")
+        if self.averages is not None:
+            self.averages.load(path, tensors)

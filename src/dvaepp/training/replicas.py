@@ -126,7 +126,8 @@ class Replicas:
     def _restack(self) -> None:
         losses = [Loss(trainer.model, objective_of(trainer)) for trainer in self.trainers]
         each = [trainer.optimisation for trainer in self.trainers]
-        self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules)
+        averages = [one.averages.means for one in each if one.averages is not None]
+        self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules, averages)
         self._steps: Steps | None = None
         self._stretch = stretch(self.trainers, self._numbers[0])
         self._alike = [
@@ -139,8 +140,8 @@ class Replicas:
         each = [numbers.given(steps) for numbers in self._numbers]
         x, noise, chains = (torch.stack(tensors, 1) for tensors in zip(*each, strict=True))
         rates = self._schedules(range(self.step + 1, self.step + steps + 1), x)
-        beta, kl_weight = rates.pop("beta"), rates.pop("kl_weight")
-        return Given(x, noise, chains, beta, kl_weight, rates)
+        beta, kl_weight, average = (rates.pop(name) for name in ("beta", "kl_weight", "average"))
+        return Given(x, noise, chains, beta, kl_weight, average, rates)
 
     def _schedules(self, steps: range, like: Tensor) -> dict[str, Float[Tensor, "steps models"]]:
         """The trainers' schedules at these steps, worked out once for those that have one in common."""
@@ -215,12 +216,14 @@ def fit(trainer: Trainer, report: Callable[[Metrics], None] = lambda metrics: No
 
 
 def schedule(trainer: Trainer, step: int) -> dict[str, float]:
-    """A step's numbers, counted from 1: beta (0 where there is none), KL weight, and each optimiser's rate."""
+    """A step's numbers, counted from 1: beta and the averages' share (0 where there are none), KL weight, and rates."""
     settings, fraction = trainer.settings, trainer.settings.fraction_before(step)
+    averages = trainer.optimisation.averages
     beta = settings.beta_at(fraction)
     return {
         "beta": float(trainer.model.smoothing.sharpness or 0) if beta is None else beta,
         "kl_weight": settings.kl_weight_at(fraction),
+        "average": 0.0 if averages is None else averages.share(step),
         **trainer.optimisation.rates(step),
     }
 

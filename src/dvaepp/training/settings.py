@@ -34,6 +34,8 @@ class TrainingSettings(Settings):
     """Weigh the KL of local groups while the KL weight is below 1, so that all of them come to be used (Appendix H)."""
     beta: tuple[PositiveFloat, PositiveFloat] | None = None
     """The smoothing's beta, linearly from the first value to the second; None leaves it as it is."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Validate and keep a moving average of the weights with this decay, such as 0.999; None keeps them as they are."""
     compile: bool = False
     """Compile a feed-forward model's whole step, faster once that has taken its ten seconds, or else residual cells.
 

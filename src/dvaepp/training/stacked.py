@@ -53,6 +53,8 @@ class State:
     parameters: Tensors
     buffers: Tensors
     kept: dict[str, Tensors]
+    means: Tensors
+    """Averages of parameters and buffers, by their names; none where they are not averaged."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Given:
     """What each model's chains move by, as `refresh` takes it; no numbers where none move within the step."""
     beta: Float[Tensor, "*steps models"]
     kl_weight: Float[Tensor, "*steps models"]
+    average: Float[Tensor, "*steps models"]
+    """What of a mean its parameter becomes; 0 where there are none."""
     rates: Tensors
     """By the names of the optimisers."""
 
@@ -92,7 +96,11 @@ class Stack:
     """
 
     def __init__(
-        self, losses: Sequence[Loss], optimizers: Sequence[dict[str, Optimizer]], rules: dict[str, Rule]
+        self,
+        losses: Sequence[Loss],
+        optimizers: Sequence[dict[str, Optimizer]],
+        rules: dict[str, Rule],
+        averages: Sequence[Tensors] = (),
     ) -> None:
         self._optimizers, self._rules, first = optimizers, rules, losses[0]
         self._skeleton = copy.deepcopy(first)
@@ -104,7 +112,9 @@ class Stack:
         parameters = {name: stacked[name] for name, moves in moved.items() if moves}
         buffers = {name: _stacked([loss.get_buffer(name) for loss in losses]) for name, _ in first.named_buffers()}
         buffers |= {name: stacked[name] for name, moves in moved.items() if not moves}
-        self.state = State(parameters, buffers, {})
+        both, names_of_means = parameters | buffers, averages[0] if averages else {}
+        means = {f"model.{n}": _stacked_in(averages, n, both[f"model.{n}"]) for n in names_of_means}
+        self.state = State(parameters, buffers, {}, means)
         self._rule: dict[str, str] = {}
         self._l2: Tensors = {}
         for kind, optimizer in optimizers[0].items():
@@ -144,6 +154,9 @@ class Stack:
         loss, gradients = vmap(self._gradients)(state.parameters, state.buffers, *each)
         for name, gradient in gradients.items():
             self._move(name, gradient, state, given.rates[self._rule[name]])
+        for name, mean in state.means.items():
+            current = state.parameters[name] if name in state.parameters else state.buffers[name]
+            mean.lerp_(current, given.average.view(-1, *[1] * (mean.ndim - 1)))
         return loss
 
     def _gradients(self, parameters: Tensors, buffers: Tensors, *given: Tensor) -> tuple[Tensor, Tensors]:

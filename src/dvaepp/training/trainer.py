@@ -39,12 +39,11 @@ class Trainer:
     `objective(model, x)` gives `BoundTerms`: minus the mean of their bound, with the KL weight and the balancing of
     `settings`, is the loss, and their means are what is logged.
 
-    The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, optimisers, chains, random state, step: all
-    that the next step depends on) and `best.safetensors` (the weights with the best validation likelihood, log Z taken
-    at the high end of its interval). `about` is plain JSON kept in both, with the data's digest and shape, and their
-    mean and sd as tensors; of what it says of a recipe `same_recipe` tells whether a checkpoint is of the same. With
+    The folder holds `metrics.jsonl`, `checkpoint.safetensors` (weights, averages, optimisers, chains, random state,
+    step: all that the next step depends on) and `best.safetensors` (the weights, or averages, with the best validation
+    likelihood at the high end of log Z's interval). `about` is plain JSON kept in both, with the data's digest, shape,
+    mean and sd; of what it says of a recipe `same_recipe` tells whether a checkpoint is of the same. With
     `settings.beta` the model's smoothing is at each moment that of the latest step, before any that of the first.
-
     Of several processes (`dvaepp.distributed`) each takes its share of every batch, with noise and chains of its own;
     the first alone writes. InputError where the batch does not divide among them.
 
@@ -165,7 +164,8 @@ class Trainer:
         self._stop_unless_finite(distributed.mean(losses))
         report(self.journal.add(self._training_metrics(x)))
         if self.validates:
-            report(self.journal.add(self._validate()))
+            with self.optimisation.averaged():
+                report(self.journal.add(self._validate()))
 
     def train_step(self) -> tuple[Float[Tensor, ""], Float[Tensor, "batch pixels"]]:
         """One step of the optimiser; the loss and the batch it was taken on, of several processes this one's share."""
