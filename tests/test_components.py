@@ -90,7 +90,7 @@ KINDS: dict[type[Any], set[Any]] = {
     EstimatorDesign: {each for each in components(EstimatorDesign).values() if estimator_of(each) in ESTIMATORS},
     PublicDataSet: set(every_data_set),
     Table: set(every_table),
-    Objective: {*every_objective, "rolfe"},  # rolfe: tests/objectives/test_rolfe.py
+    Objective: {*every_objective, "rolfe", "mean-field", "gumbolt"},  # tests/objectives/test_rolfe.py, test_relaxed.py
     PriorDesign: {each for each in components(PriorDesign).values() if prior_of(each) in PRIORS},
 }
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

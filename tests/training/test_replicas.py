@@ -20,9 +20,11 @@ from dvaepp.estimators import NVIL, REBAR, LeaveOneOut
 from dvaepp.objectives.base import BoundTerms, Objective
 from dvaepp.objectives.bounds import JointBound, MarginalBound
 from dvaepp.objectives.elbo import Elbo
+from dvaepp.objectives.relaxed import GumBolt, MeanFieldBound
 from dvaepp.optimisers.adam import Adam
 from dvaepp.optimisers.base import Optimiser
 from dvaepp.optimisers.muon import MuonAndAdam
+from dvaepp.smoothings.concrete import Concrete
 from dvaepp.storage import load_tensors
 from dvaepp.training.execution import executed
 from dvaepp.training.numbers import Numbers
@@ -114,6 +116,8 @@ CASES = {
     "two groups, chains, batch norm": Case(chains, (4, 3), batch_norm=True),
     "muon": Case(optimiser=MuonAndAdam(2.0)),
     "averaged, batch norm": Case(batch_norm=True, average=0.9),
+    "mean-field, 3 draws": Case(chains, (4, 3), objective=partial(MeanFieldBound, 3), smoothing=dvaepp.PowerFunction()),
+    "gumbolt, 2 draws": Case(chains, (4, 3), objective=partial(GumBolt, 2), smoothing=Concrete(1 / 7)),
     "logistic": Case(smoothing=dvaepp.OverlappingLogistic(5.0), beta=False),
     "straight-through": Case(chains, (4, 3), smoothing=dvaepp.StraightThrough(), beta=False),
     "rebar": Case(smoothing=dvaepp.hard, objective=elbo_of_all, optimiser=Adam(1e-8, 0.99999), beta=False),

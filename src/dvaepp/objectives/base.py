@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,25 +24,33 @@ from dvaepp.smoothings.base import BitDistribution, Smoothing
 class BoundTerms:
     """A bound in parts, log_likelihood - global_kl - sum_j local_kl_terms_j, nats, at one draw for every example.
 
-    log_likelihood (batch,): log p(x | zeta). global_kl (batch,): the KL of the global variables, or log q - log p at
-    the draw, whose mean it is. local_kl_terms (batch, groups): the same of every local group. Of means, no batch axis.
+    log_likelihood (rows,): log p(x | zeta). global_kl (rows,): the KL of the global variables, or log q - log p at
+    the draw, whose mean it is. local_kl_terms (rows, groups): the same of every local group. Of means, no axis of rows.
+    An importance-weighted bound has `draws` rows for each example, x by x, else one.
     """
 
     log_likelihood: Float[Tensor, "*batch"]
     global_kl: Float[Tensor, "*batch"]
     local_kl_terms: Float[Tensor, "*batch groups"]
+    draws: int = 1
 
     def bound(
         self, kl_weight: float | Tensor = 1.0, weights: Float[Tensor, " groups"] | None = None
-    ) -> Float[Tensor, "*batch"]:
-        """log_likelihood - kl_weight kl(weights): the bound where both are 1, else what a warm-up trains on."""
-        return self.log_likelihood - kl_weight * self.kl(weights)
+    ) -> Float[Tensor, "*examples"]:
+        """log 1/K sum_k exp(log_likelihood - kl_weight kl(weights)) over the K draws of each example.
+
+        The bound where both are 1, else what a warm-up trains on. Of one draw it is the exponent.
+        """
+        log_weights = self.log_likelihood - kl_weight * self.kl(weights)
+        if self.draws == 1:
+            return log_weights
+        return log_weights.view(-1, self.draws).logsumexp(1) - math.log(self.draws)
 
     def kl(self, weights: Float[Tensor, " groups"] | None = None) -> Float[Tensor, "*batch"]:
         """global_kl + sum_j weights_j local_kl_terms_j; without weights each is 1, and with them it is no bound's."""
         return self.global_kl + (self.local_kl_terms if weights is None else weights * self.local_kl_terms).sum(-1)
 
-    def of_batch(self, kl_weight: float, balanced: bool) -> Float[Tensor, "*batch"]:
+    def of_batch(self, kl_weight: float, balanced: bool) -> Float[Tensor, "*examples"]:
         """The bound with this KL weight, its local groups balanced by this batch alone if they are to be."""
         return self.bound(kl_weight, self.balancing(kl_weight) if balanced else None)
 
@@ -56,8 +65,10 @@ class BoundTerms:
 
     def mean(self, average: Callable[[Tensor], Tensor] = lambda mean: mean) -> BoundTerms:
         """The mean of every term over the batch; `average` as in `balancing`."""
-        parts = (self.log_likelihood, self.global_kl, self.local_kl_terms)
-        return BoundTerms(*(average(part.mean(0)) for part in parts))
+        log_likelihood, kl, local = (
+            average(part.mean(0)) for part in (self.log_likelihood, self.global_kl, self.local_kl_terms)
+        )
+        return BoundTerms(log_likelihood, kl, local)
 
 
 Terms = Callable[[Model, Tensor], BoundTerms]
@@ -81,7 +92,7 @@ class Objective(Component, ABC):
     def __call__(
         self, model: Model, x: Float[Tensor, "batch pixels"], noise: Float[Tensor, "uniforms batch bits"] | None = None
     ) -> BoundTerms:
-        """The terms, from one draw for every example; InputError for a model that has no such bound.
+        """The terms, from the draws of every example; InputError for a model that has no such bound.
 
         `noise`: the uniform numbers that the draws are made of, `uniforms(model)` for each bit.
         """

@@ -44,7 +44,7 @@ def check_alike(trainers: Sequence[Trainer]) -> None:
 def _plain(chosen: Any) -> Any:
     """A component's kind and settings, of a smoothing those at one beta; anything else is itself."""
     if isinstance(chosen, Smoothing) and chosen.sharpness is not None:
-        chosen = chosen.with_beta(1.0)
+        chosen = chosen.with_beta(2.0)
     if not is_dataclass(chosen):
         return chosen
     return type(chosen), [_plain(getattr(chosen, field.name)) for field in settings_of(type(chosen))]

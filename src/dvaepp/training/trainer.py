@@ -220,7 +220,7 @@ class Trainer:
         distortion = -float(means.log_likelihood)
         return {
             "step": self.step,
-            "loss": distortion + kl_weight * float(means.kl(weights)),
+            "loss": -float(distributed.mean(terms.bound(kl_weight, weights).mean())),
             "distortion": distortion,
             "kl": float(means.kl()),
             **{f"kl_local_{j}": float(term) for j, term in enumerate(means.local_kl_terms, 1)},
