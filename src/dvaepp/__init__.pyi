@@ -64,6 +64,8 @@ from .objectives.elbo import elbo_terms as elbo_terms
 from .objectives.elbo import elbo_with_loss as elbo_with_loss
 from .objectives.importance import importance_weighted as importance_weighted
 from .objectives.importance import log_weight as log_weight
+from .objectives.relaxed import gumbolt_terms as gumbolt_terms
+from .objectives.relaxed import mean_field_terms as mean_field_terms
 from .objectives.rolfe import rolfe_elbo as rolfe_elbo
 from .objectives.rolfe import rolfe_terms as rolfe_terms
 from .priors.base import Prior as Prior
