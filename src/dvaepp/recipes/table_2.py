@@ -97,13 +97,17 @@ _BETA = {
 _TRAINING: dict[Size, TrainingSettings] = {
     "paper": TrainingSettings(
         steps=1_000_000,
+        average=0.9999,
+        log_every=1000,
         validate_every=20_000,
         validation_samples=100,
         validation_examples=10_000,
         validation_temperatures=1000,
         validation_chains=1024,
     ),
-    "medium": TrainingSettings(steps=100_000, log_every=1000, validate_every=5000, validation_samples=100),
+    "medium": TrainingSettings(
+        steps=100_000, average=0.999, log_every=1000, validate_every=5000, validation_samples=100
+    ),
     "small": TrainingSettings(steps=3000, validate_every=500),
     "tiny": TrainingSettings(
         steps=40,

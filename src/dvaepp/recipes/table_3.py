@@ -121,7 +121,7 @@ _TRAINING: dict[Size, TrainingSettings] = {
         validation_examples=2000,
     ),
     "small": _SMALL,
-    "medium": _SMALL.model_copy(update={"steps": 100_000}),
+    "medium": _SMALL.model_copy(update={"steps": 100_000, "average": 0.999}),
     "tiny": TrainingSettings(
         steps=2,
         batch=4,
