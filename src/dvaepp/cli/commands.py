@@ -19,6 +19,7 @@ from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
 from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
 from dvaepp.cli.study import compare, study
+from dvaepp.cli.table import table
 from dvaepp.components.registry import Component, components, described, faults
 from dvaepp.errors import InputError
 from dvaepp.estimators.base import EstimatorDesign
@@ -37,7 +38,7 @@ from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
 from dvaepp.runs.run import Run, check_not_a_runs
 from dvaepp.smoothings.base import Smoothing
-from dvaepp.storage import check_arrays_name, check_target, locked, write_text
+from dvaepp.storage import check_arrays_name, check_target, locked
 from dvaepp.training import replicas
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import Trainer
@@ -170,16 +171,6 @@ def report(arguments: Namespace) -> None:
         raise InputError(f"{path} must end in .html")
     write_report(run, path)
     console.print(f"wrote {path}")
-
-
-def table(arguments: Namespace) -> None:
-    """The table of results."""
-    text = results.table(Path(arguments.results), arguments.name)
-    if arguments.output:
-        check_not_a_runs(Path(arguments.output))
-        write_text(Path(arguments.output), text)
-    else:
-        print(text, end="")
 
 
 def prior(arguments: Namespace) -> None:

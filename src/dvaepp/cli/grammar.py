@@ -106,6 +106,9 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("name", metavar="TABLE", help="1, 2 or 3 of the paper's, or a table's name, such as quick")
     table.add_argument("--results", default="results", metavar="FOLDER", help="where results lie (default: results)")
     table.add_argument("-o", "--output", metavar="FILE", help="write it there")
+    check = "score the models of its results again from the run folders under RUNS, and say whether the numbers hold"
+    table.add_argument("--check", metavar="RUNS", help=check)
+    table.add_argument("--device", help="of --check: cpu, cuda, ... (default: where each run was trained)")
 
     figure = command("figure", "the paper's figures: about smoothings, as PNG and SVG, or of a convolutional run")
     choices = "figure 1, Concrete's comparison (Appendix C), or figure 4: a row one z ~ p(z), its columns h ~ p(h | z)"

@@ -18,6 +18,7 @@ from dvaepp.evaluation.scores import Scores
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
+from dvaepp.runs.records import Result, check_result
 from dvaepp.runs.run import Run
 from dvaepp.storage import check_target
 from dvaepp.training.checkpoints import step_in
@@ -42,6 +43,48 @@ def evaluate(
     result is then the latest there (`archive.keep_latest`). InputError where a likelihood is not finite.
     """
     check_target(latest(run.folder, split))
+    how: dict[str, Any] = {"device": device, "command": command, "megabytes": megabytes, "progress": progress}
+    scores, result, kept = _measured(run, settings, split, seed, last, **how)
+    distributed.on_first(lambda: keep_latest(run.folder, result))
+    kept.clear()
+    return scores, result
+
+
+def again(
+    run: Run,
+    result: Result,
+    *,
+    device: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """The evaluation that gave a result made again from the run's model; nothing of the run's is replaced.
+
+    Scores differ from those by rounding alone where it is made on the same kind of device. InputError as `evaluate`.
+    """
+    effort = result.evaluation
+    if effort is None:
+        raise InputError(f"a result of {result.recipe} does not say how it was scored, as those of now do")
+    settings = EvaluationSettings(**effort.model_dump(exclude={"model"}))
+    last, command = effort.model == "last", result.commands[-1]
+    how: dict[str, Any] = {"device": device, "command": command, "megabytes": 64, "progress": progress}
+    _, values, kept = _measured(run, settings, result.split, result.evaluation_seed, last, **how)
+    kept.clear()
+    return check_result(values, f"the scores of {run.folder} are none")
+
+
+def _measured(
+    run: Run,
+    settings: EvaluationSettings,
+    split: str,
+    seed: int,
+    last: bool,
+    *,
+    device: str | None,
+    command: str,
+    megabytes: int | float,
+    progress: Callable[[int, int], None],
+) -> tuple[Scores, dict[str, Any], KeptScores]:
+    """Scores, the result that they make, and the file of those so far."""
     trained = run.model(last, device)
     examples = getattr(run.data_for(trained), split)
     if settings.examples is not None and settings.examples < len(examples):
@@ -94,6 +137,4 @@ def evaluate(
         "data": {"name": run.data.name, "protocol": run.data.protocol, "digest": trained.data},
         "commands": [run.record.command, command],
     }
-    distributed.on_first(lambda: keep_latest(run.folder, result))
-    kept.clear()
-    return scores, result
+    return scores, result, kept

@@ -26,16 +26,31 @@ def table(folder: Path, name: str) -> str:
 
     The paper's tables go by their numbers too.
     """
-    shown = component(Table, f"table-{name}" if name.isdecimal() else name)()
+    shown = _named(name)
+    rows = [_line(shown, cell, list(results.values())) for cell, results in _rows(folder, shown)]
+    return _heading(shown, folder) + "\n".join(rows) + "\n"
+
+
+def results_of(folder: Path, name: str) -> dict[Path, Result]:
+    """The results that a table is made of, by their files; InputError as for the table."""
+    return {path: result for _, results in _rows(folder, _named(name)) for path, result in results.items()}
+
+
+def _named(name: str) -> Table:
+    table: Table = component(Table, f"table-{name}" if name.isdecimal() else name)()
+    return table
+
+
+def _rows(folder: Path, shown: Table) -> list[tuple[str, dict[Path, Result]]]:
+    """Each cell that has results, with them; InputError where none has."""
     rows = []
     for cell in shown.cells():
         recipe = f"{shown.name}/{cell}"
-        paths = chosen(folder / recipe, partial(_is_wanted, shown))
-        results = [_result(path, recipe) for path in paths]
-        rows += [_line(shown, cell, results)] if results else []
+        results = {path: _result(path, recipe) for path in chosen(folder / recipe, partial(_is_wanted, shown))}
+        rows += [(cell, results)] if results else []
     if not rows:
         raise _nothing_to_show(folder, shown)
-    return _heading(shown, folder) + "\n".join(rows) + "\n"
+    return rows
 
 
 def _nothing_to_show(folder: Path, shown: Table) -> InputError:
