@@ -18,6 +18,7 @@ from dvaepp.cli.console import console, downloads, print_scores, processes, prog
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
 from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
+from dvaepp.cli.speed import speed
 from dvaepp.cli.study import compare, study
 from dvaepp.cli.table import table
 from dvaepp.components.registry import Component, components, described, faults
@@ -233,6 +234,7 @@ COMMANDS = {
     "list": list_,
     "show": show,
     "train": train,
+    "speed": speed,
     "resume": resume,
     "evaluate": evaluate,
     "sample": sample,

@@ -32,6 +32,14 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
     train.add_argument("--out", help="the run folder (default: runs/RECIPE-SIZE-seedN)")
 
+    speed = command("speed", "what a step takes, compiled or not, in which precision, by how many threads: the fastest")
+    _recipe(speed)
+    speed.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    threads = "CPU threads to try, such as 1 2 (default 1)"
+    speed.add_argument("--threads", type=_threads, nargs="+", default=[1], metavar="N", help=threads)
+    speed.add_argument("--seconds", type=_positive, default=5, help="of timing each way (default 5)")
+    speed.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+
     resume = command("resume", "go on with a run that was stopped, bit for bit")
     _run(resume)
     _data(resume)

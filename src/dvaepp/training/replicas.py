@@ -206,13 +206,45 @@ def fit(trainer: Trainer, report: Callable[[Metrics], None] = lambda metrics: No
 
     Raises TrainingDivergedError as that does.
     """
-    if not (trainer.settings.compile and isinstance(trainer.model, FeedForwardVAE)) or distributed.world() > 1:
+    alone = _compiled(trainer)
+    if alone is None:
         trainer.fit(report)
         return
-    alone = Replicas([lambda: trainer], "graph" if trainer.device.type == "cuda" else "compiled")
     alone.fit(lambda _, metrics: report(metrics))
     for error in alone.failures.values():
         raise error
+
+
+def stepping(trainer: Trainer) -> Callable[[], int]:
+    """A function that takes the next steps as `fit` would, one or on a GPU a stretch, and says how many.
+
+    Nothing is logged but by the settings, whose lines are to be as far away as the steps that are taken.
+    """
+    alone = _compiled(trainer)
+    if alone is None:
+        trainer.begin()
+
+        def one() -> int:
+            with unchecked():
+                trainer.train_step()
+            return 1
+
+        return one
+    alone.begin()
+
+    def several() -> int:
+        before = trainer.step
+        alone.advance(lambda *_: None, lambda: False)
+        return trainer.step - before
+
+    return several
+
+
+def _compiled(trainer: Trainer) -> Replicas | None:
+    """What trains it with its whole step compiled, where its settings ask for that and its model can be."""
+    if not (trainer.settings.compile and isinstance(trainer.model, FeedForwardVAE)) or distributed.world() > 1:
+        return None
+    return Replicas([lambda: trainer], "graph" if trainer.device.type == "cuda" else "compiled")
 
 
 def schedule(trainer: Trainer, step: int) -> dict[str, float]:

@@ -1,0 +1,35 @@
+"""The command `speed`: what a step of a recipe takes by each way of training it, and which is the fastest."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from rich import box
+from rich.table import Table as RichTable
+
+from dvaepp.cli.console import console
+from dvaepp.cli.run_folder import check_folder, named_recipe
+from dvaepp.report.subject import duration
+from dvaepp.studies.speed import choices, fastest, speeds
+
+
+def speed(arguments: Namespace) -> None:
+    """Time a recipe's choices, and recommend one."""
+    check_folder("--data-dir", arguments.data_dir)
+    recipe, threads = named_recipe(arguments), sorted({*arguments.threads}) or [1]
+    chosen = choices(recipe, threads)
+    console.print(f"{recipe.name}: {len(chosen)} ways to train it, those that compile some seconds or minutes late")
+    table = RichTable(box=box.SIMPLE)
+    for head in ("way", "ms a step", "before the first", f"{recipe.training.steps:,} steps"):
+        table.add_column(head, justify="left" if head == "way" else "right")
+    found = []
+    how = {"device": arguments.device, "data_dir": arguments.data_dir, "seconds": arguments.seconds}
+    for each in speeds(recipe, chosen, **how):
+        found.append(each)
+        whole = duration(each.first + each.seconds * recipe.training.steps)
+        table.add_row(each.choice.options, f"{1e3 * each.seconds:.2f}", duration(each.first), whole)
+    console.print(table)
+    best = fastest(found)
+    console.print(f"fastest: {best.choice.options}")
+    if any("bfloat16" in setting for setting in best.choice.settings):
+        console.print("bfloat16 rounds what networks compute to three digits, in evaluation too (docs/log.md)")
