@@ -163,7 +163,6 @@ def test_replicas_train_as_each_does_alone(name: str, steps: int, tmp_path: Path
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
-@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, as it imports its compiler
 def test_compiled_replicas_train_as_each_does_alone(tmp_path: Path) -> None:
     case = CASES["two groups, chains, batch norm"]
     together(case, tmp_path / "together", "compiled", seeds=2).fit()

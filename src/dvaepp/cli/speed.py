@@ -27,7 +27,7 @@ def speed(arguments: Namespace) -> None:
     for each in speeds(recipe, chosen, **how):
         found.append(each)
         whole = duration(each.first + each.seconds * recipe.training.steps)
-        table.add_row(each.choice.options, f"{1e3 * each.seconds:.2f}", duration(each.first), whole)
+        table.add_row(each.choice.label, f"{1e3 * each.seconds:.2f}", duration(each.first), whole)
     console.print(table)
     best = fastest(found)
     console.print(f"fastest: {best.choice.options}")

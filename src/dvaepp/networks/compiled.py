@@ -26,9 +26,14 @@ class CompiledCell(ResidualCell):
         return _compiled()(self, x) if self.training else super().forward(x)
 
 
+_MOST_SHAPES = 64
+"""Cells of how many sizes and precisions are compiled; torch leaves those beyond eight as they are."""
+
+
 @cache
 def _compiled() -> Callable[[ResidualCell, Tensor], Tensor]:
     """ResidualCell.forward compiled, for all cells; torch.compile takes seconds even before the first call."""
+    torch._dynamo.config.recompile_limit = max(_MOST_SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(ResidualCell.forward)
 
 

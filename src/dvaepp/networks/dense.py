@@ -103,24 +103,25 @@ def at_draws(
     """network([x_i, zeta_ik]) for the draws k of each example i, rows x by x, zetas side by side.
 
     What x alone decides is computed once for each x: all of it where there is no zeta, and else, in a nest of
-    Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b. Any
-    other network given zeta, and one with hooks or a forward of its own, sees x as often as there are draws. A network
-    that sees x once takes batch norm's statistics of it, and dropout's mask for it, once.
+    Sequentials, what comes before the first linear layer and that layer's W_x x + b of W_x x + W_zeta zeta + b, so that
+    no gradient is taken in x beside zeta. Any other network given zeta, and one with hooks or a forward of its own,
+    sees x as often as there are draws. A network that sees x once takes batch norm's statistics of it, and dropout's
+    mask for it, once.
     """
-    if draws == 1:
-        return by_rows(network, torch.cat([x, *zetas], -1) if zetas else x)
     if not zetas:
-        return by_rows(network, x).repeat_interleave(draws, 0)
+        outputs = by_rows(network, x)
+        return outputs if draws == 1 else outputs.repeat_interleave(draws, 0)
     zeta, (entrances, rest) = torch.cat(list(zetas), -1), _opened(network)
     linear = rest[0] if rest else None
     if not _plain(linear, nn.Linear) or any(e.values > x.shape[-1] for e in entrances if isinstance(e, OneHot)):
-        return by_rows(network, torch.cat([x.repeat_interleave(draws, 0), zeta], -1))
+        return by_rows(network, torch.cat([x if draws == 1 else x.repeat_interleave(draws, 0), zeta], -1))
     for entrance in entrances:
         x, zeta = entrance.split(x, zeta)
     of_x, of_zeta = linear.weight.tensor_split([x.shape[-1]], 1)
-    hidden = torch.unflatten(F.linear(zeta, of_zeta), 0, (-1, draws)) + F.linear(x, of_x, linear.bias)[:, None]
-    outputs: Tensor = nn.Sequential(*rest[1:])(hidden.flatten(0, 1))
-    return outputs
+    hidden, constant = F.linear(zeta, of_zeta), F.linear(x, of_x, linear.bias)
+    if draws > 1:
+        hidden = (torch.unflatten(hidden, 0, (-1, draws)) + constant[:, None]).flatten(0, 1)
+    return by_rows(nn.Sequential(*rest[1:]), hidden if draws > 1 else hidden + constant)
 
 
 def at_flips(network: nn.Module, z: Float[Tensor, "batch bits"]) -> Float[Tensor, "bits batch outputs"]:

@@ -29,6 +29,11 @@ class Choice:
     threads: int
 
     @property
+    def label(self) -> str:
+        """The same in short."""
+        return ", ".join([*(each.rpartition(".")[2] for each in self.settings), f"threads={self.threads}"])
+
+    @property
     def options(self) -> str:
         """The same as options of `dvaepp train`."""
         return " ".join([*(f"--set {each}" for each in self.settings), f"--threads {self.threads}"])

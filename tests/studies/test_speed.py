@@ -1,0 +1,71 @@
+"""Ways to train a recipe: which there are, and that timing them keeps nothing and refuses what cannot be."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dvaepp.cli import main
+from dvaepp.errors import InputError
+from dvaepp.networks import compiled
+from dvaepp.recipes import catalogue
+from dvaepp.recipes.recipe import override
+from dvaepp.studies.speed import Choice, Speed, choices, fastest, speeds
+
+
+def test_convolutional_models_have_a_choice_of_precision_too() -> None:
+    plain = choices(catalogue.find("quick/rbm", "tiny"), [1, 2])
+    assert [each.options for each in plain] == [
+        "--set training.compile=false --threads 1",
+        "--set training.compile=true --threads 1",
+        "--set training.compile=false --threads 2",
+        "--set training.compile=true --threads 2",
+    ]
+    found = choices(catalogue.find("table-3/mnist-static/rbm-normal", "tiny"), [1])
+    assert [each.label for each in found] == [
+        f"compile={compile}, precision={precision}, threads=1"
+        for compile in ("false", "true")
+        for precision in ("float32", "bfloat16")
+    ]
+
+
+def test_each_choice_is_timed_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = override(catalogue.find("quick/rbm", "tiny"), ["model.groups=[5,5]", "model.hidden=[6]"])
+    several = [Choice((f"training.compile={each}",), 1) for each in ("false", "true")]
+    found = list(speeds(recipe, several, seconds=0.02, rounds=2))
+    assert [each.choice for each in found] == several
+    assert all(0 < each.seconds < each.first for each in found)
+    assert list(tmp_path.iterdir()) == []
+    assert torch.get_num_threads() == 1
+
+
+def test_the_fastest_is_the_one_with_the_shortest_step() -> None:
+    one, other = (Speed(Choice((), threads), seconds, 1.0) for threads, seconds in ((1, 0.2), (2, 0.1)))
+    assert fastest([one, other]) is fastest([other, one]) is other
+    with pytest.raises(InputError, match="nothing was timed"):
+        fastest([])
+
+
+def test_the_command_recommends_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvaepp.cli.speed.choices", lambda recipe, threads: [Choice(("training.compile=false",), 1)])
+    assert main(["speed", "quick/rbm", "--size", "tiny", "--seconds", "1", "--set", "model.hidden=[6]"]) == 0
+    said = capsys.readouterr().out
+    assert "fastest: --set training.compile=false --threads 1" in said
+    assert "compile=false, threads=1" in said
+
+
+def test_compiling_without_a_compiler_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert main(["speed", "quick/rbm", "--size", "tiny", "--seconds", "1"]) == 2
+    assert "needs a C++ compiler" in capsys.readouterr().err
+
+
+def test_more_than_eight_sizes_of_cells_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch gives up after eight, and says so in a warning that nobody reads."""
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    compiled._compiled.cache_clear()
+    compiled._compiled()
+    assert torch._dynamo.config.recompile_limit >= 64
