@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dvaepp
 from dvaepp.data.dataset import Dataset
@@ -170,6 +171,31 @@ def test_compiled_replicas_train_as_each_does_alone(tmp_path: Path) -> None:
         case.trainer(tmp_path / f"seed{seed}", seed).fit()
         names = (f"together/seed{seed}", f"seed{seed}")
         assert_same(*(tmp_path / name / "checkpoint.safetensors" for name in names))
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products, and those over nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty, self.all = 0, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(function) for name in (".mm", ".bmm", ".addmm", ".baddbmm", ".mv", ".dot")):
+            self.all += 1
+            self.empty += any(isinstance(each, Tensor) and not each.numel() for each in args)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.prior is chains])
+def test_no_step_takes_a_product_over_nothing(name: str, tmp_path: Path) -> None:
+    """torch's compiled code on a CPU reads, and dies of, what the gradient of such a product points to."""
+    replicas = together(CASES[name], tmp_path, seeds=1)
+    replicas.begin()
+    with Products() as products:
+        replicas.advance(lambda *_: None, lambda: False)
+    assert products.all > 10
+    assert products.empty == 0
 
 
 class Recorded:

@@ -152,7 +152,12 @@ class BoltzmannMachine(nn.Module):
         """The energy among the bits outside the summed-out block, and that block's field: linear in the parameters."""
         self.check(z)
         s = self.slices[self.summed]
-        energy = -(z[..., : s.start] @ self.bias[: s.start]) - z[..., s.stop :] @ self.bias[s.stop :]
+        energy = z.new_zeros(z.shape[:-1])
+        for rest in (slice(0, s.start), slice(s.stop, self.bits)):
+            if (
+                rest.start < rest.stop
+            ):  # torch's compiled code on a CPU reads what an empty product's gradient points to
+                energy = energy - z[..., rest] @ self.bias[rest]
         for t, coupling in self.interactions():
             rows = (slice(0, min(s.start, t.start)), slice(s.stop, t.start))
             for row in rows if t != s else ():
