@@ -3,11 +3,12 @@
 The floor of a piece of work is its own matrix products and random draws, recorded from a real step and replayed with
 nothing in between::
 
-    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON] [--replicas]
+    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON] [--replicas | --chains]
 
 `--peer` names the interpreter of the environment that benchmarks/peer.py describes; the peer's step and ours are then
 timed in turn on the same job. `--replicas` times compiled steps of Table 1's cells instead, by themselves and as
-replicas, per replica and step, against the same products, fused Adam and random draws, listed line by line.
+replicas, per replica and step, against the same products, fused Adam and random draws, listed line by line; `--chains`
+those of Table 2's two nonlinear groups with an RBM, whose products and draws are the chains' too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,21 @@ from dvaepp.training.trainer import Trainer
 Work = Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A part of a floor: `kind` is product, draws or optimiser."""
+
+    kind: str
+    name: str
+    work: Work
+
+
 class Recorder(TorchDispatchMode):
-    """Keeps every matrix product and random draw that runs inside it, as a closure that does it again."""
+    """Keeps every matrix product and random draw that runs inside it, as a piece that does it again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.floor: list[Work] = []
-        self.lines: list[str] = []
-        """Of each product its shapes."""
+        self.floor: list[Piece] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -57,13 +65,13 @@ class Recorder(TorchDispatchMode):
             a, b = args[-2:] if "add" not in name else args[1:3]
             a, b, out = self._like(a), self._like(b), torch.empty(*a.shape[:-1], b.shape[-1])
             product = torch.mm if a.ndim == 2 else torch.bmm
-            self.floor.append(lambda: product(a, b, out=out))
-            self.lines.append(f"{tuple(a.shape)} @ {tuple(b.shape)}")
+            shapes = f"{tuple(a.shape)} @ {tuple(b.shape)}"
+            self.floor.append(Piece("product", shapes, lambda: product(a, b, out=out)))
         elif name.startswith("mkldnn._linear_pointwise"):
-            self.floor.append(lambda: function(*args, **(kwargs or {})))
+            shapes = f"{tuple(args[0].shape)} @ {tuple(args[1].shape[::-1])}, by oneDNN"
+            self.floor.append(Piece("product", shapes, lambda: function(*args, **(kwargs or {}))))
         elif name.startswith(("aten.rand", "aten.uniform")) and result.is_floating_point():
-            drawn = torch.empty_like(result)
-            self.floor.append(drawn.uniform_)
+            self.floor.append(Piece("draws", f"uniform {tuple(result.shape)}", torch.empty_like(result).uniform_))
         return result
 
     @staticmethod
@@ -76,12 +84,12 @@ class Recorder(TorchDispatchMode):
         def recording(tensor: torch.Tensor) -> None:
             fill(tensor)
             again = torch.empty_like(tensor)
-            self.floor.append(lambda: fill(again))
+            self.floor.append(Piece("draws", f"uniform {tuple(tensor.shape)}, of 16 bits", lambda: fill(again)))
 
         return recording
 
 
-def record(work: Work) -> list[Work]:
+def record(work: Work) -> list[Piece]:
     """The products and draws of one run of the work."""
     recorder = Recorder()
     with recorder, mock.patch.object(boltzmann, "uniform_filler", recorder.filler):
@@ -107,7 +115,7 @@ def against_floor(work: Work, repeats: int) -> dict[str, float]:
 
     def floor() -> None:
         for piece in pieces:
-            piece()
+            piece.work()
 
     taken, least = milliseconds(work, floor, repeats=repeats)
     return {"ms": round(taken, 3), "floor_ms": round(least, 3), "ratio": round(taken / least, 3)}
@@ -151,9 +159,8 @@ def peer_job(folder: Path) -> Work:
     return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
 
 
-def replicas_step(cell: str, count: int, folder: Path) -> tuple[Work, list[tuple[str, Work]]]:
-    """A compiled step of so many replicas of a cell of Table 1, and the pieces of its floor with what each is."""
-    recipe = catalogue.find(f"table-1/mnist-static/{cell}", "small")
+def replicas_step(recipe: Recipe, count: int, folder: Path) -> tuple[Work, list[Piece]]:
+    """A compiled step of so many replicas of a recipe on noise of static MNIST's size, and the pieces of its floor."""
     bits = (torch.rand(2000, 784) < 0.13).to(torch.uint8)
     data = Dataset("noise", (28, 28), bits, bits[:100], bits[:100], dynamic=False, protocol="fair noise")
 
@@ -164,37 +171,64 @@ def replicas_step(cell: str, count: int, folder: Path) -> tuple[Work, list[tuple
 
     replicas = Replicas([partial(made, seed) for seed in range(count)])
     replicas.begin()
-    recorder = Recorder()
-    with recorder:
-        replicas._stack.step(replicas._stack.state, replicas._given(1).each()[0])
-    pieces = list(zip(recorder.lines, recorder.floor[-len(recorder.lines) :], strict=True))
+    given = replicas._given(1).each()[0]
+    step = record(lambda: replicas._stack.step(replicas._stack.state, given))
+    chains = [piece for each in replicas.trainers for piece in record(each.model.prior.refresh)]
+    pieces = [piece for piece in [*step, *chains] if piece.kind == "product" or piece in chains]
     weights = [torch.randn_like(p) for trainer in replicas.trainers for p in trainer.model.parameters()]
     for weight in weights:
         weight.grad = torch.randn_like(weight)
-    pieces.append(("fused Adam", torch.optim.Adam(weights, fused=True).step))
-    noise = replicas._given(1).noise[0]
-    pieces.append((f"uniform numbers {tuple(noise.shape)}", lambda: [torch.rand_like(each) for each in noise]))
+    noise = given.noise
+    drawn = [torch.empty_like(each) for each in noise]
+    pieces.append(Piece("draws", f"uniform {tuple(noise.shape)}", lambda: [each.uniform_() for each in drawn]))
+    pieces.append(Piece("optimiser", "fused Adam", torch.optim.Adam(weights, fused=True).step))
     return lambda: replicas._advance(replicas._given(1)), pieces
 
 
-def against_floor_by_lines(cell: str, count: int, folder: Path, repeats: int) -> dict[str, Any]:
-    """Per replica: time of a step, of each piece of its floor, and the ratio."""
-    work, pieces = replicas_step(cell, count, folder)
+def against_floor_by_lines(recipe: Recipe, count: int, folder: Path, repeats: int) -> dict[str, Any]:
+    """Per replica: time of a step, of each piece of its floor, and the ratio to all, to products, and with draws."""
+    work, pieces = replicas_step(recipe, count, folder)
     with torch.no_grad():
-        taken, *least = (ms / count for ms in milliseconds(work, *(piece for _, piece in pieces), repeats=repeats))
-    lines = {f"{k}. {name}": round(ms, 4) for k, ((name, _), ms) in enumerate(zip(pieces, least, strict=True), 1)}
-    floor = sum(least)
-    return {"ms": round(taken, 3), "floor_ms": round(floor, 3), "ratio": round(taken / floor, 2), "floor": lines}
+        taken, *least = (ms / count for ms in milliseconds(work, *(piece.work for piece in pieces), repeats=repeats))
+    lines = {f"{k}. {piece.name}": round(ms, 4) for k, (piece, ms) in enumerate(zip(pieces, least, strict=True), 1)}
+    kinds = [piece.kind for piece in pieces]
+
+    def over(*counted: str) -> float:
+        return round(taken / sum(ms for kind, ms in zip(kinds, least, strict=True) if kind in counted), 2)
+
+    return {
+        "ms": round(taken, 3),
+        "floor_ms": round(sum(least), 3),
+        "ratio": over("product", "draws", "optimiser"),
+        "ratio_to_products": over("product"),
+        "ratio_to_products_and_draws": over("product", "draws"),
+        "floor": lines,
+    }
 
 
 def table_1(folder: Path) -> dict[str, Any]:
     """Cells of Table 1, by themselves and as replicas."""
     torch.distributions.Distribution.set_default_validate_args(False)
-    return {
-        f"{cell}, {count} at once": against_floor_by_lines(cell, count, folder / cell / str(count), 60)
+    recipes = {
+        cell: catalogue.find(f"table-1/mnist-static/{cell}", "small")
         for cell in ("linear/joint", "nonlinear/joint", "linear/reinmax")
+    }
+    return {
+        f"{cell}, {count} at once": against_floor_by_lines(recipe, count, folder / cell / str(count), 60)
+        for cell, recipe in recipes.items()
         for count in (1, 5, 20, 40)
     }
+
+
+def table_2(folder: Path) -> dict[str, Any]:
+    """Two nonlinear groups of 200 with an RBM of 200 + 200, by chains and sweeps."""
+    torch.distributions.Distribution.set_default_validate_args(False)
+    found = {}
+    for chains, sweeps, repeats in ((200, 5, 60), (1000, 40, 15)):
+        changes = [f"model.prior.sampler.num_chains={chains}", f"model.prior.sampler.sweeps={sweeps}"]
+        recipe = override(catalogue.find("table-2/mnist-static/nonlinear-2/rbm", "medium"), changes)
+        found[f"{chains} x {sweeps}"] = against_floor_by_lines(recipe, 1, folder / f"{chains}-{sweeps}", repeats)
+    return found
 
 
 def against_peer(python: str, folder: Path) -> dict[str, Any]:
@@ -212,6 +246,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--peer", help="python of the peer's environment")
     arguments.add_argument("--replicas", action="store_true", help="time Table 1's cells as replicas")
+    arguments.add_argument("--chains", action="store_true", help="time Table 2's two nonlinear groups with an RBM")
     asked = arguments.parse_args()
     peer = asked.peer
     torch.set_num_threads(1)
@@ -219,6 +254,8 @@ def main() -> None:
         result: dict[str, Any] = (
             table_1(Path(folder))
             if asked.replicas
+            else table_2(Path(folder))
+            if asked.chains
             else {
                 "two_group_step": against_floor(two_group_step(Path(folder)), 100),
                 "gibbs_1000_chains_200_200_10_sweeps": against_floor(gibbs(), 30),

@@ -215,4 +215,4 @@ def test_what_is_nothing_to_compare_is_named(runs: Path, tmp_path: Path, fails: 
     assert "has not been evaluated on test data" in fails(copy)
     (copy / "scores-valid.json").rename(copy / "scores.json")
     (copy / "metrics.jsonl").write_text("5\n")
-    assert "metrics.jsonl holds a line that is not an object" in fails(copy)
+    assert "metrics.jsonl holds a line that is no object" in fails(copy)
