@@ -7,8 +7,9 @@ nothing in between::
 
 `--peer` names the interpreter of the environment that benchmarks/peer.py describes; the peer's step and ours are then
 timed in turn on the same job. `--replicas` times compiled steps of Table 1's cells instead, by themselves and as
-replicas, per replica and step, against the same products, fused Adam and random draws, listed line by line; `--chains`
-those of Table 2's two nonlinear groups with an RBM, whose products and draws are the chains' too.
+replicas, per replica and step, against the same products, fused Adam and random draws, listed line by line. `--chains`
+times those of Table 2's two nonlinear groups with an RBM, whose products and draws are the chains' too; `--peer` is
+then that of benchmarks/sampler_peers.py, and the job block Gibbs sampling.
 """
 
 from __future__ import annotations
@@ -140,12 +141,12 @@ def two_group_step(folder: Path) -> Work:
     return trainer(override(catalogue.find("quick/rbm", "small"), changes), folder).train_step
 
 
-def gibbs() -> Work:
-    """One sweep of 1000 chains of a 200+200 machine, ten times."""
+def gibbs(sweeps: int = 10) -> Work:
+    """Sweeps of 1000 chains of a 200+200 machine."""
     machine = dvaepp.BoltzmannMachine(200, 200)
     torch.nn.init.normal_(machine.couplings[0], std=0.1)
-    z = dvaepp.PersistentChains(1000, 10).start(machine)
-    return lambda: machine.gibbs(z, 10)
+    z = dvaepp.PersistentChains(1000, sweeps).start(machine)
+    return lambda: machine.gibbs(z, sweeps)
 
 
 def peer_job(folder: Path) -> Work:
@@ -242,6 +243,18 @@ def against_peer(python: str, folder: Path) -> dict[str, Any]:
     return {"ms": round(ours, 3), **peer, "times_faster": round(peer["peer_ms"] / ours, 1)}
 
 
+def against_sampler_peers(python: str) -> dict[str, Any]:
+    """40 sweeps of ours before and after the peers' run, the peers', and how many times faster ours is."""
+    sweeps = gibbs(40)
+    (before,) = milliseconds(sweeps, repeats=15)
+    script = str(Path(__file__).with_name("sampler_peers.py"))
+    peers = json.loads(subprocess.run([python, script], check=True, capture_output=True, text=True).stdout)
+    (after,) = milliseconds(sweeps, repeats=15)
+    ours = max(before, after)
+    times = {f"times_faster_than {name}": round(ms / ours, 1) for name, ms in peers.items() if isinstance(ms, float)}
+    return {"ms": round(ours, 1), "peers_ms": peers, **times}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--peer", help="python of the peer's environment")
@@ -263,7 +276,7 @@ def main() -> None:
             }
         )
         if peer:
-            result["peer"] = against_peer(peer, Path(folder))
+            result["peer"] = against_sampler_peers(peer) if asked.chains else against_peer(peer, Path(folder))
     print(json.dumps({**result, "torch": torch.__version__, "threads": torch.get_num_threads()}, indent=2))
 
 
