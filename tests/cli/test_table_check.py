@@ -1,7 +1,9 @@
 """`dvaepp table --check`: a result holds where its model gives it again, and a file that was changed does not."""
 
 import json
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,31 +57,75 @@ def test_a_result_holds_and_nothing_of_the_run_is_replaced(made: Path, capsys: p
     assert before == {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["nll", "elbo", "active_units_1"])
+@pytest.mark.parametrize(("name", "by"), [("nll", 0.01), ("elbo", -0.01), ("active_units_1", 2), ("made up", 3.0)])
 def test_a_number_that_was_changed_is_found(
-    made: Path, tmp_path: Path, fails: Callable[..., tuple[str, str]], name: str
+    made: Path, tmp_path: Path, fails: Callable[..., tuple[str, str]], name: str, by: float
 ) -> None:
     def change(values: dict[str, Any]) -> None:
-        values["scores"][name] += 0.5
+        values["scores"][name] = values["scores"].get(name, 0.0) + by
 
     results = changed(made, tmp_path / "results", change)
     said, error = fails("table", "quick", "--results", results, "--check", made / "runs")
     assert f"{name} " in said
     assert "scored again" in said
-    assert "1 of 1 results do not hold" in error
+    assert "of 1 results of table quick 0 hold, 1 do not, and 0 could not be scored again" in error
 
 
-@pytest.mark.parametrize("name", ["seed", "steps"])
+@pytest.mark.parametrize("name", ["seed", "steps", "data"])
 def test_a_result_of_another_run_has_none_at_hand(
     made: Path, tmp_path: Path, fails: Callable[..., tuple[str, str]], name: str
 ) -> None:
     def change(values: dict[str, Any]) -> None:
-        values[name] += 1
+        if name == "data":
+            values["data"]["digest"] = "0"
+        else:
+            values[name] += 1
 
     results = changed(made, tmp_path / "results", change)
     said, error = fails("table", "quick", "--results", results, "--check", made / "runs")
-    assert "no run of this result" in said
-    assert "no result of table quick has its run under" in error
+    assert "no run of this result is there" in said
+    assert "0 hold, 0 do not, and 1 could not be scored again" in error
+
+
+def test_other_draws_are_judged_by_the_standard_error(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., tuple[str, str]]
+) -> None:
+    """A result that does not say how its draws were split may be of others."""
+
+    def change(values: dict[str, Any], by: float) -> None:
+        values["made"] = None
+        values["scores"]["nll"] += by * values["scores"]["nll_standard_error"]
+
+    near = changed(made, tmp_path / "near", partial(change, by=0.9))
+    assert main(["table", "quick", "--results", str(near), "--check", str(made / "runs")]) == 0
+    assert "holds within its standard error" in capsys.readouterr().out
+    far = changed(made, tmp_path / "far", partial(change, by=1.1))
+    assert "differs" in fails("table", "quick", "--results", far, "--check", made / "runs")[0]
+
+
+def test_pieces_of_the_evaluation_are_those_of_the_result(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(made / "runs/directed", tmp_path / "runs/a")
+    options = ["--samples", "50", "--megabytes", "1", "--results", str(tmp_path / "results")]
+    assert main(["evaluate", str(run), *options]) == 0
+    assert main(["table", "quick", "--results", str(tmp_path / "results"), "--check", str(tmp_path / "runs")]) == 0
+    assert "holds, NLL" in capsys.readouterr().out
+
+
+def test_scores_so_far_and_damaged_runs_beside_take_no_part(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "runs/directed", tmp_path / "runs/b")
+    for name, text in (("0old", None), ("1bad", "{")):  # of the same recipe without a model; no record at all
+        (tmp_path / "runs" / name).mkdir()
+        record = (made / "runs/directed/run.json").read_text() if text is None else text
+        (tmp_path / "runs" / name / "run.json").write_text(record)
+    monkeypatch.setattr("dvaepp.runs.evaluation.KeptScores", None)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["table", "quick", "--results", str(made / "results"), "--check", str(tmp_path / "runs")]) == 0
+    assert "holds, NLL" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 def test_what_cannot_be_checked_is_refused(made: Path, tmp_path: Path, fails: Callable[..., tuple[str, str]]) -> None:
@@ -93,4 +139,17 @@ def test_what_cannot_be_checked_is_refused(made: Path, tmp_path: Path, fails: Ca
         values["evaluation"] = None
 
     old = changed(made, tmp_path / "old", older)
-    assert "does not say how it was scored" in fails("table", "quick", "--results", old, "--check", made / "runs")[1]
+    assert "does not say how it was scored" in fails("table", "quick", "--results", old, "--check", made / "runs")[0]
+
+    def huge(values: dict[str, Any]) -> None:
+        values["evaluation"]["chains"] = 10**13
+        values["commands"] = []
+
+    vast = changed(made, tmp_path / "vast", huge)
+    assert (
+        "cannot be scored so again: chains" in fails("table", "quick", "--results", vast, "--check", made / "runs")[0]
+    )
+    for option, value in (("--check", ""), ("--check", "nowhere"), ("--device", "")):
+        options = {"--check": made / "runs", option: value}
+        said = fails("table", "quick", "--results", results, *(each for pair in options.items() for each in pair))[1]
+        assert option in said

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,14 +22,18 @@ from registry import (
 from torch import Tensor
 
 import dvaepp
+from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
+from dvaepp.models.base import measuring
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.objectives.bounds import marginal_terms
 from dvaepp.objectives.importance import importance_weighted
 from dvaepp.objectives.relaxed import GumBolt, MeanFieldBound, gumbolt_terms, mean_field_terms
+from dvaepp.randomness import stream_seed
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.concrete import Concrete
 from dvaepp.smoothings.exponential import UniformExponential
+from dvaepp.training.batches import BatchOrder
 
 SMOOTHINGS = {
     "exponential": dvaepp.OverlappingExponential(6.0),
@@ -86,6 +92,28 @@ def test_a_kl_weight_weighs_the_kl_of_each_draw(kl_weight: float) -> None:
     assert (terms.draws, len(terms.log_likelihood), terms.local_kl_terms.shape) == (5, 10, (10, 0))
     mean = terms.mean()
     torch.testing.assert_close(mean.bound(kl_weight), each.mean())
+
+
+def test_the_loss_that_is_logged_is_that_of_the_weighted_draws(tmp_path: Path) -> None:
+    vae, objective = model(SMOOTHINGS["power"]), MeanFieldBound(draws=4)
+    bits = torch.randint(0, 2, (20, 4), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    data = Dataset("bits", (4,), bits, bits, bits, False, "by hand")
+    settings = dvaepp.TrainingSettings(steps=2, batch=20, kl_warmup=1.0, log_every=1, validation_samples=1)
+    seen: list[dict[str, Any]] = []
+
+    def look(metrics: dict[str, Any]) -> None:
+        if "loss" in metrics:
+            with measuring(vae, stream_seed("loss", 3, metrics["step"])):
+                x = bits[BatchOrder(20, 20, 3).indices(metrics["step"] - 1)].double()
+                terms = objective(vae, x)
+                log_w = (terms.log_likelihood - metrics["kl_weight"] * terms.global_kl).view(20, 4)
+                seen.append(metrics | {"expected": float(-log_w.exp().mean(1).log().mean())})
+
+    dvaepp.Trainer(vae, objective, data, settings, tmp_path, 3).fit(look)
+    assert [line["kl_weight"] for line in seen] == [0.0, 0.5]
+    for line in seen:
+        assert line["loss"] == pytest.approx(line["expected"])
+        assert line["loss"] < line["distortion"] + line["kl_weight"] * line["kl"] - 1e-3
 
 
 TEMPERATURE = 0.6

@@ -384,8 +384,9 @@ def test_checkpoints_of_a_killed_group_come_to_one_step(tmp_path: Path) -> None:
     assert not pending(new / folders[0]).exists()
 
 
-def test_a_replica_that_diverges_stops_alone(tmp_path: Path) -> None:
-    case = Case()
+@pytest.mark.parametrize("name", ["joint", "averaged, batch norm"])
+def test_a_replica_that_diverges_stops_alone(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
 
     def trainer(seed: int) -> Trainer:
         made = case.trainer(tmp_path / f"seed{seed}", seed)

@@ -153,10 +153,9 @@ class BoltzmannMachine(nn.Module):
         self.check(z)
         s = self.slices[self.summed]
         energy = z.new_zeros(z.shape[:-1])
+        # torch's compiled code reads what an empty product's gradient points to: so none is taken
         for rest in (slice(0, s.start), slice(s.stop, self.bits)):
-            if (
-                rest.start < rest.stop
-            ):  # torch's compiled code on a CPU reads what an empty product's gradient points to
+            if rest.start < rest.stop:
                 energy = energy - z[..., rest] @ self.bias[rest]
         for t, coupling in self.interactions():
             rows = (slice(0, min(s.start, t.start)), slice(s.stop, t.start))

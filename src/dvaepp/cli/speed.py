@@ -17,8 +17,8 @@ def speed(arguments: Namespace) -> None:
     """Time a recipe's choices, and recommend one."""
     check_folder("--data-dir", arguments.data_dir)
     recipe, threads = named_recipe(arguments), sorted({*arguments.threads}) or [1]
-    chosen = choices(recipe, threads)
-    console.print(f"{recipe.name}: {len(chosen)} ways to train it, those that compile some seconds or minutes late")
+    chosen = choices(recipe, threads, arguments.device)
+    console.print(f"{recipe.name}: {len(chosen)} ways to train it, timed without validations")
     table = RichTable(box=box.SIMPLE)
     for head in ("way", "ms a step", "before the first", f"{recipe.training.steps:,} steps"):
         table.add_column(head, justify="left" if head == "way" else "right")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
-import torch
-
-from dvaepp.cli.console import console, processes, progress
+from dvaepp.cli.console import console, progress
+from dvaepp.cli.run_folder import check_folder, check_named
 from dvaepp.errors import InputError
 from dvaepp.runs import results
-from dvaepp.runs.checking import differences, run_of, runs_under
-from dvaepp.runs.evaluation import again
-from dvaepp.runs.records import Result
-from dvaepp.runs.run import Run, check_not_a_runs
+from dvaepp.runs.checking import runs_under, verdict
+from dvaepp.runs.run import check_not_a_runs
 from dvaepp.storage import write_text
 
 
@@ -33,28 +31,18 @@ def table(arguments: Namespace) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Score the models of a table's results again; InputError where a number does not hold, or no run is at hand."""
+    """Score the models of a table's results again; InputError unless all hold."""
     if arguments.output:
         raise InputError("--check writes no table: leave out -o")
+    check_folder("--check", arguments.check)
+    check_named("--device", arguments.device)
     found, runs = results.results_of(Path(arguments.results), arguments.name), runs_under(Path(arguments.check))
-    checked, wrong = 0, 0
+    verdicts = []
     for path, result in found.items():
-        run = run_of(result, runs, str(path))
-        if run is None:
-            console.print(f"{path}: no run of this result under {arguments.check}")
-            continue
-        off = _scored_again(run, result, arguments.device)
-        checked, wrong = checked + 1, wrong + bool(off)
-        told = ", ".join(f"{name} {there:.6g}, scored again {here:.6g}" for name, (there, here) in off.items())
-        holds = f"holds, NLL {result.scores['nll']:.2f}"
-        console.print(f"{path}: {told or holds}")
-    if not checked:
-        raise InputError(f"no result of table {arguments.name} has its run under {arguments.check}")
-    if wrong:
-        raise InputError(f"{wrong} of {checked} results do not hold: they differ from what their models give")
-
-
-def _scored_again(run: Run, result: Result, device: str | None) -> dict[str, tuple[float, float]]:
-    torch.set_num_threads(run.record.threads)
-    with processes(device or run.record.device), progress() as advance:
-        return differences(result, again(run, result, device=device, progress=advance))
+        with progress() as advance:
+            verdicts.append(verdict(result, path, runs, arguments.device, advance))
+        console.print(f"{path}: {verdicts[-1].why}")
+    counts = Counter(each.holds for each in verdicts)
+    if counts[True] < len(verdicts):
+        told = f"{counts[True]} hold, {counts[False]} do not, and {counts[None]} could not be scored again"
+        raise InputError(f"of {len(verdicts)} results of table {arguments.name} {told}")

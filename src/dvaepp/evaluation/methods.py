@@ -19,6 +19,7 @@ from dvaepp.evaluation.logit_gradients import GradientMethod
 from dvaepp.objectives.base import Objective
 from dvaepp.objectives.bounds import JointBound, MarginalBound
 from dvaepp.objectives.elbo import Elbo
+from dvaepp.objectives.relaxed import MeanFieldBound
 from dvaepp.objectives.rolfe import RolfeBound
 from dvaepp.priors.base import Prior
 from dvaepp.randomness import stream_seed
@@ -48,9 +49,9 @@ def gradient_methods(prior: Prior, bits: int, mean: Float[Tensor, " pixels"], se
 
     Estimators stand with the analytic KL, and score functions and relaxations, which Table 1 trains so, with
     log q - log p inside f too ("sampled KL"); those that learn stand as they start, and once more to be fitted.
-    Smoothings stand under the joint, the marginal and Rolfe's bound, the exponential at several beta. What has a
-    setting without default is left out. `bits` and `mean` (that of the data) are what networks are made for, drawn from
-    the seed.
+    Smoothings stand under the joint, marginal, Rolfe's and mean-field bound, the exponential at several beta. What has
+    a setting without default is left out. `bits` and `mean` (that of the data) are what networks are made for, drawn
+    from the seed.
 
     >>> from dvaepp import BernoulliPrior
     >>> [method.label for method in gradient_methods(BernoulliPrior(4), 4, torch.zeros(12))][:3]
@@ -106,7 +107,7 @@ def _smoothed(prior: Prior) -> Iterator[GradientMethod]:
     known = components(EstimatorDesign)
     powers = [PowerFunction(30.0), PowerFunction(40.0)]
     smoothings = sorted([*exponentials, *others, *powers], key=lambda each: each.name)
-    for bound in (JointBound(), MarginalBound(), RolfeBound()):
+    for bound in (JointBound(), MarginalBound(), RolfeBound(), MeanFieldBound()):
         for smoothing in smoothings:
             if smoothing.name not in known and _can_have(bound, smoothing, prior):
                 yield GradientMethod(f"{bound.name}, {_named(smoothing)}", bound, smoothing)

@@ -118,10 +118,10 @@ def at_draws(
     for entrance in entrances:
         x, zeta = entrance.split(x, zeta)
     of_x, of_zeta = linear.weight.tensor_split([x.shape[-1]], 1)
-    hidden, constant = F.linear(zeta, of_zeta), F.linear(x, of_x, linear.bias)
+    constant = F.linear(x, of_x, linear.bias)
     if draws > 1:
-        hidden = (torch.unflatten(hidden, 0, (-1, draws)) + constant[:, None]).flatten(0, 1)
-    return by_rows(nn.Sequential(*rest[1:]), hidden if draws > 1 else hidden + constant)
+        constant = constant.repeat_interleave(draws, 0)
+    return by_rows(nn.Sequential(*rest[1:]), F.linear(zeta, of_zeta) + constant)
 
 
 def at_flips(network: nn.Module, z: Float[Tensor, "batch bits"]) -> Float[Tensor, "bits batch outputs"]:

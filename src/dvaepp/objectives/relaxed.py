@@ -57,9 +57,9 @@ def gumbolt_terms(
     """log p(x | zeta) and sum_k [zeta_k l_k - softplus(l_k)] - (-E(zeta) - log Z), zeta Concrete, l_k q's logits.
 
     Log-probabilities of bits, evaluated off the corners. Since E is multilinear the integral of exp(-E(zeta)) over the
-    cube is at most Z (Khoshaman & Amin 2018), so that the prior's part is a log density from below; q's is none, so
-    that the value is a loss and no bound. `noise`: 2 `draws` uniform numbers for each bit. Raises InputError for a
-    prior that is no Boltzmann machine, and for other smoothings.
+    cube is at most Z (Khoshaman & Amin 2018), even Z / 2^bits, so that the prior's part is a log density from below, by
+    log 2 for each bit or more; q's is none, so that the value is a loss and no bound. `noise`: 2 `draws` uniform
+    numbers for each bit. Raises InputError for a prior that is no Boltzmann machine, and for other smoothings.
     """
     trace = _trace(GumBolt(draws), model, x, noise)
     q, prior = trace.posterior, model.prior

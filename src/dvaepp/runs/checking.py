@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import recipe_from
 from dvaepp.runs.archive import UNTOLD
+from dvaepp.runs.evaluation import Progress, again
 from dvaepp.runs.records import Result
 from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors
 
-TOLERANCE = 1e-3
-"""How far two numbers of one evaluation may lie apart by rounding, absolutely or relatively."""
+ROUNDING = 2e-5
+"""How far numbers of one evaluation lie apart by rounding, relatively; below 1 absolutely, of counts one more."""
+_LIKELIHOODS = ("nll", "elbo")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a result holds, None where that could not be found out, and why."""
+
+    holds: bool | None
+    why: str
 
 
 def runs_under(folder: Path) -> list[Run]:
@@ -24,26 +38,67 @@ def runs_under(folder: Path) -> list[Run]:
     return runs
 
 
+def verdict(
+    result: Result,
+    source: Path,
+    runs: Iterable[Run],
+    device: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Verdict:
+    """Whether a result from a file holds, by the run among these whose model it was measured on.
+
+    Where the draws are the same, all numbers must be, to rounding. Where they are not known to be (another device,
+    other pieces, a result that does not say), likelihoods must be to within the standard error over examples.
+    """
+    try:
+        run = run_of(result, runs, str(source))
+        if run is None:
+            return Verdict(None, "no run of this result is there")
+        torch.set_num_threads(run.record.threads)
+        found = again(run, result, device, progress)
+    except InputError as error:
+        return Verdict(None, str(error))
+    off = differences(result, found)
+    if not off:
+        return Verdict(True, f"holds, NLL {result.scores['nll']:.2f}")
+    told = ", ".join(f"{name} {_told(there)}, scored again {_told(here)}" for name, (there, here) in off.items())
+    if result.made == found.made:
+        return Verdict(False, told)
+    spread = found.scores["nll_standard_error"]
+    near = all(abs(result.scores[name] - found.scores[name]) <= spread for name in _LIKELIHOODS)
+    return Verdict(near, f"{'holds within its standard error, by other draws' if near else 'differs'}: {told}")
+
+
 def run_of(result: Result, runs: Iterable[Run], source: str) -> Run | None:
-    """The run whose model a result was measured on: of the same settings and seed, at the same step; None if absent."""
+    """The run whose model a result was measured on: of its settings, seed and data, at its step; None if absent."""
     settings = recipe_from(result.settings, source).model_dump(mode="json", exclude=UNTOLD)
     for run in runs:
-        if run.seed == result.seed and run.recipe.model_dump(mode="json", exclude=UNTOLD) == settings:
-            return run if _step(run, result) == result.steps else None
+        with suppress(InputError):  # what cannot be read is no run of this result
+            same = run.seed == result.seed and run.recipe.model_dump(mode="json", exclude=UNTOLD) == settings
+            if same and _is_at(run, result):
+                return run
     return None
 
 
-def differences(result: Result, again: Result) -> dict[str, tuple[float, float]]:
+def differences(result: Result, again: Result) -> dict[str, tuple[float | None, float | None]]:
     """The scores that differ by more than rounding, each as it stands in the result and as it was found again."""
-    return {
-        name: (result.scores.get(name, float("nan")), found)
-        for name, found in again.scores.items()
-        if not abs(result.scores.get(name, float("nan")) - found) <= TOLERANCE * max(1.0, abs(found))
-    }
+    both = {name: (result.scores.get(name), again.scores.get(name)) for name in {**result.scores, **again.scores}}
+    return {name: pair for name, pair in both.items() if not _alike(name, *pair)}
 
 
-def _step(run: Run, result: Result) -> int | None:
+def _alike(name: str, there: float | None, here: float | None) -> bool:
+    if there is None or here is None:
+        return False
+    return abs(there - here) <= ROUNDING * max(1.0, abs(here)) + name.startswith("active_")
+
+
+def _is_at(run: Run, result: Result) -> bool:
+    """Whether the run's model is the one that was scored, on the same data."""
     last = result.evaluation is not None and result.evaluation.model == "last"
     path = run.folder / ("checkpoint.safetensors" if last else "best.safetensors")
-    step: int | None = load_tensors(path, lambda _: False)[1].get("step") if path.exists() else None
-    return step
+    about = load_tensors(path, lambda _: False)[1]
+    return about.get("step") == result.steps and result.data.digest in (None, about.get("data"))
+
+
+def _told(score: float | None) -> str:
+    return "absent" if score is None else f"{score:.6g}"

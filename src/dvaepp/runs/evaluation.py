@@ -6,11 +6,16 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from pydantic import ValidationError
+from torch import Tensor
 
 from dvaepp import distributed
+from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.errors import InputError
 from dvaepp.evaluation.kept import KeptScores
 from dvaepp.evaluation.likelihood import score, shared_log_partition
@@ -18,11 +23,13 @@ from dvaepp.evaluation.scores import Scores
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
-from dvaepp.runs.records import Result, check_result
-from dvaepp.runs.run import Run
+from dvaepp.runs.records import Result, check_result, complaint
+from dvaepp.runs.run import Run, TrainedModel
 from dvaepp.storage import check_target
 from dvaepp.training.checkpoints import step_in
 from dvaepp.training.trainer import CHECKPOINT
+
+Progress = Callable[[int, int], None]
 
 
 def evaluate(
@@ -35,7 +42,7 @@ def evaluate(
     device: str | None = None,
     command: str,
     megabytes: int | float = 64,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Score a run's model on a split, with a fresh log Z; the JSON object is what scores.json and `results/` keep.
 
@@ -43,98 +50,125 @@ def evaluate(
     result is then the latest there (`archive.keep_latest`). InputError where a likelihood is not finite.
     """
     check_target(latest(run.folder, split))
-    how: dict[str, Any] = {"device": device, "command": command, "megabytes": megabytes, "progress": progress}
-    scores, result, kept = _measured(run, settings, split, seed, last, **how)
+    measuring = _Measuring(run, settings, split, seed, last, device, megabytes)
+    kept = measuring.kept()
+    scores = measuring.scores(progress, kept)
+    result = measuring.result(scores, [run.record.command, command])
     distributed.on_first(lambda: keep_latest(run.folder, result))
     kept.clear()
     return scores, result
 
 
-def again(
-    run: Run,
-    result: Result,
-    *,
-    device: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Result:
-    """The evaluation that gave a result made again from the run's model; nothing of the run's is replaced.
+def again(run: Run, result: Result, device: str | None = None, progress: Progress = lambda done, total: None) -> Result:
+    """The evaluation that gave a result made again from the run's model, by itself: the run's folder is only read.
 
-    Scores differ from those by rounding alone where it is made on the same kind of device. InputError as `evaluate`.
+    Draws are the same where they are split alike (`Result.made`): then scores differ by rounding alone. InputError for
+    a result that does not say how it was scored, or says what cannot be, and as `evaluate`.
     """
     effort = result.evaluation
     if effort is None:
-        raise InputError(f"a result of {result.recipe} does not say how it was scored, as those of now do")
-    settings = EvaluationSettings(**effort.model_dump(exclude={"model"}))
-    last, command = effort.model == "last", result.commands[-1]
-    how: dict[str, Any] = {"device": device, "command": command, "megabytes": 64, "progress": progress}
-    _, values, kept = _measured(run, settings, result.split, result.evaluation_seed, last, **how)
-    kept.clear()
+        raise InputError(f"the result of {result.recipe} does not say how it was scored, as those of now do")
+    try:
+        settings = EvaluationSettings(**effort.model_dump(exclude={"model"}))
+    except ValidationError as error:
+        raise InputError(f"the result of {result.recipe} cannot be scored so again: {complaint(error)}") from None
+    megabytes = 64 if result.made is None else result.made.megabytes
+    last = effort.model == "last"
+    measuring = _Measuring(run, settings, result.split, result.evaluation_seed, last, device, megabytes)
+    values = measuring.result(measuring.scores(progress), result.commands)
     return check_result(values, f"the scores of {run.folder} are none")
 
 
-def _measured(
-    run: Run,
-    settings: EvaluationSettings,
-    split: str,
-    seed: int,
-    last: bool,
-    *,
-    device: str | None,
-    command: str,
-    megabytes: int | float,
-    progress: Callable[[int, int], None],
-) -> tuple[Scores, dict[str, Any], KeptScores]:
-    """Scores, the result that they make, and the file of those so far."""
-    trained = run.model(last, device)
-    examples = getattr(run.data_for(trained), split)
-    if settings.examples is not None and settings.examples < len(examples):
-        generator = torch.Generator().manual_seed(seed)  # the subset that results so far were measured on
-        examples = examples[torch.randperm(len(examples), generator=generator)[: settings.examples]]
-    torch.manual_seed(stream_seed("log Z of the evaluation", seed))
-    log_z = shared_log_partition(
-        trained.model.prior,
-        temperatures=settings.temperatures,
-        chains=settings.chains,
-        repeats=settings.repeats,
-        thorough=settings.thorough,
-    )
-    about = {
-        "recipe": run.recipe.model_dump(mode="json"),
-        "seed": run.seed,
-        "data": trained.data,
-        "step": trained.step,
-        "split": split,
-        "evaluation_seed": seed,
-        "samples": settings.samples,
-        "examples": len(examples),
-        "log_z": log_z.value,
-        "megabytes": megabytes,
-    }
-    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
-    kept = KeptScores(run.folder / f"scores-so-far-{name}.safetensors", about)
-    x = examples.float().to(trained.device)
-    scores = score(trained.model, x, settings.samples, seed=seed, megabytes=megabytes, progress=progress, kept=kept)
-    if bad := int((~scores.examples.log_likelihood.isfinite()).sum()):
-        raise InputError(
-            f"the likelihood of {bad} of {len(x)} {split} examples is no finite number: no scores are kept"
+@dataclass(frozen=True)
+class _Measuring:
+    """A run's model about to be scored."""
+
+    run: Run
+    settings: EvaluationSettings
+    split: str
+    seed: int
+    last: bool
+    device: str | None
+    megabytes: int | float
+
+    @cached_property
+    def trained(self) -> TrainedModel:
+        """The model, its log Z found anew, by draws of its own; InputError where the data are not its own."""
+        trained, settings = self.run.model(self.last, self.device), self.settings
+        self.run.data_for(trained)
+        torch.manual_seed(stream_seed("log Z of the evaluation", self.seed))
+        shared_log_partition(
+            trained.model.prior,
+            temperatures=settings.temperatures,
+            chains=settings.chains,
+            repeats=settings.repeats,
+            thorough=settings.thorough,
         )
-    effort = settings.model_dump() | {"model": "last" if last else "best", "examples": len(examples)}
-    result = {
-        "recipe": run.recipe.name,
-        "settings": run.record.recipe,
-        "seed": run.seed,
-        "steps": trained.step,
-        "trained": trained.step if last else max(trained.step, step_in(run.folder / CHECKPOINT)),
-        "scores": scores.numbers(),
-        "log_partition": {
-            "method": log_z.method,
-            "trusted": log_z.trusted,
-            "diagnosis": {name: value for name, value in log_z.diagnosis.items() if math.isfinite(value)},
-        },
-        "split": split,
-        "evaluation_seed": seed,
-        "evaluation": effort,
-        "data": {"name": run.data.name, "protocol": run.data.protocol, "digest": trained.data},
-        "commands": [run.record.command, command],
-    }
-    return scores, result, kept
+        return trained
+
+    @cached_property
+    def examples(self) -> Tensor:
+        """Those of the split, or a random subset."""
+        examples: Tensor = getattr(self.run.data_for(self.trained), self.split)
+        if self.settings.examples is not None and self.settings.examples < len(examples):
+            generator = torch.Generator().manual_seed(self.seed)  # the subset that results so far were measured on
+            examples = examples[torch.randperm(len(examples), generator=generator)[: self.settings.examples]]
+        return examples
+
+    @property
+    def log_z(self) -> LogPartition:
+        """That of the model."""
+        return self.trained.model.prior.known_log_partition()
+
+    def kept(self) -> KeptScores:
+        """Where scores so far lie, those of this very evaluation."""
+        about = {
+            "recipe": self.run.recipe.model_dump(mode="json"),
+            "seed": self.run.seed,
+            "data": self.trained.data,
+            "step": self.trained.step,
+            "split": self.split,
+            "evaluation_seed": self.seed,
+            "samples": self.settings.samples,
+            "examples": len(self.examples),
+            "log_z": self.log_z.value,
+            "megabytes": self.megabytes,
+        }
+        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
+        return KeptScores(self.run.folder / f"scores-so-far-{name}.safetensors", about)
+
+    def scores(self, progress: Progress, kept: KeptScores | None = None) -> Scores:
+        """Score every example; InputError where a likelihood is not finite."""
+        x = self.examples.float().to(self.trained.device)
+        how: dict[str, Any] = {"megabytes": self.megabytes, "progress": progress, "kept": kept}
+        scores = score(self.trained.model, x, self.settings.samples, seed=self.seed, **how)
+        if bad := int((~scores.examples.log_likelihood.isfinite()).sum()):
+            raise InputError(
+                f"the likelihood of {bad} of {len(x)} {self.split} examples is no finite number: no scores are kept"
+            )
+        return scores
+
+    def result(self, scores: Scores, commands: list[str]) -> dict[str, Any]:
+        """The JSON object of a result."""
+        run, trained, log_z = self.run, self.trained, self.log_z
+        model = {"model": "last" if self.last else "best", "examples": len(self.examples)}
+        diagnosis = {name: value for name, value in log_z.diagnosis.items() if math.isfinite(value)}
+        return {
+            "recipe": run.recipe.name,
+            "settings": run.record.recipe,
+            "seed": run.seed,
+            "steps": trained.step,
+            "trained": trained.step if self.last else max(trained.step, step_in(run.folder / CHECKPOINT)),
+            "scores": scores.numbers(),
+            "log_partition": {"method": log_z.method, "trusted": log_z.trusted, "diagnosis": diagnosis},
+            "split": self.split,
+            "evaluation_seed": self.seed,
+            "evaluation": self.settings.model_dump() | model,
+            "made": {
+                "device": trained.device.type,
+                "processes": distributed.world(),
+                "megabytes": self.megabytes,
+            },
+            "data": {"name": run.data.name, "protocol": run.data.protocol, "digest": trained.data},
+            "commands": commands,
+        }

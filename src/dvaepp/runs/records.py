@@ -67,6 +67,14 @@ class Effort(BaseModel):
     thorough: bool
 
 
+class Making(BaseModel):
+    """Where scores were made, and in what pieces: what their draws depend on beside the seed."""
+
+    device: str
+    processes: int = Field(ge=1)
+    megabytes: int | float = Field(gt=0)
+
+
 class Result(BaseModel):
     """What `evaluate` writes, and `results/` keeps: the scores by name, and all that they rest on."""
 
@@ -82,8 +90,10 @@ class Result(BaseModel):
     scores: dict[str, Number]
     log_partition: Foundation
     split: Literal["train", "valid", "test"]
-    evaluation_seed: int = Field(ge=0)
+    evaluation_seed: int = Field(ge=0, lt=2**31)
     evaluation: Effort | None = None
+    """None in results from before it was kept."""
+    made: Making | None = None
     """None in results from before it was kept."""
     data: Source
     commands: list[str]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from dvaepp.errors import InputError
+from dvaepp.networks.compiled import can_compile
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.run import Run
 from dvaepp.training.replicas import stepping
@@ -47,12 +48,13 @@ class Speed:
     seconds: float
     """A step's: the median over the stretches that were timed."""
     first: float
-    """From the start to the end of the first step: compiling."""
+    """From the start to the end of the first step, or on a GPU the first steps: compiling."""
 
 
-def choices(recipe: Recipe, threads: Sequence[int]) -> list[Choice]:
-    """Those that the recipe's model has: compiled or not, of convolutional models float32 or bfloat16 too."""
-    axes = [[f"training.compile={each}" for each in ("false", "true")]]
+def choices(recipe: Recipe, threads: Sequence[int], device: str = "cpu") -> list[Choice]:
+    """Those that the recipe's model has here: compiled if that can be, of convolutional models in bfloat16 too."""
+    compiling = ["false", "true"] if can_compile(torch.device(device)) else ["false"]
+    axes = [[f"training.compile={each}" for each in compiling]]
     if recipe.model.convolutional is not None:
         axes.append([f"model.convolutional.precision={each}" for each in ("float32", "bfloat16")])
     return [Choice(settings, count) for count in threads for settings in itertools.product(*axes)]
@@ -70,7 +72,7 @@ def speeds(
     """Time steps of new runs, of which nothing is kept, each for some `seconds` in all.
 
     All are made ready first; then they are timed in turn, in so many rounds, so that whatever else the machine does
-    falls on all of them. InputError where a choice cannot be, as compiling without a compiler.
+    falls on all of them. InputError where a choice cannot be.
     """
     with tempfile.TemporaryDirectory() as folder:
         ready = [_ready(recipe, choice, Path(folder) / str(k), device, data_dir) for k, choice in enumerate(chosen)]

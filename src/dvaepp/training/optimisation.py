@@ -47,7 +47,6 @@ class Optimisation:
         self._of_model = settings.optimiser(model, settings.l2)
         self._of_learned = {} if learned is None else settings.optimiser(learned, 0.0)
         self.averages = None if settings.average is None else Averages(model, settings.average)
-        self._step = 0
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -67,7 +66,6 @@ class Optimisation:
 
     def set_rates(self, step: int) -> None:
         """Set the optimisers to a step, counted from 1."""
-        self._step = step
         for optimizers, rate in zip((self._of_model, self._of_learned), self._rates(step), strict=True):
             if optimizers:
                 self._settings.optimiser.set_rate(optimizers, rate, step)
@@ -85,12 +83,12 @@ class Optimisation:
         for parameter, gradient in zip(own, found, strict=True):
             parameter.grad = gradient
 
-    def step(self) -> None:
-        """Move every parameter along its gradient, and averages of them after it."""
+    def step(self, step: int) -> None:
+        """Move every parameter along its gradient, and averages of them after this step, counted from 1."""
         for optimizer in self.optimizers.values():
             optimizer.step()
         if self.averages is not None:
-            self.averages.step(self._step)
+            self.averages.step(step)
 
     def averaged(self) -> AbstractContextManager[None]:
         """The model with its averaged weights, if they are averaged."""

@@ -178,7 +178,7 @@ class Trainer:
         loss, learning = self._averaged_losses(x, settings.kl_weight_at(fraction))
         model.zero_grad()
         self.optimisation.find_gradients(loss, learning)
-        self.optimisation.step()
+        self.optimisation.step(self.step + 1)
         self.step += 1
         return loss.detach(), x
 
