@@ -38,7 +38,7 @@ TRAIN = [
     "train", "quick/rbm", "--size", "tiny", "--seed", "3", "--steps", "100",
     "--set", "model.groups=[20,20]", "--set", "model.hidden=[8]", "--set", "model.chains=10", "--set", "model.sweeps=2",
     "--set", "training.validate_every=25", "--set", "training.log_every=10", "--set", "training.batch=30",
-    "--set", "training.validation_examples=20",
+    "--set", "training.validation_examples=20", "--set", "training.average=0.9",
 ]  # fmt: skip
 
 
