@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def sweeps_of(units: int, chains: int) -> tuple[Work, list[Piece]]:
     machine = dvaepp.BoltzmannMachine(units, units)
     torch.nn.init.normal_(machine.couplings[0], std=0.05)
     z = dvaepp.PersistentChains(chains, 5).start(machine)
-    work = lambda: machine.gibbs(z, 5)  # noqa: E731
+    work = partial(machine.gibbs, z, 5)
     return work, record(work)
 
 
@@ -59,7 +60,7 @@ def scoring_of(samples: int) -> tuple[Work, list[Piece]]:
     spec = dvaepp.likelihoods.base.DataSpec((28, 28), torch.full((784,), 0.13), torch.ones(784))
     model, _ = recipe.build(spec)
     model.prior.estimate_log_partition(temperatures=5, chains=10)
-    work = lambda: score(model.eval(), bits, samples)  # noqa: E731
+    work = partial(score, model.eval(), bits, samples)
     return work, record(work)
 
 

@@ -7,8 +7,8 @@ In a virtual environment of its own; it needs nothing of ``dvaepp``::
     peer-env/bin/pip install dwave-pytorch-plugin==0.4.0 rbms==0.5.0 thrml==0.1.4 jax
     OMP_NUM_THREADS=1 peer-env/bin/python benchmarks/sampler_peers.py
 
-Milliseconds of a call, the median of those after the first one, which compiles. What is sampled is one law in each:
-couplings N(0, .1^2) between bits; thrml and the plugin take spins, of a machine of a quarter of the couplings.
+Milliseconds of a call, the median of those after the first one, which compiles. Couplings
+are N(0, .1^2) between bits, or a quarter of that between the spins of thrml and the plugin; no time depends on them.
 """
 
 from __future__ import annotations

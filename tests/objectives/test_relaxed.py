@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from deep import deep_model
 from registry import (
     all_states,
     assert_mean,
@@ -198,8 +199,14 @@ def test_what_has_no_such_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     for each, smoothing in ((MeanFieldBound(), SMOOTHINGS["power"]), (GumBolt(), Concrete(0.5))):
         with pytest.raises(InputError, match="for a BoltzmannPrior"):
             each(tiny_model(directed(1, 1), (1, 1), smoothing), x)
+    for each, smoothing in ((MeanFieldBound(), SMOOTHINGS["power"]), (GumBolt(), Concrete(0.5))):
+        with pytest.raises(InputError, match="without local variables"):
+            each(
+                deep_model(dvaepp.BoltzmannPrior(machine(2, 2)), (2, 2), smoothing=smoothing),
+                torch.zeros(2, 16).double(),
+            )
     for draws, kind in itertools.product((0, -2), (MeanFieldBound, GumBolt)):
         with pytest.raises(InputError, match="draws"):
-            kind(draws=draws)  # type: ignore[arg-type]
+            kind(draws=draws)
     with pytest.raises(InputError, match="sweeps"):
         MeanFieldBound(sweeps=0)

@@ -52,13 +52,13 @@ def compile_cells(model: nn.Module) -> None:
             cell.__class__ = CompiledCell
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether there is what compiling for this device needs: on a CPU a C++ compiler."""
+def can_compile(kind: str) -> bool:
+    """Whether there is what compiling for this kind of device needs: for `cpu` a C++ compiler."""
     compilers = os.environ.get("CXX", "").split()[:1] or ["g++", "clang++"]
-    return device.type != "cpu" or any(map(shutil.which, compilers))
+    return kind != "cpu" or any(map(shutil.which, compilers))
 
 
 def check_compiler(what: str, device: torch.device) -> None:
     """InputError where something needs a C++ compiler to compile for this device, and there is none."""
-    if not can_compile(device):
+    if not can_compile(device.type):
         raise InputError(f"{what} needs a C++ compiler, such as g++, and there is none: leave it false")

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dvaepp.errors import InputError
 from dvaepp.models.base import Model, Trace
 from dvaepp.numerics import keep_plain, whole
 from dvaepp.objectives.base import BoundTerms, Objective
@@ -70,10 +71,13 @@ def gumbolt_terms(
 
 
 def _trace(objective: _Weighted, model: Model, x: Tensor, noise: Tensor | None) -> Trace:
-    """A pass with the objective's draws for each example, once it is known to have one."""
-    draws = whole("draws", objective.draws)
-    trace = model(x, draws=draws, noise=None if noise is None else noise.reshape(2, draws * len(x), noise.shape[-1]))
+    """A pass with the objective's draws for each example; InputError where the model has no such bound."""
+    rows = objective.draws * len(x)
+    given = None if noise is None else noise.reshape(2, rows, noise.shape[-1])
+    trace = model(x, draws=objective.draws, noise=given)
     objective.check_trace(trace, model)
+    if trace.local:
+        raise InputError(f"the {objective.name} bound is for models without local variables: use joint_elbo")
     return trace
 
 

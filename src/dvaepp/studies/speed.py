@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dvaepp.errors import InputError
 from dvaepp.networks.compiled import can_compile
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.run import Run
@@ -26,7 +25,7 @@ class Choice:
     """Settings and threads that a recipe can be trained with."""
 
     settings: tuple[str, ...]
-    """As `--set` takes them; those of the recipe itself where there are none."""
+    """As `--set` takes them."""
     threads: int
 
     @property
@@ -53,7 +52,7 @@ class Speed:
 
 def choices(recipe: Recipe, threads: Sequence[int], device: str = "cpu") -> list[Choice]:
     """Those that the recipe's model has here: compiled if that can be, of convolutional models in bfloat16 too."""
-    compiling = ["false", "true"] if can_compile(torch.device(device)) else ["false"]
+    compiling = ["false", "true"] if can_compile(device.partition(":")[0]) else ["false"]
     axes = [[f"training.compile={each}" for each in compiling]]
     if recipe.model.convolutional is not None:
         axes.append([f"model.convolutional.precision={each}" for each in ("float32", "bfloat16")])
@@ -68,7 +67,7 @@ def speeds(
     data_dir: str | None = None,
     seconds: float = 5.0,
     rounds: int = 3,
-) -> Iterator[Speed]:
+) -> list[Speed]:
     """Time steps of new runs, of which nothing is kept, each for some `seconds` in all.
 
     All are made ready first; then they are timed in turn, in so many rounds, so that whatever else the machine does
@@ -81,8 +80,8 @@ def speeds(
             for (step, _), choice, taken in zip(ready, chosen, times, strict=True):
                 torch.set_num_threads(choice.threads)
                 taken.append(_timed(step, device, seconds / rounds))
-        for choice, taken, (_, first) in zip(chosen, times, ready, strict=True):
-            yield Speed(choice, sorted(taken)[len(taken) // 2], first)
+        each = zip(chosen, times, ready, strict=True)
+        return [Speed(choice, sorted(taken)[len(taken) // 2], first) for choice, taken, (_, first) in each]
 
 
 def _ready(
@@ -115,10 +114,3 @@ def _timed(steps: Callable[[], int], device: str, seconds: float) -> float:
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-
-
-def fastest(found: Sequence[Speed]) -> Speed:
-    """The one with the shortest step; InputError where there is none."""
-    if not found:
-        raise InputError("nothing was timed")
-    return min(found, key=lambda speed: speed.seconds)
