@@ -9,7 +9,7 @@ from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
 from dvaepp.report.report import write_report
 from dvaepp.runs.evaluation import evaluate
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import write_json
 
 QUICK = (
@@ -69,9 +69,9 @@ class Page(HTMLParser):
             self.headings.append(data)
 
 
-def train(folder: Path, name: str, *settings: str, evaluated: bool = True) -> Run:
+def train(folder: Path, name: str, *settings: str, evaluated: bool = True) -> RunFolder:
     recipe = override(find(name, "tiny"), [*QUICK, *settings])
-    run = Run.create(
+    run = RunFolder.create(
         recipe, folder, seed=3, device="cpu", threads=1, data_dir=None, command=f"dvaepp train {name} --out {HOSTILE}"
     )
     run.trainer().fit()
@@ -81,7 +81,7 @@ def train(folder: Path, name: str, *settings: str, evaluated: bool = True) -> Ru
     return run
 
 
-def report(run: Run) -> Page:
+def report(run: RunFolder) -> Page:
     path = run.folder / "report.html"
-    write_report(Run(run.folder), path)
+    write_report(RunFolder(run.folder), path)
     return Page(path.read_text(encoding="utf-8"))

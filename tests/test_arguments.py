@@ -24,7 +24,7 @@ from dvaepp.data.own import read_examples
 from dvaepp.evaluation.kept import KeptScores
 from dvaepp.report.figures import write_figure
 from dvaepp.report.pictures import grid, samples, save_grid
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 
 X = images()
 
@@ -194,7 +194,7 @@ def test_every_path_may_be_a_text(tmp_path: Path) -> None:
         write_figure("1", kind(folder / "f.svg"))
         save_grid(kind(folder / "g.png"), grid(torch.ones(1, 1, 4), (2, 2)))
         with pytest.raises(InputError, match="does not exist"):
-            _ = Run(kind(folder / "none")).record
+            _ = RunFolder(kind(folder / "none")).record
 
 
 # Half precision, and a state alone

@@ -28,7 +28,7 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.objectives.base import BoundTerms
 from dvaepp.objectives.bounds import joint_terms
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors
 from dvaepp.training.settings import TrainingSettings
 from dvaepp.training.trainer import Trainer
@@ -237,7 +237,7 @@ def test_fewer_examples_than_processes_are_scored_and_log_z_is_the_same_in_all(f
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in Run(run).metrics()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in RunFolder(run).metrics()]
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ def test_one_process_writes_and_each_has_noise_and_chains_of_its_own(whole: Path
 def test_a_run_of_three_processes_one_of_which_is_killed_ends_as_if_it_were_not(whole: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     processes = start(3, "-m", "dvaepp", *TRAIN, "--out", killed)
-    while len(Run(killed).metrics()) < 7:
+    while len(RunFolder(killed).metrics()) < 7:
         assert processes[1].poll() is None
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGKILL)

@@ -12,7 +12,7 @@ from dvaepp.errors import InputError
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.runs.run import spec_of
+from dvaepp.runs.folder import spec_of
 
 ROWS, COLUMNS = 60, 3
 UNITS = [1e-9, 1e-6, 1e-3, 0.5, 30.0, 1e9]

@@ -15,7 +15,7 @@ from PIL import Image
 from dvaepp.boltzmann.files import read_model
 from dvaepp.cli import main
 from dvaepp.recipes.catalogue import find
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors, locked, save_tensors, write_json
 
 QUICK = [
@@ -99,7 +99,7 @@ def test_the_prior_goes_out_and_states_of_it_come_back(
         assert main(["prior", str(trained), "-o", str(tmp_path / "m.json"), "--form", form]) == 0
         model = read_model(tmp_path / "m.json")
         assert (model.vartype, model.linear.shape) == (vartype, (10,))
-    machine = Run(trained).model().model.prior.machine
+    machine = RunFolder(trained).model().model.prior.machine
     z = torch.bernoulli(torch.full((20, 10), 0.5))
     found = torch.from_numpy(model.energy(z.numpy()))
     torch.testing.assert_close(found, machine.energy(z).double(), rtol=1e-5, atol=1e-5)
@@ -525,8 +525,8 @@ def test_a_record_of_wrong_types_is_refused(fails: Callable[..., str], copied: P
 
 
 def test_a_run_goes_on_where_there_is_no_gpu(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
-    recipe, folder = Run(trained).recipe, tmp_path / "begun"
-    run = Run.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="")
+    recipe, folder = RunFolder(trained).recipe, tmp_path / "begun"
+    run = RunFolder.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="")
     run.trainer().begin()
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "device": "cuda:77"}))
@@ -592,7 +592,7 @@ def test_a_run_without_any_finite_validation_ends_as_any_other(
     assert main(["train", "quick/rbm", *QUICK, *settings, "--data", str(tmp_path / "x.npz"), "--out", run]) == 0
     assert main(["resume", run]) == 0
     assert capsys.readouterr().out.count("done: no validation NLL was finite, so that there is no best model") == 2
-    lines = Run(Path(run)).metrics()
+    lines = RunFolder(Path(run)).metrics()
     assert [line["step"] for line in lines if "valid_kl" in line] == [2, 4]
     assert not any("valid_nll" in line for line in lines)
     assert main(["report", run]) == 0

@@ -19,7 +19,7 @@ from dvaepp.cli import main
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -193,15 +193,15 @@ def test_a_graph_that_changed_since_the_training_is_noticed(tmp_path: Path) -> N
     edges.write_text("".join(f"{i},{i + 1}\n" for i in range(9)))
     settings = ["model.prior=graph", f"model.graph={edges}", "model.groups=[10]", "model.hidden=[]", "training.steps=2"]
     recipe = override(catalogue.find("quick/rbm", "tiny"), settings)
-    run = Run.create(recipe, tmp_path / "run", seed=0, device="cpu", threads=1, data_dir=None, command="test")
+    run = RunFolder.create(recipe, tmp_path / "run", seed=0, device="cpu", threads=1, data_dir=None, command="test")
     run.trainer().fit()
-    assert Run(run.folder).model().model.prior.machine.bits == 10
+    assert RunFolder(run.folder).model().model.prior.machine.bits == 10
     ends = networkx.path_graph(10)
     ends.remove_edge(4, 5)
     ends.add_edge(0, 9)
     edges.write_text("".join(f"{u},{v}\n" for u, v in sorted(ends.edges)))
     with pytest.raises(InputError, match=r"does not fit the recipe|other bits interact"):
-        Run(run.folder).model()
+        RunFolder(run.folder).model()
 
 
 def test_outputs_name_files_of_their_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ from dvaepp.objectives.rolfe import rolfe_elbo
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.smoothings.binary import StraightThrough, hard
 from dvaepp.smoothings.spike import SpikeExponential
 from dvaepp.storage import load_tensors, save_tensors
@@ -635,16 +635,16 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of a machine that has chains, since log Z cannot be had exactly."""
     recipe = override(catalogue.find("quick/rbm", "tiny"), [*SMALL, "model.groups=[20,20]"])
     folder = tmp_path_factory.mktemp("state") / "run"
-    run = Run.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="test")
+    run = RunFolder.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="test")
     run.trainer().fit()
     return run
 
 
-def test_a_trained_model_comes_with_its_log_z(trained: Run) -> None:
+def test_a_trained_model_comes_with_its_log_z(trained: RunFolder) -> None:
     for last in (False, True):
         model: Any = trained.model(last).model
         assert not model.prior.exact
@@ -653,14 +653,14 @@ def test_a_trained_model_comes_with_its_log_z(trained: Run) -> None:
     assert trained.trainer().model.prior.log_partition == model.prior.log_partition
 
 
-def test_log_z_is_in_the_checkpoints_in_one_place(trained: Run, tmp_path: Path) -> None:
+def test_log_z_is_in_the_checkpoints_in_one_place(trained: RunFolder, tmp_path: Path) -> None:
     for name in ("best", "checkpoint"):
         tensors, about = load_tensors(trained.folder / f"{name}.safetensors")
         assert "log_partition" not in about
         assert "model.prior._extra_state" in tensors
 
 
-def test_checkpoints_of_before_load_with_the_log_z_of_their_header(trained: Run, tmp_path: Path) -> None:
+def test_checkpoints_of_before_load_with_the_log_z_of_their_header(trained: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("best.safetensors", "checkpoint.safetensors"):
         tensors, about = load_tensors(trained.folder / name)
@@ -669,7 +669,7 @@ def test_checkpoints_of_before_load_with_the_log_z_of_their_header(trained: Run,
         save_tensors(tmp_path / "run" / name, old(tensors), then)
     for name in ("run.json", "metrics.jsonl"):
         (tmp_path / "run" / name).write_bytes((trained.folder / name).read_bytes())
-    before = Run(tmp_path / "run")
+    before = RunFolder(tmp_path / "run")
     for prior in (before.model().model.prior, before.model(last=True).model.prior, before.trainer().model.prior):
         assert prior.log_partition == LogPartition(12.5, 0.5, 3.0, False, "old", {"r_hat": 1.5})
         assert prior.log_partition_is_current

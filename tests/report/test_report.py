@@ -32,28 +32,28 @@ from dvaepp.report.pictures import grid, reconstructions, samples, save_grid, si
 from dvaepp.report.plots import Curve, curves
 from dvaepp.report.report import write_report
 from dvaepp.report.subject import Subject, duration
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors, save_tensors, write_json
 
 
 @cache
 def report_of(folder: Path) -> Page:
     """The report of a run that no test changes."""
-    return report(Run(folder))
+    return report(RunFolder(folder))
 
 
 @pytest.fixture(scope="module")
-def rbm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def rbm(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return train(tmp_path_factory.mktemp("rbm"), "quick/rbm", "evaluation.chains=8")
 
 
 @pytest.fixture(scope="module")
-def directed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def directed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return train(tmp_path_factory.mktemp("directed") / "a run", "quick/directed", evaluated=False)
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def table(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("table")
     rows = np.random.RandomState(0).randint(0, 2, (60, 5))
     np.savetxt(folder / "table.csv", rows, fmt="%d", delimiter=",", header="a,b,c,d,e", comments="")
@@ -62,11 +62,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> Callable[[Run], Run]:
+def copied(tmp_path: Path) -> Callable[[RunFolder], RunFolder]:
     """A copy of a run, to break."""
 
-    def copy(run: Run) -> Run:
-        return Run(Path(shutil.copytree(run.folder, tmp_path / "copy")))
+    def copy(run: RunFolder) -> RunFolder:
+        return RunFolder(Path(shutil.copytree(run.folder, tmp_path / "copy")))
 
     return copy
 
@@ -74,7 +74,7 @@ def copied(tmp_path: Path) -> Callable[[Run], Run]:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_holds_the_scores_what_they_rest_on_and_how_to_repeat_them(rbm: Run) -> None:
+def test_the_page_holds_the_scores_what_they_rest_on_and_how_to_repeat_them(rbm: RunFolder) -> None:
     read, result = report_of(rbm.folder), rbm.scores()
     assert result is not None
     numbers = result["scores"]
@@ -93,7 +93,7 @@ def test_the_page_holds_the_scores_what_they_rest_on_and_how_to_repeat_them(rbm:
     ]
 
 
-def test_the_recipe_in_the_page_is_the_recipe(rbm: Run) -> None:
+def test_the_recipe_in_the_page_is_the_recipe(rbm: RunFolder) -> None:
     text = report_of(rbm.folder).text
     start = text.index("{", text.index("The recipe as JSON"))
     assert json.JSONDecoder().raw_decode(text[start:])[0] == rbm.recipe.model_dump(mode="json")
@@ -110,14 +110,14 @@ def test_the_page_needs_nothing_but_itself(name: str, request: pytest.FixtureReq
     assert read.tags.count("svg") >= 5
 
 
-def test_the_same_run_makes_the_same_page(table: Run, tmp_path: Path) -> None:
+def test_the_same_run_makes_the_same_page(table: RunFolder, tmp_path: Path) -> None:
     report_of(table.folder)
     torch.rand(1)
-    write_report(Run(table.folder), tmp_path / "again.html")
+    write_report(RunFolder(table.folder), tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == (table.folder / "report.html").read_bytes()
 
 
-def test_what_is_not_to_be_trusted_is_in_a_box(rbm: Run, table: Run) -> None:
+def test_what_is_not_to_be_trusted_is_in_a_box(rbm: RunFolder, table: RunFolder) -> None:
     for run, warnings in ((rbm, 1), (table, 0)):
         scores = run.scores()
         assert scores is not None
@@ -126,7 +126,7 @@ def test_what_is_not_to_be_trusted_is_in_a_box(rbm: Run, table: Run) -> None:
         assert (run.folder / "report.html").read_text().count('<div class="warning"') == warnings
 
 
-def test_a_run_without_scores_says_which_command_makes_them(directed: Run) -> None:
+def test_a_run_without_scores_says_which_command_makes_them(directed: RunFolder) -> None:
     read = report_of(directed.folder)
     best = min(line["valid_nll"] for line in directed.metrics() if "valid_nll" in line)
     assert "Not evaluated yet" in read.text
@@ -135,13 +135,13 @@ def test_a_run_without_scores_says_which_command_makes_them(directed: Run) -> No
     assert "The 20 bits of the first group" in read.text
 
 
-def test_scores_of_another_step_are_said_to_be(table: Run, copied: Callable[[Run], Run]) -> None:
+def test_scores_of_another_step_are_said_to_be(table: RunFolder, copied: Callable[[RunFolder], RunFolder]) -> None:
     run = copied(table)
     write_json(run.folder / "scores.json", {**(table.scores() or {}), "steps": 1})
     assert "The scores are of step 1, the pictures of step" in report(run).text
 
 
-def test_pictures_are_of_the_model_that_was_scored(rbm: Run, copied: Callable[[Run], Run]) -> None:
+def test_pictures_are_of_the_model_that_was_scored(rbm: RunFolder, copied: Callable[[RunFolder], RunFolder]) -> None:
     run = copied(rbm)
     tensors, about = load_tensors(run.folder / "best.safetensors")
     save_tensors(run.folder / "best.safetensors", tensors, {**about, "step": 2})
@@ -151,7 +151,7 @@ def test_pictures_are_of_the_model_that_was_scored(rbm: Run, copied: Callable[[R
     assert "The scores are of step" not in text
 
 
-def test_a_table_is_shown_by_column(table: Run) -> None:
+def test_a_table_is_shown_by_column(table: RunFolder) -> None:
     read = report_of(table.folder)
     assert "A dot for each of 5 columns" in read.text
     assert {"Samples", "Reconstructions"}.isdisjoint(read.headings)
@@ -159,7 +159,7 @@ def test_a_table_is_shown_by_column(table: Run) -> None:
     assert "No uncertainty comes from log Z: exact" in read.text
 
 
-def test_missing_data_costs_only_what_needs_it(table: Run, copied: Callable[[Run], Run]) -> None:
+def test_missing_data_costs_only_what_needs_it(table: RunFolder, copied: Callable[[RunFolder], RunFolder]) -> None:
     run, data = copied(table), Path(table.recipe.data.name)
     data.rename(data.with_name("elsewhere.csv"))
     try:
@@ -174,7 +174,7 @@ def test_missing_data_costs_only_what_needs_it(table: Run, copied: Callable[[Run
 
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     recipe = find("quick/rbm", "tiny").model_copy(update={"about": HOSTILE})
-    run = Run.create(recipe, tmp_path, seed=0, device="cpu", threads=1, data_dir=None, command=HOSTILE)
+    run = RunFolder.create(recipe, tmp_path, seed=0, device="cpu", threads=1, data_dir=None, command=HOSTILE)
     read = report(run)
     assert "0 of 40 steps" in read.text
     assert "nothing has been logged yet" in read.text
@@ -195,12 +195,12 @@ def test_every_prior_is_shown(settings: list[str], expected: str, tmp_path: Path
     assert expected in report(run).text
 
 
-def test_unwritable_paths_and_folders_without_a_run_are_refused(table: Run, tmp_path: Path) -> None:
+def test_unwritable_paths_and_folders_without_a_run_are_refused(table: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"could not write .*report.html"):
         write_report(table, tmp_path / "file" / "report.html")
     with pytest.raises(InputError, match="is this a run folder"):
-        write_report(Run(tmp_path), tmp_path / "report.html")
+        write_report(RunFolder(tmp_path), tmp_path / "report.html")
 
 
 def test_every_part_escapes_text() -> None:
@@ -276,7 +276,7 @@ def test_settings_that_only_one_of_two_recipes_has_are_changes() -> None:
     assert listed["model.convolutional.cells.count"] == ["–", "1"]
 
 
-def test_the_title_says_what_was_trained(rbm: Run, tmp_path: Path) -> None:
+def test_the_title_says_what_was_trained(rbm: RunFolder, tmp_path: Path) -> None:
     sentence = find("quick/rbm").about
     read = report_of(rbm.folder)
     assert "Changed from quick/rbm" in read.text
@@ -294,13 +294,15 @@ def test_the_title_says_what_was_trained(rbm: Run, tmp_path: Path) -> None:
         ),
     ):
         folder = tmp_path / recipe.model_dump_json()[-40:-20].encode().hex() / title.replace("/", "_")
-        run = Run.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="dvaepp train")
+        run = RunFolder.create(recipe, folder, seed=0, device="cpu", threads=1, data_dir=None, command="dvaepp train")
         header = report(run).text.partition("Not evaluated yet")[0]
         assert title in header
         assert about in header
 
 
-def test_training_time_is_the_sum_of_its_parts_or_unknown(rbm: Run, copied: Callable[[Run], Run]) -> None:
+def test_training_time_is_the_sum_of_its_parts_or_unknown(
+    rbm: RunFolder, copied: Callable[[RunFolder], RunFolder]
+) -> None:
     run = copied(rbm)
     lines = [{**line, "seconds": 30.0} for line in rbm.metrics()]
     path = run.folder / "metrics.jsonl"
@@ -327,7 +329,7 @@ def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
 
 
-def test_parameters_are_those_that_training_moves(rbm: Run, directed: Run, tmp_path: Path) -> None:
+def test_parameters_are_those_that_training_moves(rbm: RunFolder, directed: RunFolder, tmp_path: Path) -> None:
     for run in (rbm, directed):
         model = run.model(last=run is directed).model
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -342,7 +344,7 @@ def test_parameters_are_those_that_training_moves(rbm: Run, directed: Run, tmp_p
     )
 
 
-def test_the_sizes_of_the_splits_are_listed(rbm: Run) -> None:
+def test_the_sizes_of_the_splits_are_listed(rbm: RunFolder) -> None:
     text = " ".join(report_of(rbm.folder).text.split())
     sizes = [len(split) for split in (rbm.data.train, rbm.data.valid, rbm.data.test)]
     assert "examples of 28 × 28" in text
@@ -350,7 +352,7 @@ def test_the_sizes_of_the_splits_are_listed(rbm: Run) -> None:
     assert f"train{train} valid{valid} test{test}" in text
 
 
-def test_real_examples_stand_beside_the_samples(rbm: Run) -> None:
+def test_real_examples_stand_beside_the_samples(rbm: RunFolder) -> None:
     panels = gallery.samples(Subject(rbm))[0]
     assert re.findall("<figcaption>\\s*(.*)\\s*</figcaption>", panels) == ["Mean", "Draws", "Real examples"]
     *_, real = re.findall('base64,([^"]*)', panels)
@@ -360,7 +362,7 @@ def test_real_examples_stand_beside_the_samples(rbm: Run) -> None:
     assert len({tuple(row) for row in (shown.reshape(18, 784) // 255).tolist()} & valid) == 18
 
 
-def test_few_real_examples_leave_their_places_grey(table: Run) -> None:
+def test_few_real_examples_leave_their_places_grey(table: RunFolder) -> None:
     subject = Subject(table)
     subject.__dict__["data"] = replace(subject.data, valid=subject.data.valid[:1].repeat(8, 1))
     images, why = gallery._real(subject)
@@ -386,7 +388,7 @@ def test_a_row_of_samples_shares_one_prior_sample(name: str, request: pytest.Fix
     assert float(deviation.abs().max()) < 6 * 0.5 / 4000**0.5
 
 
-def test_pictures_leave_the_model_and_the_random_state_alone(rbm: Run) -> None:
+def test_pictures_leave_the_model_and_the_random_state_alone(rbm: RunFolder) -> None:
     model = rbm.model().model.train()
     chains, state = model.prior.states.clone(), torch.get_rng_state()
     first = samples(model, 2, 2), reconstructions(model, torch.ones(3, 784))
@@ -398,7 +400,7 @@ def test_pictures_leave_the_model_and_the_random_state_alone(rbm: Run) -> None:
     assert model.training
 
 
-def test_reconstructions_are_means_given_bits_of_the_posterior(rbm: Run) -> None:
+def test_reconstructions_are_means_given_bits_of_the_posterior(rbm: RunFolder) -> None:
     model, x = rbm.model().model, rbm.data.valid[:6].float()
     decoded = []
     model.decoder.register_forward_pre_hook(lambda _, inputs: decoded.append(inputs[0]))
@@ -409,7 +411,7 @@ def test_reconstructions_are_means_given_bits_of_the_posterior(rbm: Run) -> None
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 1), (1, 0)])
-def test_empty_samples_are_refused(rows: int, columns: int, rbm: Run) -> None:
+def test_empty_samples_are_refused(rows: int, columns: int, rbm: RunFolder) -> None:
     with pytest.raises(InputError, match="at least 1, not 0"):
         samples(rbm.model().model, rows, columns)
 

@@ -26,7 +26,7 @@ from dvaepp.report.pictures import grid, local_samples
 from dvaepp.report.plots import Curve
 from dvaepp.report.subject import Subject
 from dvaepp.runs.codes import read_codes
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import write_json
 
 CELL = ["model.groups=[4,4]", "model.hidden=[8]", "training.batch=4"]
@@ -39,13 +39,13 @@ def levels(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def bits(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def bits(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("bits") / "run"
     return train(folder, "table-3/mnist-static/rbm-normal", "data.name=digits", *CELL)
 
 
 @pytest.fixture(scope="module")
-def colour(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def colour(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("colour")
     small = ["model.convolutional.local=4", "model.convolutional.top=2", "model.convolutional.stem=1"]
     return train(folder / "run", "table-3/cifar10/normal-normal", *levels(folder), *small, *CELL)
@@ -162,7 +162,7 @@ def test_bars_carry_their_values() -> None:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_page_shows_what_local_groups_cost(bits: Run) -> None:
+def test_a_page_shows_what_local_groups_cost(bits: RunFolder) -> None:
     read, result = report(bits), bits.scores()
     assert result is not None
     scores = result["scores"]
@@ -183,7 +183,7 @@ def test_a_page_shows_what_local_groups_cost(bits: Run) -> None:
     assert 'aria-label="KL by local group over training"' in labels
 
 
-def test_a_page_about_colour_and_normal_variables(colour: Run) -> None:
+def test_a_page_about_colour_and_normal_variables(colour: RunFolder) -> None:
     read, result = report(colour), colour.scores()
     assert result is not None
     assert "Not shown" not in read.text
@@ -201,23 +201,23 @@ def test_a_page_about_colour_and_normal_variables(colour: Run) -> None:
     assert "given one draw of the coarser ones" in read.text
 
 
-def test_before_it_is_scored_a_page_shows_the_last_validation(colour: Run, tmp_path: Path) -> None:
+def test_before_it_is_scored_a_page_shows_the_last_validation(colour: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("run.json", "metrics.jsonl", "best.safetensors"):
         (folder / name).write_bytes((colour.folder / name).read_bytes())
-    text = report(Run(folder)).text
+    text = report(RunFolder(folder)).text
     best = min(line["valid_bits_per_dimension"] for line in colour.metrics() if "valid_nll" in line)
     assert f"({best:.3f} bits per dimension)" in text
     assert "KL of each local group on validation data" in text
     assert "its KL weighted as scheduled, local groups balanced in the warm-up" in text
     lines = [line for line in (folder / "metrics.jsonl").read_text().splitlines(True) if "valid_nll" not in line]
     (folder / "metrics.jsonl").write_text("".join(lines))
-    assert "Active variables" not in report(Run(folder)).text
-    assert "KL of each local group on the latest training batch, nats" in report(Run(folder)).text
+    assert "Active variables" not in report(RunFolder(folder)).text
+    assert "KL of each local group on the latest training batch, nats" in report(RunFolder(folder)).text
 
 
-def test_a_run_without_what_newer_ones_log_has_a_page(bits: Run, tmp_path: Path) -> None:
+def test_a_run_without_what_newer_ones_log_has_a_page(bits: RunFolder, tmp_path: Path) -> None:
     result = bits.scores()
     assert result is not None
     scores = {k: v for k, v in result["scores"].items() if not k.startswith(("kl_", "active_local", "bits_per"))}
@@ -227,7 +227,7 @@ def test_a_run_without_what_newer_ones_log_has_a_page(bits: Run, tmp_path: Path)
         (folder / name).write_bytes((bits.folder / name).read_bytes())
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "distortion": 1.0, "kl": 1.0}\n')
     write_json(folder / "scores.json", {**result, "scores": scores})
-    read = report(Run(folder))
+    read = report(RunFolder(folder))
     assert "Not shown" not in read.text
     assert "Local groups" not in read.headings
 
@@ -323,7 +323,7 @@ def size(path: Path) -> tuple[int, int, str]:
         return image.width, image.height, image.mode
 
 
-def test_samples_of_local_variables(bits: Run, colour: Run, tmp_path: Path) -> None:
+def test_samples_of_local_variables(bits: RunFolder, colour: RunFolder, tmp_path: Path) -> None:
     for run, shape, mode in ((bits, (28, 28), "L"), (colour, (8, 8, 3), "RGB")):
         side = round(84 / shape[0]) * shape[0] + 2
         command = ["sample", str(run.folder), "--rows", "2", "--columns", "3", "-o"]
@@ -339,7 +339,7 @@ def test_samples_of_local_variables(bits: Run, colour: Run, tmp_path: Path) -> N
             assert np.array_equal(np.asarray(image), np.asarray(shown))
 
 
-def test_figure_4_of_a_run(bits: Run, colour: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_4_of_a_run(bits: RunFolder, colour: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["figure", "4", "--run", str(bits.folder)]) == 0
     assert size(tmp_path / "figure-4.png") == (5 * 86 + 2, 5 * 86 + 2, "L")
@@ -353,7 +353,7 @@ def test_figure_4_of_a_run(bits: Run, colour: Run, tmp_path: Path, monkeypatch: 
     assert (tmp_path / "c.png").read_bytes() != first
 
 
-def test_figure_4_is_of_a_run_with_local_variables(bits: Run, tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_figure_4_is_of_a_run_with_local_variables(bits: RunFolder, tmp_path: Path, fails: Callable[..., str]) -> None:
     dense = train(tmp_path / "dense", "quick/directed", evaluated=False)
     out = ("-o", tmp_path / "f.png")
     assert "--run names its folder" in fails("figure", "4", *out)
@@ -376,18 +376,18 @@ def test_feedforward_models_of_levels_in_colour(tmp_path: Path) -> None:
         assert arrays["means"].shape == (2, 8, 8, 3)
         assert arrays["samples"].shape == (2, 2, 8, 8, 3)
         assert arrays["samples"].max() > 1
-    text = report(Run(Path(run))).text
+    text = report(RunFolder(Path(run))).text
     assert "bits per dimension" in text
     assert "the mean of p(x | z), and draws from it" in text
     assert "Not shown" not in text
 
 
 def test_bits_are_decoded_where_there_are_bits(
-    bits: Run, colour: Run, tmp_path: Path, fails: Callable[..., str]
+    bits: RunFolder, colour: RunFolder, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     np.save(tmp_path / "z.npy", np.random.RandomState(0).randint(0, 2, (3, 8)))
 
-    def decode(run: Run, name: str) -> list[str]:
+    def decode(run: RunFolder, name: str) -> list[str]:
         return ["decode", str(run.folder), str(tmp_path / "z.npy"), "-o", str(tmp_path / name)]
 
     assert main(decode(bits, "d.png")) == 0
@@ -398,7 +398,9 @@ def test_bits_are_decoded_where_there_are_bits(
     assert "holds no array `means`" in fails(*decode(colour, "d.npz"))
 
 
-def test_means_of_normal_variables_go_out_and_come_back(colour: Run, tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_means_of_normal_variables_go_out_and_come_back(
+    colour: RunFolder, tmp_path: Path, fails: Callable[..., str]
+) -> None:
     codes, decoded = tmp_path / "c.npz", tmp_path / "d.npz"
     assert main(["encode", str(colour.folder), "test", "-o", str(codes)]) == 0
     assert main(["decode", str(colour.folder), str(codes), "-o", str(decoded)]) == 0

@@ -19,7 +19,7 @@ from dvaepp.models.base import Model
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
 from dvaepp.runs.evaluation import evaluate
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors, save_tensors
 
 SETTINGS = [
@@ -68,15 +68,15 @@ def laplace() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> RunFolder:
     np.save(tmp_path / "x.npy", 50 + 7 * np.random.RandomState(0).randn(60, 5).astype(np.float32))
     recipe = override(find("quick/rbm", "tiny"), [*SETTINGS, f"data.name={tmp_path / 'x.npy'}"])
     kind = {"seed": 0, "device": "cpu", "threads": 1, "data_dir": None, "command": "test"}
-    return Run.create(recipe, tmp_path / "run", **kind)
+    return RunFolder.create(recipe, tmp_path / "run", **kind)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["best", "last"])
-def test_the_loaded_model_is_the_trained_one(run: Run, last: bool) -> None:
+def test_the_loaded_model_is_the_trained_one(run: RunFolder, last: bool) -> None:
     trainer = run.trainer()
     trainer.fit()
     trained, loaded = trainer.model, run.model(last).model
@@ -88,13 +88,13 @@ def test_the_loaded_model_is_the_trained_one(run: Run, last: bool) -> None:
         assert scores.numbers()["nll"] == pytest.approx(nll(trained, run), abs=1e-3)
 
 
-def nll(model: Model, run: Run) -> float:
+def nll(model: Model, run: RunFolder) -> float:
     """-log p(x) of the validation data, as evaluate finds it with seed 0: the draws are the seed's."""
     shared_log_partition(model.eval().prior, temperatures=20, chains=100, repeats=1)
     return score(model, run.data.valid.float(), run.recipe.evaluation.samples, seed=0).numbers()["nll"]
 
 
-def test_a_checkpoint_from_before_is_read_and_one_of_other_examples_is_not(run: Run) -> None:
+def test_a_checkpoint_from_before_is_read_and_one_of_other_examples_is_not(run: RunFolder) -> None:
     run.trainer().fit()
     path = run.folder / "best.safetensors"
     tensors, about = load_tensors(path)

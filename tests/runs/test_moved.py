@@ -12,7 +12,7 @@ import pytest
 from dvaepp.cli import main
 from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors, save_tensors
 
 QUICK = [
@@ -146,7 +146,7 @@ def test_where_something_lies_is_not_nowhere(project: Path, option: str, fails: 
         assert f"{option} must name something, and is empty" in fails(*words, option, "")
     name = {"--data": "data_at", "--data-dir": "data_dir", "--graph": "graph"}[option]
     with pytest.raises(InputError, match=f"{name} must say where something lies, and is empty"):
-        Run("runs/own", **{name: ""})
+        RunFolder("runs/own", **{name: ""})
 
 
 def test_a_data_set_whose_module_is_not_imported_is_told(project: Path, fails: Callable[..., str]) -> None:
@@ -171,7 +171,7 @@ def test_a_data_set_whose_module_is_not_imported_is_told(project: Path, fails: C
 def test_a_home_folder_is_spelled_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(project))
     assert main(["train", *QUICK, "--data", "~/data/x.npy", "--out", "runs/home"]) == 0
-    assert Run(Path("runs/home")).recipe.data.name == str(project / "data/x.npy")
+    assert RunFolder(Path("runs/home")).recipe.data.name == str(project / "data/x.npy")
 
 
 def test_train_reads_its_data_and_builds_its_model_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

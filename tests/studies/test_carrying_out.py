@@ -20,7 +20,7 @@ import torch
 
 from dvaepp.cli import main
 from dvaepp.recipes.catalogue import find
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors, locked
 from dvaepp.studies import Plan, Study, planned, read_study, run_study
 from dvaepp.studies.comparison import comparison, of_study
@@ -74,7 +74,7 @@ def assert_same_runs(folder: Path, other: Path) -> None:
         tensors, expected = (load_tensors(point.folder(each) / "checkpoint.safetensors")[0] for each in (folder, other))
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in expected), point.place
-        lines, known = (Run(point.folder(each)).metrics() for each in (folder, other))
+        lines, known = (RunFolder(point.folder(each)).metrics() for each in (folder, other))
         assert [line | {"seconds": 0} for line in lines] == [line | {"seconds": 0} for line in known]
         assert json.loads(point.result(folder)[0].model_dump_json())["scores"] == point.result(other)[0].scores
     assert table(folder) == table(other)
@@ -166,7 +166,7 @@ def test_what_runs_stops_at_a_line_of_metrics_and_loses_nothing(undisturbed: Pat
     assert not outcome.failed
     (point,) = [point for point in plan.points if point.step(plan.folder)]
     assert point.step(plan.folder) == seen[-1].step
-    metrics = Run(point.folder(plan.folder)).metrics()
+    metrics = RunFolder(point.folder(plan.folder)).metrics()
     assert len(metrics) - lines in (0, 1)  # where a line comes before a validation, it ends with that
     again = Plan(plan.study, plan.task, (point,)).carry_out()
     assert again.finished == (point,)
@@ -395,7 +395,7 @@ def test_replicas_of_a_cell_are_trained_at_once_each_as_if_alone(
     assert (len(outcome.finished), outcome.failed, outcome.left) == (4, {}, ())
     assert set(taken) == {3, 1}
     for point in asked.points():
-        alone = Run.create(
+        alone = RunFolder.create(
             point.recipe, tmp_path / "alone" / point.place, seed=point.seed, device="cpu", threads=1, data_dir=None,
             command="",
         )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.studies.training import StoppedError, check_not_diverged, train
 
 STEPS = 3
@@ -49,7 +49,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     Group.log = []
 
 
-class Cell(Run):
+class Cell(RunFolder):
     device = torch.device("cpu")
     recipe = override(find("quick/rbm", "tiny"), ["training.compile=true", f"training.steps={STEPS}"])
 
@@ -57,7 +57,7 @@ class Cell(Run):
         return SimpleNamespace(folder=self.folder, step=0, settings=self.recipe.training)
 
 
-def runs(folder: Path, *names: str) -> list[Run]:
+def runs(folder: Path, *names: str) -> list[RunFolder]:
     for name in names:
         (folder / name).mkdir()
     return [Cell(folder / name) for name in names]

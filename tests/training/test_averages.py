@@ -14,16 +14,16 @@ from dvaepp.models.base import measuring
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors, save_tensors
 from dvaepp.training.averages import Averages
 
 CHANGES = ["model.groups=[5,4]", "model.hidden=[6]", "training.steps=30", "training.validate_every=10"]
 
 
-def start(folder: Path, *changes: str) -> Run:
+def start(folder: Path, *changes: str) -> RunFolder:
     recipe = override(catalogue.find("quick/rbm", "tiny"), [*CHANGES, *changes])
-    return Run.create(recipe, folder, seed=2, device="cpu", threads=1, data_dir=None, command="test")
+    return RunFolder.create(recipe, folder, seed=2, device="cpu", threads=1, data_dir=None, command="test")
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
@@ -98,7 +98,7 @@ def test_a_checkpoint_without_averages_is_refused(tmp_path: Path) -> None:
     ):
         save_tensors(path, damaged, about)
         with pytest.raises(InputError, match="holds no average of decoder"):
-            Run(run.folder).trainer()
+            RunFolder(run.folder).trainer()
 
 
 @pytest.mark.parametrize("decay", ["0", "1", "1.5", "-0.1"])

@@ -21,7 +21,7 @@ from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.report.pictures import reconstructions, samples
 from dvaepp.runs.evaluation import evaluate
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.training.settings import TrainingSettings
 
 SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]
@@ -32,13 +32,13 @@ def recipe(*settings: str) -> Recipe:
     return override(catalogue.find("quick/rbm", "tiny"), [*SMALL, *settings])
 
 
-def start(tmp_path: Path, *settings: str, name: str = "run", seed: int = 0) -> Run:
-    return Run.create(
+def start(tmp_path: Path, *settings: str, name: str = "run", seed: int = 0) -> RunFolder:
+    return RunFolder.create(
         recipe(*settings), tmp_path / name, seed=seed, device="cpu", threads=1, data_dir=None, command="test"
     )
 
 
-def lines(run: Run) -> list[dict[str, Any]]:
+def lines(run: RunFolder) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
 
 
@@ -69,7 +69,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, chan
     with pytest.raises(KeyboardInterrupt):
         broken.trainer().fit(stop)
     torch.manual_seed(99)
-    again = Run(broken.folder).trainer()
+    again = RunFolder(broken.folder).trainer()
     assert again.step == 20
     again.fit()
     assert (whole.folder / "checkpoint.safetensors").read_bytes() == (
@@ -103,7 +103,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(tmp_path: Path) 
     assert command(*arguments, "--out", str(whole)).wait() == 0
     process, chance = command(*arguments, "--out", str(killed)), random.Random(5)
     for done in (3, 20, 40):
-        while len(Run(killed).metrics()) < done:
+        while len(RunFolder(killed).metrics()) < done:
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.1))
         assert process.poll() is None
@@ -113,7 +113,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(tmp_path: Path) 
     assert process.wait() == 0
     for name in ("checkpoint.safetensors", "best.safetensors"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes()
-    assert lines(Run(whole)) == lines(Run(killed))
+    assert lines(RunFolder(whole)) == lines(RunFolder(killed))
 
 
 def test_other_seeds_give_other_runs_and_the_same_seed_the_same(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_nan_stops_training_and_names_the_step_and_the_last_good_checkpoint(tmp_
         TrainingDivergedError, match=r"at step 24; the last good checkpoint is .*checkpoint\.safetensors"
     ):
         trainer.fit()
-    again = Run(run.folder).trainer()
+    again = RunFolder(run.folder).trainer()
     assert again.step == 20
     assert all(bool(p.isfinite().all()) for p in again.model.parameters())
 
@@ -165,7 +165,7 @@ def test_a_nan_weight_never_reaches_a_checkpoint(tmp_path: Path) -> None:
     trainer.optimisation.optimizers["optimizer"].step = poisoned
     with pytest.raises(TrainingDivergedError, match="at step 5"):
         trainer.fit()
-    assert Run(trainer.folder).trainer().step == 0
+    assert RunFolder(trainer.folder).trainer().step == 0
 
 
 def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(tmp_path: Path) -> None:
@@ -194,11 +194,11 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     run.trainer().fit()
     write(1)
     with pytest.raises(InputError, match="is no longer the data that"):
-        Run(run.folder).trainer()
+        RunFolder(run.folder).trainer()
     record = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**record, "data": None}))  # as it was before it said so
     with pytest.raises(InputError, match="was trained with other data than the run has now"):
-        Run(run.folder).trainer()
+        RunFolder(run.folder).trainer()
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
@@ -295,12 +295,12 @@ ANNEALED = {
 }
 
 
-def begin(tmp_path: Path, kind: str, name: str = "run") -> Run:
+def begin(tmp_path: Path, kind: str, name: str = "run") -> RunFolder:
     settings = [*ANNEALED[kind], f"training.steps={STEPS}", f"training.validate_every={EVERY}"]
     return start(tmp_path, *settings, name=name)
 
 
-def fit(run: Run, report: Any = lambda metrics: None) -> dict[int, Any]:
+def fit(run: RunFolder, report: Any = lambda metrics: None) -> dict[int, Any]:
     """Train on; the smoothing that each step was taken with, by the number of steps done after it."""
     trainer, used = run.trainer(), {}
     objective = trainer.objective
@@ -339,7 +339,7 @@ def test_a_checkpoint_brings_back_the_smoothing_that_its_weights_were_made_with(
     assert (best.step, last.step) == (EVERY, STEPS)
     assert best.model.smoothing == used[EVERY]
     assert last.model.smoothing == used[STEPS]
-    assert Run(run.folder).trainer().model.smoothing == used[STEPS]
+    assert RunFolder(run.folder).trainer().model.smoothing == used[STEPS]
 
 
 @annealed
@@ -355,8 +355,8 @@ def test_a_run_stopped_midway_goes_on_with_the_smoothing_of_where_it_was(tmp_pat
         fit(run, stop)
     assert run.model(last=True).step == 2 * EVERY
     assert run.model(last=True).model.smoothing == whole[2 * EVERY]
-    assert Run(run.folder).trainer().model.smoothing == whole[2 * EVERY]
-    assert fit(Run(run.folder)) == {STEPS: whole[STEPS]}
+    assert RunFolder(run.folder).trainer().model.smoothing == whole[2 * EVERY]
+    assert fit(RunFolder(run.folder)) == {STEPS: whole[STEPS]}
     assert run.model(last=True).model.smoothing == whole[STEPS]
 
 
@@ -366,7 +366,7 @@ def test_before_the_first_step_the_smoothing_is_the_first_steps(tmp_path: Path, 
     trainer = run.trainer()
     trainer.save()
     before = trainer.model.smoothing
-    assert before == run.model(last=True).model.smoothing == Run(run.folder).trainer().model.smoothing
+    assert before == run.model(last=True).model.smoothing == RunFolder(run.folder).trainer().model.smoothing
     trainer.train_step()
     assert before == trainer.model.smoothing
 

@@ -37,7 +37,7 @@ from dvaepp.recipes.table import Table
 from dvaepp.report.report import write_report
 from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
-from dvaepp.runs.run import Run, check_not_a_runs
+from dvaepp.runs.folder import RunFolder, check_not_a_runs
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_arrays_name, check_target, locked
 from dvaepp.training import replicas
@@ -94,7 +94,7 @@ def train(arguments: Namespace) -> None:
     default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
     check_named("--out", arguments.out)
     plan = partial(
-        Run.plan,
+        RunFolder.plan,
         recipe,
         Path(arguments.out or default),
         seed=arguments.seed,
@@ -141,7 +141,7 @@ def evaluate(arguments: Namespace) -> None:
         _evaluate(run, settings, arguments)
 
 
-def _evaluate(run: Run, settings: EvaluationSettings, arguments: Namespace) -> None:
+def _evaluate(run: RunFolder, settings: EvaluationSettings, arguments: Namespace) -> None:
     with progress() as advance:
         scores, result = evaluation.evaluate(
             run,
@@ -201,7 +201,7 @@ def data_(arguments: Namespace) -> None:
         raise InputError(f"the files of {arguments.name} are not all right; `dvaepp data fetch` brings missing ones")
 
 
-def _fit(run: Run, trainer: Trainer) -> None:
+def _fit(run: RunFolder, trainer: Trainer) -> None:
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
     console.print(run.data.protocol, style="dim")
     if trainer.step:

@@ -23,7 +23,7 @@ from rich.progress import (
 from dvaepp import distributed
 from dvaepp.data.download import watched
 from dvaepp.evaluation.scores import Scores, plus_minus
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import Trainer
 
@@ -40,7 +40,7 @@ def processes(device: str) -> Iterator[None]:
 
 
 @contextmanager
-def tensorboard(run: Run, step: int) -> Iterator[Callable[[Metrics], None]]:
+def tensorboard(run: RunFolder, step: int) -> Iterator[Callable[[Metrics], None]]:
     """A function that adds metrics to the run's TensorBoard log; it does nothing where tensorboard is not installed."""
     if find_spec("tensorboard") is None or distributed.rank() > 0:
         yield lambda metrics: None

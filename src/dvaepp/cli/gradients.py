@@ -29,7 +29,7 @@ from dvaepp.report.changes import flat
 from dvaepp.report.gradient_plot import plot
 from dvaepp.report.gradient_table import HEADS, caption, cells, comma_separated, markdown
 from dvaepp.report.subject import duration
-from dvaepp.runs.run import Run, absolute, check_not_a_runs, spec_of
+from dvaepp.runs.folder import RunFolder, absolute, check_not_a_runs, spec_of
 from dvaepp.storage import check_target, write_text
 from dvaepp.training.batches import BatchOrder
 
@@ -135,7 +135,7 @@ def _of_run(arguments: Namespace) -> _Subject:
     return _Subject(trained.model, data, f"{name} on {data.name}, {step}")
 
 
-def _check_same_model(recipe: Recipe, run: Run) -> None:
+def _check_same_model(recipe: Recipe, run: RunFolder) -> None:
     """InputError naming the first setting of model or data in which the two differ; smoothings may."""
     asked, known = _settings(recipe), _settings(run.recipe)
     for name in {**asked, **known}:

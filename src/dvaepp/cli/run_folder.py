@@ -8,7 +8,7 @@ from pathlib import Path
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 
 
 def named_recipe(arguments: Namespace) -> Recipe:
@@ -24,14 +24,14 @@ def named_recipe(arguments: Namespace) -> Recipe:
     return override(recipe, [*([f"training.steps={steps}"] if steps else []), *arguments.set])
 
 
-def opened(arguments: Namespace) -> Run:
+def opened(arguments: Namespace) -> RunFolder:
     """The run folder that the arguments name, its data and graph where they say that they lie now."""
     given = {name: getattr(arguments, name, None) for name in ("data_at", "data_dir", "graph")}
     for option, path in zip(("--data", "--data-dir", "--graph"), given.values(), strict=True):
         check_named(option, path)
     check_folder("--data-dir", given["data_dir"])
     check_named("--device", getattr(arguments, "device", None))
-    return Run(Path(arguments.run), **given)
+    return RunFolder(Path(arguments.run), **given)
 
 
 def check_folder(option: str, path: str | None) -> None:

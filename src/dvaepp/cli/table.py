@@ -11,7 +11,7 @@ from dvaepp.cli.run_folder import check_folder, check_named
 from dvaepp.errors import InputError
 from dvaepp.runs import results
 from dvaepp.runs.checking import runs_under, verdict
-from dvaepp.runs.run import check_not_a_runs
+from dvaepp.runs.folder import check_not_a_runs
 from dvaepp.storage import write_text
 
 

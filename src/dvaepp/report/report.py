@@ -17,11 +17,11 @@ from dvaepp.report.columns import columns
 from dvaepp.report.local_groups import local_groups, rows_by_group
 from dvaepp.report.page import page, parts
 from dvaepp.report.subject import Subject, duration, estimate, number, spread
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import write_text
 
 
-def write_report(run: Run, path: Path) -> None:
+def write_report(run: RunFolder, path: Path) -> None:
     """Write the page; what cannot be shown says why. InputError where there is no run or the page cannot be written."""
     subject = Subject(run)
     sections = (_section(title, subject, content) for title, content in _SECTIONS.items())

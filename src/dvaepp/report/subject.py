@@ -17,7 +17,7 @@ from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes.settings import ConvolutionalSettings
 from dvaepp.report import changes
 from dvaepp.report.plots import Curve
-from dvaepp.runs.run import Run, TrainedModel
+from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.training.journal import Metrics
 
 _VALIDATION_EXAMPLES = 500
@@ -27,7 +27,7 @@ _VALIDATION_EXAMPLES = 500
 class Subject:
     """A run, and what of it is worth loading once."""
 
-    run: Run
+    run: RunFolder
 
     @cached_property
     def scores(self) -> dict[str, Any] | None:

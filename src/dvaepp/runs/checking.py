@@ -13,8 +13,8 @@ from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import recipe_from
 from dvaepp.runs.archive import UNTOLD
 from dvaepp.runs.evaluation import Progress, again
+from dvaepp.runs.folder import RunFolder
 from dvaepp.runs.records import Result
-from dvaepp.runs.run import Run
 from dvaepp.storage import load_tensors
 
 ROUNDING = 2e-5
@@ -30,9 +30,9 @@ class Verdict:
     why: str
 
 
-def runs_under(folder: Path) -> list[Run]:
+def runs_under(folder: Path) -> list[RunFolder]:
     """The run folders under a folder; InputError where there are none."""
-    runs = [Run(path.parent) for path in sorted(folder.rglob("run.json"))]
+    runs = [RunFolder(path.parent) for path in sorted(folder.rglob("run.json"))]
     if not runs:
         raise InputError(f"{folder} holds no run folders, which a check needs")
     return runs
@@ -41,7 +41,7 @@ def runs_under(folder: Path) -> list[Run]:
 def verdict(
     result: Result,
     source: Path,
-    runs: Iterable[Run],
+    runs: Iterable[RunFolder],
     device: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Verdict:
@@ -69,7 +69,7 @@ def verdict(
     return Verdict(near, f"{'holds within its standard error, by other draws' if near else 'differs'}: {told}")
 
 
-def run_of(result: Result, runs: Iterable[Run], source: str) -> Run | None:
+def run_of(result: Result, runs: Iterable[RunFolder], source: str) -> RunFolder | None:
     """The run whose model a result was measured on: of its settings, seed and data, at its step; None if absent."""
     settings = recipe_from(result.settings, source).model_dump(mode="json", exclude=UNTOLD)
     for run in runs:
@@ -92,7 +92,7 @@ def _alike(name: str, there: float | None, here: float | None) -> bool:
     return abs(there - here) <= ROUNDING * max(1.0, abs(here)) + name.startswith("active_")
 
 
-def _is_at(run: Run, result: Result) -> bool:
+def _is_at(run: RunFolder, result: Result) -> bool:
     """Whether the run's model is the one that was scored, on the same data."""
     last = result.evaluation is not None and result.evaluation.model == "last"
     path = run.folder / ("checkpoint.safetensors" if last else "best.safetensors")

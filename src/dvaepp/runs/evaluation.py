@@ -23,8 +23,8 @@ from dvaepp.evaluation.scores import Scores
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
+from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.runs.records import Result, check_result, complaint
-from dvaepp.runs.run import Run, TrainedModel
 from dvaepp.storage import check_target
 from dvaepp.training.checkpoints import step_in
 from dvaepp.training.trainer import CHECKPOINT
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 def evaluate(
-    run: Run,
+    run: RunFolder,
     settings: EvaluationSettings,
     *,
     split: str,
@@ -59,7 +59,9 @@ def evaluate(
     return scores, result
 
 
-def again(run: Run, result: Result, device: str | None = None, progress: Progress = lambda done, total: None) -> Result:
+def again(
+    run: RunFolder, result: Result, device: str | None = None, progress: Progress = lambda done, total: None
+) -> Result:
     """The evaluation that gave a result made again from the run's model, by itself: the run's folder is only read.
 
     Draws are the same where they are split alike (`Result.made`): then scores differ by rounding alone. InputError for
@@ -83,7 +85,7 @@ def again(run: Run, result: Result, device: str | None = None, progress: Progres
 class _Measuring:
     """A run's model about to be scored."""
 
-    run: Run
+    run: RunFolder
     settings: EvaluationSettings
     split: str
     seed: int

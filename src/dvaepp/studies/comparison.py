@@ -16,8 +16,8 @@ from dvaepp.recipes.recipe import recipe_from
 from dvaepp.report.changes import flat
 from dvaepp.report.subject import Subject
 from dvaepp.runs.archive import UNTOLD, identity
+from dvaepp.runs.folder import RunFolder
 from dvaepp.runs.records import Result, read_result
-from dvaepp.runs.run import Run
 from dvaepp.storage import AnyPath
 from dvaepp.studies.folder import RECORD
 from dvaepp.studies.study import read_study
@@ -32,7 +32,7 @@ class Member:
 
     result: Result
     source: Path
-    run: Run | None = None
+    run: RunFolder | None = None
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -176,7 +176,7 @@ def of_study(folder: Path, cells: str | None = None) -> list[Member]:
     """The results of a study's finished points, in the order of its grid."""
     points = [point for point in read_study(folder / RECORD).points(cells) if point.is_finished(folder)]
     found = ((point.folder(folder), point.result(folder)) for point in points)
-    return [Member(result[0], result[1], Run(run)) for run, result in found if result is not None]
+    return [Member(result[0], result[1], RunFolder(run)) for run, result in found if result is not None]
 
 
 def apart(members: Iterable[Member]) -> list[list[Member]]:
@@ -191,7 +191,7 @@ def apart(members: Iterable[Member]) -> list[list[Member]]:
 
 def _of_run(folder: Path) -> Member | None:
     path = folder / "scores.json"
-    return Member(read_result(path), path, Run(folder)) if path.exists() else None
+    return Member(read_result(path), path, RunFolder(folder)) if path.exists() else None
 
 
 def _distinct(members: Iterable[Member]) -> list[Member]:

@@ -12,7 +12,7 @@ from dvaepp.errors import InputError
 from dvaepp.models.base import unchecked
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.subject import Subject
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.studies.point import Point
 from dvaepp.studies.work import Task, cell_of
 
@@ -49,7 +49,7 @@ def _known(task: Task, points: Sequence[Point]) -> float | None:
         if not (folder / "metrics.jsonl").exists():
             continue
         with suppress(InputError):
-            subject = Subject(Run(folder))
+            subject = Subject(RunFolder(folder))
             if subject.metrics and subject.seconds:
                 return subject.seconds / max(float(line["step"]) for line in subject.metrics)
     return None
@@ -60,7 +60,7 @@ def timed(task: Task, recipe: Recipe) -> float:
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"compile": False})})
     with tempfile.TemporaryDirectory() as folder:
         options = {"device": task.device, "threads": task.threads, "data_dir": task.data_dir}
-        trainer = Run.plan(recipe, Path(folder), seed=0, command=task.command, **options).trainer()  # type: ignore[arg-type]
+        trainer = RunFolder.plan(recipe, Path(folder), seed=0, command=task.command, **options).trainer()  # type: ignore[arg-type]
         trainer.model.train()
         with unchecked():
             float(trainer.train_step()[0])

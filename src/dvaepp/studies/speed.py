@@ -14,7 +14,7 @@ import torch
 
 from dvaepp.networks.compiled import can_compile
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.training.replicas import stepping
 
 _UNHEARD = {"steps": 10**12, "log_every": 10**12, "validate_every": 10**12}
@@ -92,7 +92,7 @@ def _ready(
     recipe = override(recipe, choice.settings)
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=_UNHEARD)})
     how: dict[str, Any] = {"device": device, "threads": choice.threads, "data_dir": data_dir}
-    run = Run.plan(recipe, folder, seed=0, command="", **how)
+    run = RunFolder.plan(recipe, folder, seed=0, command="", **how)
     folder.mkdir()
     steps = stepping(run.trainer())
     steps()

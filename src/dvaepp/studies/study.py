@@ -22,7 +22,7 @@ from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override, read_recipe, recipe_from
 from dvaepp.recipes.settings import Size
 from dvaepp.recipes.table import Table
-from dvaepp.runs.run import absolute
+from dvaepp.runs.folder import absolute
 from dvaepp.storage import read_json
 from dvaepp.studies.grammar import seeds as read_seeds
 from dvaepp.studies.point import Point

@@ -8,7 +8,7 @@ from pathlib import Path
 from dvaepp.components.registry import said
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.recipes.recipe import Recipe
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import write_text
 from dvaepp.training.journal import Metrics
 from dvaepp.training.replicas import Replicas
@@ -18,8 +18,8 @@ _DIVERGED = "diverged.txt"
 """What a run folder holds where its training diverged: the message. Without it the run is tried again."""
 
 Stop = Callable[[], bool]
-Report = Callable[[Run, Metrics], None]
-Fail = Callable[[Run, str], None]
+Report = Callable[[RunFolder, Metrics], None]
+Fail = Callable[[RunFolder, str], None]
 
 
 class StoppedError(Exception):
@@ -33,7 +33,7 @@ def check_not_diverged(folder: Path) -> None:
         raise InputError(f"{path.read_text(encoding='utf-8').strip()} (it is tried again once {path} is removed)")
 
 
-def train(groups: Collection[Sequence[Run]], report: Report, fail: Fail, stop: Stop) -> None:
+def train(groups: Collection[Sequence[RunFolder]], report: Report, fail: Fail, stop: Stop) -> None:
     """Train groups of runs, each of one cell that stands at one step, up to their last.
 
     Feed-forward models whose recipe says training.compile are replicas within their group, and all such groups go side
@@ -53,7 +53,7 @@ def is_stacked(recipe: Recipe) -> bool:
 class _Group:
     """Runs that are trained as replicas of each other, from the first stretch of steps on."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[RunFolder]) -> None:
         self.runs = {run.folder: run for run in runs}
         self._replicas: Replicas | None = None
 
@@ -78,9 +78,9 @@ class _Group:
             raise StoppedError
 
 
-def _side_by_side(groups: Collection[Sequence[Run]], report: Report, fail: Fail, stop: Stop) -> None:
+def _side_by_side(groups: Collection[Sequence[RunFolder]], report: Report, fail: Fail, stop: Stop) -> None:
     """Train groups of replicas, each a stretch of steps in its turn; those of one that breaks one by one afterwards."""
-    broken: list[Run] = []
+    broken: list[RunFolder] = []
     going, stopped = [_Group(runs) for runs in groups], False
     while going:
         for group in list(going):
@@ -102,7 +102,7 @@ def _side_by_side(groups: Collection[Sequence[Run]], report: Report, fail: Fail,
         _side_by_side([[run]], report, fail, stop)
 
 
-def _train(run: Run, report: Report, fail: Fail, stop: Stop) -> None:
+def _train(run: RunFolder, report: Report, fail: Fail, stop: Stop) -> None:
     try:
         trainer = run.trainer()
         trainer.fit(lambda metrics: _on(run, trainer, metrics, report, stop))
@@ -115,7 +115,7 @@ def _train(run: Run, report: Report, fail: Fail, stop: Stop) -> None:
         fail(run, said(error))
 
 
-def _on(run: Run, trainer: Trainer, metrics: Metrics, report: Report, stop: Stop) -> None:
+def _on(run: RunFolder, trainer: Trainer, metrics: Metrics, report: Report, stop: Stop) -> None:
     """Report a line; stop after it where nothing else belongs to its step, with a checkpoint of that step."""
     report(run, metrics)
     whole = "valid_kl" in metrics or not trainer.validates

@@ -16,7 +16,7 @@ from dvaepp.components.registry import said
 from dvaepp.errors import InputError
 from dvaepp.runs import evaluation
 from dvaepp.runs.archive import UNTOLD, file_away
-from dvaepp.runs.run import Run
+from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import locked, read_json
 from dvaepp.studies.point import Point
 from dvaepp.studies.training import Stop, StoppedError, check_not_diverged, is_stacked, train
@@ -60,19 +60,19 @@ class Task:
     processes: int = 1
     """How many work on the points."""
 
-    def run(self, point: Point) -> Run:
+    def run(self, point: Point) -> RunFolder:
         """The run of a point, where it stands or from its beginning; InputError where another is in its place."""
         folder = point.folder(self.folder)
         if not (folder / "run.json").exists():
             (folder / ".run.json.tmp").unlink(missing_ok=True)  # of a process that was killed as it wrote
             return self._begun(point, folder)
-        run = Run(folder, data_dir=self.data_dir)
+        run = RunFolder(folder, data_dir=self.data_dir)
         if run.recipe.model_dump(mode="json", exclude=UNTOLD) != point.settings or run.seed != point.seed:
             raise InputError(f"{folder} holds a run of another recipe or seed")
         return run
 
-    def _begun(self, point: Point, folder: Path) -> Run:
-        run = Run.plan(
+    def _begun(self, point: Point, folder: Path) -> RunFolder:
+        run = RunFolder.plan(
             point.recipe,
             folder,
             seed=point.seed,
@@ -153,8 +153,8 @@ def _take(task: Task, turn: Sequence[Sequence[Point]], tell: Tell, stop: Stop) -
 
 def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: Stop) -> None:
     """Train and evaluate points whose folders are this process's, by their groups."""
-    runs: dict[Path, tuple[Point, Run]] = {}
-    untrained: dict[tuple[int, int], list[Run]] = {}
+    runs: dict[Path, tuple[Point, RunFolder]] = {}
+    untrained: dict[tuple[int, int], list[RunFolder]] = {}
     for place, group in enumerate(groups):
         settle([point.folder(task.folder) / CHECKPOINT for point in group])
         for point in group:
@@ -168,10 +168,10 @@ def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: 
             if step < point.steps:
                 untrained.setdefault((place, step), []).append(run)
 
-    def report(run: Run, metrics: Metrics) -> None:
+    def report(run: RunFolder, metrics: Metrics) -> None:
         tell(Event("step", runs[run.folder][0].place, int(metrics["step"]), _shown(metrics)))
 
-    def fail(run: Run, why: str) -> None:
+    def fail(run: RunFolder, why: str) -> None:
         tell(Event("failed", runs.pop(run.folder)[0].place, 0, why))
 
     train(untrained.values(), report, fail, stop)
@@ -179,7 +179,7 @@ def _carry_out(task: Task, groups: Iterable[Sequence[Point]], tell: Tell, stop: 
         _evaluate(task, point, run, tell, stop)
 
 
-def _where_it_stands(task: Task, point: Point) -> tuple[int, Run]:
+def _where_it_stands(task: Task, point: Point) -> tuple[int, RunFolder]:
     """The step of a point's latest checkpoint, and its run; InputError where its folder cannot be gone on with."""
     folder = point.folder(task.folder)
     if not (folder / "run.json").exists():
@@ -197,7 +197,7 @@ def _shown(metrics: Metrics) -> str:
     return f"validation NLL {metrics['valid_nll']:.2f}" if "valid_nll" in metrics else ""
 
 
-def _evaluate(task: Task, point: Point, run: Run, tell: Tell, stop: Stop) -> None:
+def _evaluate(task: Task, point: Point, run: RunFolder, tell: Tell, stop: Stop) -> None:
     """Evaluate a trained run unless that has been done, and file its result away."""
 
     def on(done: int, total: int) -> None:

@@ -47,7 +47,7 @@ class TrainedModel:
     """The digest of the data it was trained on."""
 
 
-class Run:
+class RunFolder:
     """A run folder: `run.json` (recipe, seed, device, threads, where the data is), checkpoints, metrics, scores.
 
     What run.json says of paths is where they led when the run was made. Data and a graph's file of edges that were
@@ -74,7 +74,7 @@ class Run:
     @staticmethod
     def plan(
         recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
-    ) -> Run:
+    ) -> RunFolder:
         """A new run for an empty or new folder, in which nothing is written until `write`; paths are made absolute."""
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder, which a run needs")
@@ -93,17 +93,19 @@ class Run:
             versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
             folder=str(folder.resolve()),
         )
-        return Run(folder, planned=record)
+        return RunFolder(folder, planned=record)
 
     @staticmethod
     def create(
         recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
-    ) -> Run:
+    ) -> RunFolder:
         """A new run in an empty or new folder. Data and model are tried; nothing is written for bad input."""
-        run = Run.plan(recipe, folder, seed=seed, device=device, threads=threads, data_dir=data_dir, command=command)
+        run = RunFolder.plan(
+            recipe, folder, seed=seed, device=device, threads=threads, data_dir=data_dir, command=command
+        )
         run._build(spec_of(run.data))
         run.write()
-        return Run(folder)
+        return RunFolder(folder)
 
     def write(self) -> None:
         """Write run.json of a planned run, with the digest of its data; InputError where another is there by now."""
