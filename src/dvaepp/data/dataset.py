@@ -16,6 +16,16 @@ _NEAR: WeakValueDictionary[tuple[str, str], "Dataset"] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
+class Labels:
+    """The class of each example by split, int64 (n,): the place of its name among `classes`. No model sees them."""
+
+    classes: tuple[str, ...]
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Three splits of flat examples; InputError unless they are non-empty, equally wide and hold what they promise."""
 
@@ -36,6 +46,8 @@ class Dataset:
     """bits, levels 0..255 (uint8), real (float32), counts or categories (int32), in all splits alike."""
     columns: tuple[str, ...] | None = None
     """Names of a table's columns, where they are known; they take no part in the digest."""
+    labels: Labels | None = field(default=None, repr=False)
+    """Classes of the examples, where they are known; they take no part in the digest."""
 
     def __post_init__(self) -> None:
         if self.kind not in DTYPES:
@@ -47,6 +59,9 @@ class Dataset:
             raise InputError(f"data set {self.name!r} has {held}, expected one for each column of a table")
         for split in ("train", "valid", "test"):
             self._validate(split, getattr(self, split))
+            if self.labels is not None and len(getattr(self.labels, split)) != len(getattr(self, split)):
+                held = f"{len(getattr(self.labels, split)):,} labels of {split}"
+                raise InputError(f"data set {self.name!r} has {held}, expected one for each example")
 
     def _validate(self, split: str, examples: Tensor) -> None:
         where = f"data set {self.name!r}: {split}"

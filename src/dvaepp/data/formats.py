@@ -86,7 +86,7 @@ def _first_bad_line(raw: bytes, width: int, path: Path) -> str:
     return f"{path}: line {number} is malformed, expected 0 and 1 separated by one space"
 
 
-def table(raw: bytes, path: Path, header: Header = "auto", numbers: bool = False) -> Array:
+def table(raw: bytes, path: Path, header: str = "auto", numbers: bool = False) -> Array:
     """A comma-separated table of bits (uint8), or `numbers` (float64), (rows, columns).
 
     By `header` "auto" a first line is one if a cell is neither a number nor a mark of a missing value. InputError
@@ -107,12 +107,12 @@ def table(raw: bytes, path: Path, header: Header = "auto", numbers: bool = False
     return _values(lines, columns, path, numbers)
 
 
-def number_table(raw: bytes, path: Path, header: Header = "auto") -> Array:
+def number_table(raw: bytes, path: Path, header: str = "auto") -> Array:
     """The finite numbers of a comma-separated table, (rows, columns) float64."""
     return table(raw, path, header, numbers=True)
 
 
-def column_names(path: Path, header: Header = "auto") -> tuple[str, ...] | None:
+def column_names(path: Path, header: str = "auto") -> tuple[str, ...] | None:
     """The names in the first line of a comma-separated table that `table` has read, if by `header` it holds them."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
         first = next(row for row in csv.reader(lines, strict=True) if row)

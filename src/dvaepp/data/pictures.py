@@ -34,7 +34,7 @@ _IN_8_BITS = {"1": 255, "L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 """Factors to 8 bits, by the layout of a PNG's pixels."""
 
 
-def image_folder(folder: Path, colour: bool = False, background: Background = "white") -> Array:
+def image_folder(folder: Path, colour: bool = False, background: str = "white") -> Array:
     """Images below a folder in the order of their paths, uint8 (n, height, width) grey, or (n, height, width, 3).
 
     Upright by their EXIF data, a pixel of opacity a as a * pixel + (1 - a) * background, of an animation one frame.
@@ -88,7 +88,7 @@ def _mode(path: Path) -> str:
     return ""
 
 
-def _image(path: Path, colour: bool, background: Background) -> Array:
+def _image(path: Path, colour: bool, background: str) -> Array:
     try:
         # Given a path, Pillow maps some TIFF files into memory before it knows how they are turned.
         with path.open("rb") as file, Image.open(file) as image:
@@ -117,7 +117,7 @@ def _orientation(image: Image.Image) -> Any:
     return None
 
 
-def _opaque(image: Image.Image, background: Background) -> Image.Image:
+def _opaque(image: Image.Image, background: str) -> Image.Image:
     """The picture over the background; one that is opaque already as it is but for its alpha."""
     keyed = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
     if not keyed and image.mode not in ("LA", "PA", "RGBA", "La", "RGBa"):

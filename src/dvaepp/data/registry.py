@@ -1,16 +1,16 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from dvaepp.components.registry import components, faults
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.download import PublicDataSet, check_file, obtain
-from dvaepp.data.formats import Header, column_names
+from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
-from dvaepp.data.own import Binarise, check_options, load_own
+from dvaepp.data.own import load_own
 from dvaepp.data.pictures import Background
+from dvaepp.data.reading import Binarise, Reading
 from dvaepp.errors import InputError, nearest
 from dvaepp.storage import AnyPath
 
@@ -41,7 +41,7 @@ def load(
     among names.
     InputError for everything that is not as expected.
     """
-    check_options(binarise, threshold, kind, background, header)
+    reading = Reading(binarise, threshold, kind, background, header)
     name = os.fspath(name)
     if name in names():
         if binarise != "auto":
@@ -51,8 +51,7 @@ def load(
     if not name or not path.exists():
         raise InputError(_unknown(name, "a name or an existing path"))
     own = path.resolve().name
-    found = load_own(path, f"own-{own}" if own in names() else own, binarise, threshold, kind, background, header)
-    return replace(found, columns=column_names(path, header)) if path.suffix.lower() == ".csv" else found
+    return load_own(path, f"own-{own}" if own in names() else own, reading)
 
 
 def describe(name: str) -> str:

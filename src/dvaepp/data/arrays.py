@@ -1,0 +1,282 @@
+"""Arrays by split become a `Dataset`: checked, split, binarised, with labels beside them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvaepp.data.binarise import (
+    SEED,
+    Grey,
+    drawn_bits,
+    dynamic_dataset,
+    is_binary,
+    plain_dataset,
+    static_dataset,
+    threshold_bits,
+)
+from dvaepp.data.dataset import Dataset, Labels
+from dvaepp.data.kinds import Kind, Plain, check_resolved, plain
+from dvaepp.data.reading import Binarise, Reading
+from dvaepp.errors import InputError
+
+Arrays = dict[str, Grey]
+"""Examples (n, ...) by split; all of them under the empty name where they are still to be split."""
+_FEWEST = 10
+_PRINTED = {"levels": "8-bit levels", "real": "real numbers", "counts": "counts", "categories": "categories"}
+
+
+def from_arrays(
+    train: Any,
+    valid: Any = None,
+    test: Any = None,
+    kind: Kind | None = None,
+    labels: Any = None,
+    *,
+    binarise: Binarise = "auto",
+    threshold: float = 0.5,
+    name: str = "arrays",
+) -> Dataset:
+    """Examples (n, ...) of numpy, torch, pandas or scipy.sparse, or nested lists, as data to train on.
+
+    Images are (n, height, width), in colour with three channels last or, as in torch, second; tables (n, columns), and
+    a pandas table's columns keep their names. Without `test` all is split 80/10/10 in a fixed random order; with it and
+    without `valid`, that is the last tenth of train. `kind` says what the numbers are: "bits", the default, takes 0 and
+    1, or grey (integers in 0..255, floats in [0, 1]) that `binarise` makes bits of, as `load` does; "levels" of images,
+    "real" numbers, "counts" and "categories" 0, 1, .. stay as they are. `labels`, one for each example of train, or
+    those of each split by its name, are kept as `Dataset.labels`; no model sees them.
+
+    InputError for everything that is not as expected, naming the array.
+
+    >>> x = np.random.RandomState(0).normal(size=(50, 3))
+    >>> found = from_arrays(x, kind="real", labels=["odd", "even"] * 25)
+    >>> len(found.train), len(found.valid), len(found.test), found.labels.classes
+    (40, 5, 5, ('even', 'odd'))
+    >>> found.protocol
+    'arrays: real numbers as they are, split 80/10/10 after numpy RandomState(1).permutation.'
+    """
+    if kind not in (None, "bits", *get_args(Plain)):
+        raise InputError(f"kind is {kind!r}, expected one of bits, {', '.join(get_args(Plain))}")
+    if kind not in (None, "bits") and binarise != "auto":
+        raise InputError(f"binarise is {binarise!r} but kind is {kind!r}, expected kind bits: it makes bits of grey")
+    if binarise == "none":
+        raise InputError("binarise is 'none', expected auto, threshold or dynamic: kind says what stays as it is")
+    reading = Reading(binarise, threshold) if kind in (None, "bits") else Reading("none", threshold, str(kind))
+    splits = {"train": train, "valid": valid, "test": test}
+    given = {split: x for split, x in splits.items() if x is not None}
+    if given.keys() == {"train", "valid"}:
+        raise InputError("valid is given without test, expected train alone, train and test, or all three")
+    if not isinstance(labels, Mapping):
+        labels = {} if labels is None else {"train": labels}
+    columns = {split: _columns(x) for split, x in given.items()}
+    if len(set(columns.values())) > 1:
+        raise InputError("train, valid and test differ in the names of their columns, expected the same in one order")
+    arrays = {split: as_array(x, split) for split, x in given.items()}
+    alone = {"train": ""} if len(arrays) == 1 else {}
+    return dataset_of(
+        {alone.get(split, split): array for split, array in arrays.items()},
+        name=name,
+        source=name,
+        where={alone.get(split, split): split for split in arrays},
+        reading=reading,
+        labels={alone.get(split, split): as_array(each, f"labels of {split}") for split, each in labels.items()},
+        columns=columns["train"],
+    )
+
+
+def as_array(given: Any, name: str) -> Grey:
+    """The numpy array of what people hold arrays in; InputError, beginning with its name, where it is none.
+
+    A pandas table of several types takes the one that holds them all; what is missing there is NaN.
+    """
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        return np.asarray(given.float() if given.dtype == torch.bfloat16 else given)
+    if hasattr(given, "toarray"):  # scipy.sparse
+        return np.asarray(given.toarray())
+    if hasattr(given, "dtypes") and hasattr(given, "columns"):
+        return _of_table(given, name)
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} is no array, expected numbers (n, ...) of one shape each: {error}") from None
+
+
+def _of_table(table: Any, name: str) -> Grey:
+    """The numbers of a pandas table, in a dtype that holds them all."""
+    for column, dtype in zip(table.columns, table.dtypes, strict=True):
+        if getattr(dtype, "kind", "O") not in "buif":
+            raise InputError(
+                f"{name}: column {column!r} holds {dtype}, expected numbers: leave it out, or give its codes"
+            )
+    kinds = {dtype.kind for dtype in table.dtypes}
+    if kinds == {"b"} and not table.isna().to_numpy().any():
+        return np.asarray(table.to_numpy(dtype=bool))
+    return np.asarray(table.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _columns(given: Any) -> tuple[str, ...] | None:
+    """The names of a table's columns, where it has them."""
+    return tuple(map(str, given.columns)) if hasattr(given, "dtypes") and hasattr(given, "columns") else None
+
+
+def dataset_of(
+    arrays: Arrays,
+    *,
+    name: str,
+    source: str,
+    where: Mapping[str, str],
+    reading: Reading,
+    labels: Mapping[str, Grey] | None = None,
+    columns: tuple[str, ...] | None = None,
+    grey: Callable[[], str] = lambda: "grey data",
+) -> Dataset:
+    """The data set of arrays that hold examples as they came, split, and binarised where `reading` says so.
+
+    `where` begins what is said of each array, `source` what is said of all; `grey` says what becomes bits.
+    """
+    arrays = prepared(arrays, source, where, reading, training=True)
+    count = sum(map(len, arrays.values()))
+    if count < _FEWEST:
+        raise InputError(f"{source}: holds {count} examples, expected at least {_FEWEST}")
+    parts, how = _split({split: len(array) for split, array in arrays.items()}, source)
+    splits = _taken(arrays, parts)
+    made = _made(name, splits, source, how, reading, grey)
+    known = _labels(labels or {}, {split: len(array) for split, array in arrays.items()}, parts)
+    return Dataset(**{**vars(made), "labels": known, "columns": columns})
+
+
+def _made(
+    name: str, splits: tuple[Grey, Grey, Grey], source: str, how: str, reading: Reading, grey: Callable[[], str]
+) -> Dataset:
+    """Three splits of prepared examples as bits, or as they are."""
+    if reading.plain:
+        return plain_dataset(name, splits, f"{source}: {_PRINTED[reading.plain]} as they are, {how}.", reading.plain)
+    binary = all(map(is_binary, splits))
+    if not binary and reading.binarise != "threshold":
+        return dynamic_dataset(name, splits, f"{source}: {grey()}, {how}")
+    train, valid, test = (threshold_bits(x, 0.5 if binary else reading.threshold) for x in splits)
+    origin = "binary data" if binary else f"{grey()}, x = 1[grey > {reading.threshold}]"
+    return static_dataset(name, (train, valid, test), f"{source}: {origin}, {how}.")
+
+
+def bits_of(arrays: Arrays, reading: Reading) -> list[Grey]:
+    """Prepared examples of each split as they are, or as bits as in valid and test: drawn once, or by threshold."""
+    if reading.plain:
+        return list(arrays.values())
+    binary = all(map(is_binary, arrays.values()))
+    if binary or reading.binarise == "threshold":
+        return [threshold_bits(x, 0.5 if binary else reading.threshold) for x in arrays.values()]
+    return [drawn_bits(x) for x in arrays.values()]
+
+
+def prepared(arrays: Arrays, source: str, where: Mapping[str, str], reading: Reading, training: bool = False) -> Arrays:
+    """The arrays in the dtype of their kind, or as grey levels 0..255 or floats in [0, 1]; images have channels last.
+
+    For `training` single precision must tell the examples apart.
+    """
+    kind = reading.plain
+    arrays = {split: _channels_last(x, (1, 3) if kind == "levels" else (1,)) for split, x in arrays.items()}
+    if kind:
+        wide = {split: array for split, array in arrays.items() if split in ("", "train")}
+        arrays = {split: plain(array, kind, where[split]) for split, array in arrays.items()}
+        for split, array in wide.items() if training and kind == "real" else ():
+            check_resolved(array, where[split])
+    else:
+        for split, array in arrays.items():
+            _validate_grey(array, where[split])
+        arrays = _grey(arrays)
+    if len({array.shape[1:] for array in arrays.values()}) > 1:
+        sizes = ", ".join(f"{split} {array.shape[1:]}" for split, array in arrays.items())
+        raise InputError(f"{source}: its splits differ in size ({sizes}), expected one size of example")
+    return arrays
+
+
+def _channels_last(array: Grey, channels: tuple[int, ...]) -> Grey:
+    """Images (n, height, width, 1), and (n, channels, height, width), torch's order, as (n, height, width) or (.., 3).
+
+    Where both the second and the last axis may be channels, it is the last.
+    """
+    if array.ndim != 4 or array.shape[3] == 3:
+        return array
+    if array.shape[3] != 1 and array.shape[1] in channels:
+        array = np.moveaxis(array, 1, 3)
+    return array[..., 0] if array.shape[3] == 1 else array
+
+
+def _validate_grey(array: Grey, where: str) -> None:
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{where} has dtype {array.dtype}, expected bool, integers or floats")
+    if array.ndim not in (2, 3):
+        expected = "(n, height, width), (n, height, width, 1), (n, 1, height, width) or (n, columns)"
+        if array.ndim == 4:
+            as_it_is = "binarise=none, in a recipe model.likelihood=logistic-mixture"
+            expected += f"; with {as_it_is}, also colour, (n, height, width, 3) or (n, 3, height, width)"
+        raise InputError(f"{where} has shape {array.shape}, expected {expected}")
+    if array.size == 0:
+        raise InputError(f"{where} is empty (shape {array.shape}), expected at least one example")
+    low, high = array.min(), array.max()
+    if np.isnan(low):
+        raise InputError(f"{where} holds NaN, expected a number for every pixel")
+    top = 1 if array.dtype.kind == "f" else 255
+    if low < 0 or high > top:
+        expected = "floats in [0, 1] (grey levels 0..255 as integers)" if top == 1 else "integers in 0..255"
+        others = "others stay as they are with binarise=none and their kind, in a recipe model.likelihood=normal"
+        raise InputError(f"{where} holds values from {low} to {high}, expected {expected}; {others}")
+
+
+def _grey(arrays: Arrays) -> Arrays:
+    """Integers as grey levels 0..255: those that never exceed 1, in any split, are bits."""
+    integers = [array for array in arrays.values() if array.dtype.kind != "f"]
+    white = 255 if max((int(array.max()) for array in integers), default=0) <= 1 else 1
+    return {
+        split: array if array.dtype.kind == "f" else array.astype(np.uint8) * np.uint8(white)
+        for split, array in arrays.items()
+    }
+
+
+Part = tuple[str, Grey]
+"""The array that a split is taken from, and its examples there."""
+
+
+def _split(counts: Mapping[str, int], source: str) -> tuple[tuple[Part, Part, Part], str]:
+    """Where train, valid and test are in what there is, and how they came about."""
+    if "" in counts:
+        order = np.random.RandomState(SEED).permutation(counts[""])
+        held = max(1, len(order) // 10)
+        train, valid, test = np.split(order, [len(order) - 2 * held, len(order) - held])
+        return (("", train), ("", valid), ("", test)), f"split 80/10/10 after numpy RandomState({SEED}).permutation"
+    every = {split: np.arange(count) for split, count in counts.items()}
+    if "valid" in counts:
+        return (("train", every["train"]), ("valid", every["valid"]), ("test", every["test"])), "split as stored"
+    held = max(1, counts["train"] // 10)
+    if counts["train"] == held:
+        raise InputError(f"{source}: train holds {held} example, expected at least 2 since valid is taken from it")
+    first, last = np.split(every["train"], [counts["train"] - held])
+    how = f"test as stored, valid the last {held} examples of train"
+    return (("train", first), ("train", last), ("test", every["test"])), how
+
+
+def _taken(arrays: Mapping[str, Grey], parts: tuple[Part, Part, Part]) -> tuple[Grey, Grey, Grey]:
+    train, valid, test = (arrays[split][examples] for split, examples in parts)
+    return train, valid, test
+
+
+def _labels(labels: Mapping[str, Grey], counts: Mapping[str, int], parts: tuple[Part, Part, Part]) -> Labels | None:
+    """Labels of every example, split as these are; InputError unless there is one for each."""
+    if not labels:
+        return None
+    if labels.keys() != counts.keys():
+        named = [" and ".join(split or "train" for split in each) for each in (labels, counts)]
+        raise InputError(f"labels are of {named[0]}, expected those of {named[1]}, by its name each")
+    for split, each in labels.items():
+        if each.shape != (counts[split],):
+            held = f"labels of {split or 'train'} have shape {each.shape}"
+            raise InputError(f"{held}, expected one for each of its {counts[split]:,} examples")
+    every = np.concatenate([each.astype(str) if each.dtype.kind in "OUS" else each for each in labels.values()])
+    classes, codes = np.unique(every, return_inverse=True)
+    ends = np.cumsum([len(each) for each in labels.values()])[:-1]
+    by_split = dict(zip(labels, np.split(codes.reshape(-1), ends), strict=True))
+    return Labels(tuple(map(str, classes)), *(torch.from_numpy(x.astype(np.int64)) for x in _taken(by_split, parts)))

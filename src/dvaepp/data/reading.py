@@ -1,0 +1,44 @@
+"""How data become examples: plain values that every reader takes."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from dvaepp.data.formats import Header
+from dvaepp.data.kinds import Plain
+from dvaepp.data.pictures import Background
+from dvaepp.errors import InputError
+
+Binarise = Literal["auto", "threshold", "dynamic", "none"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The options of `load`, which says what they mean; InputError unless each is one that there is."""
+
+    binarise: str = "auto"
+    threshold: float = 0.5
+    kind: str = "levels"
+    background: str = "white"
+    header: str = "auto"
+
+    def __post_init__(self) -> None:
+        options: dict[str, tuple[str, Any]] = {
+            "binarise": (self.binarise, Binarise),
+            "kind": (self.kind, Plain),
+            "background": (self.background, Background),
+            "header": (self.header, Header),
+        }
+        for option, (given, known) in options.items():
+            if given not in get_args(known):
+                raise InputError(f"{option} is {given!r}, expected one of {', '.join(get_args(known))}")
+        if self.kind != "levels" and self.binarise != "none":
+            raise InputError(
+                f"kind is {self.kind!r} but binarise is {self.binarise!r}, expected binarise none: bits have no kind"
+            )
+        if not 0 <= self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold}, expected a number in [0, 1)")
+
+    @property
+    def plain(self) -> Plain | None:
+        """What the numbers are that stay as they are; None where they become bits."""
+        return cast(Plain, self.kind) if self.binarise == "none" else None
