@@ -113,3 +113,33 @@ def test_labels_of_each_split_are_of_one_set_of_classes() -> None:
 def test_what_is_no_data_is_refused(given: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_arrays(given, **options)
+
+
+@pytest.mark.parametrize(("x", "y"), [("x", "y"), ("images", "labels"), ("data", "target")])
+def test_labels_beside_the_only_array_of_a_file(x: str, y: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **{x: BITS, y: BITS[:, 0]})
+    found = data.load(tmp_path / "x.npz")
+    assert found.labels is not None
+    assert torch.equal(found.labels.test, found.test[:, 0].long())
+    assert found.digest() == data.from_arrays(BITS).digest()
+
+
+@pytest.mark.parametrize("named", ["y_{}", "{}_labels", "labels_{}"])
+def test_labels_of_splits_in_a_file(named: str, tmp_path: Path) -> None:
+    labels = {named.format(split): x[:, 0] for split, x in (("train", BITS[:20]), ("test", BITS[20:]))}
+    np.savez(tmp_path / "x.npz", train=BITS[:20], test=BITS[20:], **labels)
+    found = data.load(tmp_path / "x.npz")
+    assert found.labels is not None
+    assert torch.equal(found.labels.valid, found.valid[:, 0].long())
+    np.savez(tmp_path / "x.npz", train=BITS[:20], test=BITS[20:], **{named.format("test"): [1]})
+    assert data.load(tmp_path / "x.npz").labels is None
+
+
+def test_names_of_classes_and_columns_in_a_file(tmp_path: Path) -> None:
+    names = np.array(list("abcdef"))
+    np.savez(tmp_path / "x.npz", x=BITS, labels=BITS[:, 0], classes=np.array(["no", "yes"]), columns=names)
+    found = data.load(tmp_path / "x.npz")
+    assert found.labels is not None
+    assert (found.labels.classes, found.columns) == (("no", "yes"), tuple("abcdef"))
+    np.savez(tmp_path / "x.npz", x=BITS, columns=names[:3])
+    assert data.load(tmp_path / "x.npz").columns is None

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dvaepp.data import formats
+from dvaepp.data import archives, formats
 from dvaepp.data.binarise import SEED, permuted, plain_dataset
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.download import File, PublicDataSet
@@ -55,7 +55,7 @@ def arrays(raw: bytes, path: Path) -> tuple[Images, Images]:
 
 def pixels(path: Path) -> bytes:
     """The levels of train, then of test, of an .npz file, each in order: the content that a checksum can be of."""
-    stored = formats.numpy_arrays(formats.content(path), path, ("train", "test"))
+    stored = archives.numpy_arrays(formats.content(path), path, ("train", "test"))
     for name, images in stored.items():
         if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3):
             found = f"{images.dtype} of shape {images.shape}"

@@ -4,18 +4,14 @@ import csv
 import gzip
 import io
 import math
-import re
-import zipfile
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvaepp.data import splits
 from dvaepp.errors import InputError
 
 Array = NDArray[Any]
@@ -25,7 +21,6 @@ _MISSING = ("", "-", "--", ".", "?", "*", "na", "n/a", "#n/a", "<na>", "nan", "-
 _LOOK = 1000
 """Lines that show whether the first one of numbers is like them."""
 _EXTREMES = np.errstate(over="ignore", invalid="ignore")
-_LABELS = re.compile("(^y_|(^|_)(label|target)s?(_|$))", re.IGNORECASE)
 
 
 def stored(path: Path) -> bytes:
@@ -227,51 +222,6 @@ def _number(cell: str, where: str) -> float:
     if not math.isfinite(value):
         raise InputError(f"{where} holds {cell!r}, expected finite numbers")
     return value
-
-
-def numpy_arrays(raw: bytes, path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The named arrays of an .npz file, by default its splits or only one, or that of an .npy file; never unpickles.
-
-    Splits have any of their usual names, and InputError names an array beside them that could be examples.
-    """
-    try:
-        stored = np.load(io.BytesIO(raw), allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return {"": stored}
-        with stored:
-            wanted = {name: name for name in names} or _splits(stored, path)
-            return {split: stored[name] for split, name in wanted.items()}
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: expected a complete {path.suffix} file of plain numbers, but {reason}") from error
-
-
-def _splits(archive: Any, path: Path) -> dict[str, str]:
-    """The arrays to read by split: train and what goes with it, so labels beside them never are, or the only one."""
-    names: list[str] = archive.files
-    if len(names) == 1:
-        return {names[0]: names[0]}
-    found = splits.by_split(names, "arrays", path)
-    if not splits.is_complete(found):
-        held = ", ".join(names) or "none"
-        raise InputError(f"{path}: holds the arrays {held}, expected {splits.COMPLETE}, or only one")
-    values = _values_each(archive, found["train"])
-    others = [name for name in names if name not in found.values() and not _LABELS.search(name)]
-    for name in others:
-        if values and _values_each(archive, name) == values:
-            raise splits.beside(path, f"examples in {name}", found["train"])
-    return found
-
-
-def _values_each(archive: Any, name: str) -> int:
-    """Values of one example by the header of an array; 0 where it holds no numbers or one for each example."""
-    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), archive.zip.open(f"{name}.npy") as file:
-        if np.lib.format.read_magic(file) == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            return math.prod(shape[1:]) if len(shape) > 1 and dtype.kind in "buif" else 0
-    return 0
 
 
 def mat(raw: bytes, path: Path, names: tuple[str, ...]) -> list[Array]:

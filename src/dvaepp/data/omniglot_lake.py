@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dvaepp.data import formats
+from dvaepp.data import archives
 from dvaepp.data.binarise import dynamic_dataset, permuted
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.download import File, PublicDataSet
@@ -27,7 +27,7 @@ class OmniglotLake(PublicDataSet):
             "omniglot",
             "omniglot28_from_lake.npz",
             "190f89c906c1d31e2f49ff2dbc5bc3b4caebf76dfcd48d9a31d9a2b2339dcd85",
-            lambda raw, path: formats.numpy_arrays(raw, path, ("train", "test")),
+            lambda raw, path: archives.numpy_arrays(raw, path, ("train", "test")),
         ),
     )
 

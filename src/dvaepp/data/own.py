@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dvaepp.data import formats, pictures
+from dvaepp.data import archives, formats, pictures
 from dvaepp.data.arrays import Arrays, bits_of, dataset_of, prepared
 from dvaepp.data.binarise import Grey, as_rows
 from dvaepp.data.dataset import Dataset
@@ -21,16 +21,32 @@ from dvaepp.storage import AnyPath
 def load_own(path: Path, name: str, reading: Reading) -> Dataset:
     """The data at a path, split, and binarised unless `reading` says that they stay; InputError naming the file."""
     arrays = _read(path, reading)
-    columns = formats.column_names(path, reading.header) if path.suffix.lower() == ".csv" else None
+    labels, columns = _beside(path, arrays, reading)
     return dataset_of(
         arrays,
         name=name,
         source=str(path),
         where=_where(arrays, path),
         reading=reading,
+        labels=labels,
         columns=columns,
         grey=lambda: _grey_of(path),
     )
+
+
+def _beside(path: Path, arrays: Arrays, reading: Reading) -> tuple[dict[str, Grey], tuple[str, ...] | None]:
+    """Labels of examples that were read, and the names of their columns, where the file has them."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return {}, formats.column_names(path, reading.header)
+    if suffix != ".npz":
+        return {}, None
+    raw = formats.content(path)
+    labels, columns = archives.labels_beside(raw), archives.column_names_beside(raw)
+    fit = labels.keys() == arrays.keys() and all(len(labels[split]) == len(x) for split, x in arrays.items())
+    return labels if fit else {}, columns if all(
+        x.shape[1:] == (len(columns or ()),) for x in arrays.values()
+    ) else None
 
 
 def _grey_of(path: Path) -> str:
@@ -62,7 +78,7 @@ def _read_file(path: Path, reading: Reading) -> dict[str, Grey]:
     table = formats.number_table if reading.plain else formats.table
     reader = formats.amat if suffix == ".amat" else formats.idx if "idx" in path.name else None
     if suffix in (".npy", ".npz"):
-        return formats.numpy_arrays(formats.content(path), path)
+        return archives.numpy_arrays(formats.content(path), path)
     if suffix == ".csv":
         return {"": table(formats.content(path), path, reading.header)}
     if reader:

@@ -20,13 +20,17 @@ def by_split(names: Iterable[str], what: str, path: Path) -> dict[str, str]:
     """The names that say a split, in any case and with or without x_, by split; InputError where two say the same."""
     found: dict[str, list[str]] = {split: [] for split in _NAMES}
     for name in sorted(names):
-        for split, known in _NAMES.items():
-            if name.lower().removeprefix("x_") in known:
-                found[split].append(name)
+        if (split := split_named(name.lower().removeprefix("x_"))) is not None:
+            found[split].append(name)
     for split, same in found.items():
         if len(same) > 1:
             raise InputError(f"{path}: holds the {what} {' and '.join(same)}, expected one of them as {split}")
     return {split: same[0] for split, same in found.items() if same}
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name in small letters says, None where it says none."""
+    return next((split for split, known in _NAMES.items() if name in known), None)
 
 
 def is_complete(found: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dvaepp.data import formats
+from dvaepp.data import archives
 from dvaepp.data.binarise import SEED, dynamic_dataset, permuted
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.download import File, PublicDataSet
@@ -25,7 +25,7 @@ class Digits(PublicDataSet):
             "digits",
             "digits.npz",
             "246e0c30eeea57c8d0037d3f38c8e00651ec204cc61b8022563e9aeeb9d756f4",
-            lambda raw, path: formats.numpy_arrays(raw, path, ("images",)),
+            lambda raw, path: archives.numpy_arrays(raw, path, ("images",)),
         ),
     )
 
