@@ -20,6 +20,8 @@ Purpose = Literal[
     "scores",
     "samples",
     "reconstructions",
+    "completion",
+    "interpolation",
     "active units",
     "codes",
     "decoded codes",

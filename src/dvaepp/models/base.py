@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -131,14 +131,19 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def given(
-        self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
+        self,
+        x: Float[Tensor, "batch pixels"],
+        zeta: Float[Tensor, "rows bits"],
+        smoothing: Smoothing | None = None,
+        local: Sequence[Float[Tensor, "rows variables height width"]] = (),
     ) -> Trace:
         """The pass at a zeta that the caller chooses, in place of a draw: q(zeta | x) and p(x | zeta) there.
 
         zeta has a row for each x, or equally many for each, x by x as `forward` lays out its draws:
         `model.given(x, model(x, draws=3).posterior.zeta)` is that pass again. For bits z, with `hard`, the encoder's
         logits are `posterior.logits`, log q(z | x) is `posterior.log_prob()`, and log p(x | z) `likelihood.log_prob(x)`
-        (x repeated as zeta is); log p(z) is `model.prior.log_prob(z, hard)`. Local variables, if any, are drawn.
+        (x repeated as zeta is); log p(z) is `model.prior.log_prob(z, hard)`. The groups of local variables are those of
+        `local`, `h` of each; the ones that are not given are drawn. InputError for more than there are.
         """
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

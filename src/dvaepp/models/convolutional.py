@@ -92,14 +92,23 @@ class ConvolutionalVAE(Model):
         return self._pass(x, smoothing, draws, lambda top: self.encoder(top, smoothing, draws))
 
     def given(
-        self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
+        self,
+        x: Float[Tensor, "batch pixels"],
+        zeta: Float[Tensor, "rows bits"],
+        smoothing: Smoothing | None = None,
+        local: Sequence[Float[Tensor, "rows variables height width"]] = (),
     ) -> Trace:
-        """Encode x at this zeta, draw h, decode both."""
-        smoothing = smoothing or self.smoothing
-        return self._pass(x, smoothing, draws_for_each(x, zeta), lambda top: self.encoder.given(top, zeta, smoothing))
+        """Encode x at this zeta, draw h where it is not given, decode both."""
+        smoothing, draws = smoothing or self.smoothing, draws_for_each(x, zeta)
+        return self._pass(x, smoothing, draws, lambda top: self.encoder.given(top, zeta, smoothing), local)
 
     def _pass(
-        self, x: Tensor, smoothing: Smoothing, draws: int, encoded: Callable[[Tensor], Posterior | NormalPosterior]
+        self,
+        x: Tensor,
+        smoothing: Smoothing,
+        draws: int,
+        encoded: Callable[[Tensor], Posterior | NormalPosterior],
+        h: Sequence[Tensor] = (),
     ) -> Trace:
         self._check(x)
         frozen = not (self.encoder.reparameterised(smoothing) and self.hierarchy.kind.reparameterised(smoothing))
@@ -107,7 +116,7 @@ class ConvolutionalVAE(Model):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
                 local, top = self._features(x)
                 local, posterior = local.repeat_interleave(draws, 0), encoded(top)
-            state, groups = self.hierarchy(self.upsampler(posterior.zeta), smoothing, local, frozen)
+            state, groups = self.hierarchy(self.upsampler(posterior.zeta), smoothing, local, frozen, h)
             return Trace(posterior, self.decoder(state), groups)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -68,10 +68,16 @@ class FeedForwardVAE(Model):
         return self._decoded(x, self.encoder(x, smoothing or self.smoothing, whole("draws", draws), noise))
 
     def given(
-        self, x: Float[Tensor, "batch pixels"], zeta: Float[Tensor, "rows bits"], smoothing: Smoothing | None = None
+        self,
+        x: Float[Tensor, "batch pixels"],
+        zeta: Float[Tensor, "rows bits"],
+        smoothing: Smoothing | None = None,
+        local: Sequence[Float[Tensor, "rows variables height width"]] = (),
     ) -> Trace:
         """Encode x at this zeta, decode it."""
         check_input(self, "x", x)
+        if local:
+            raise InputError("a FeedForwardVAE has no local variables that could be given")
         return self._decoded(x, self.encoder.given(x, zeta, smoothing or self.smoothing))
 
     def _decoded(self, x: Tensor, posterior: Posterior | NormalPosterior) -> Trace:

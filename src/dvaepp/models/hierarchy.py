@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dvaepp.errors import InputError
 from dvaepp.models.local import LocalGroup, LocalVariables
 from dvaepp.networks.precision import full
 from dvaepp.networks.residual import ONE_CELL, Cells, output
@@ -48,11 +51,13 @@ class LocalHierarchy(nn.Module):
         smoothing: Smoothing,
         features: Float[Tensor, "batch features size size"] | None = None,
         frozen: bool = False,
+        given: Sequence[Float[Tensor, "batch variables size size"]] = (),
     ) -> tuple[Float[Tensor, "batch channels size size"], tuple[LocalGroup, ...]]:
-        """The state after all groups, and the groups: drawn from q where there are features, else from p.
+        """The state after all groups, and the groups: `given`, then drawn from q where there are features, else from p.
 
-        `frozen` keeps gradients from q's parameters.
+        `frozen` keeps gradients from q's parameters. InputError for more groups or other sizes than there are.
         """
+        self._check_given(given, state)
         groups = []
         for j, cell in enumerate(self.cells):
             parameters = full(self.priors[j](state))
@@ -61,7 +66,15 @@ class LocalHierarchy(nn.Module):
                 meeting = self.meetings[j](torch.cat([state, features], 1))
                 posterior = parameters + full(self.differences[j](meeting))
                 q = self.kind.distribution(posterior.detach() if frozen else posterior, smoothing)
-            h = q.rsample() if q.has_rsample else q.sample()
+            h = given[j] if j < len(given) else q.rsample() if q.has_rsample else q.sample()
             groups.append(LocalGroup(self.kind, q, p, h))
             state = cell(state + self.entries[j](h))
         return state, tuple(groups)
+
+    def _check_given(self, given: Sequence[Tensor], state: Tensor) -> None:
+        expected = (len(state), self.variables, *state.shape[2:])
+        if len(given) > len(self.cells):
+            raise InputError(f"{len(given)} groups of local variables are given, and there are {len(self.cells)}")
+        for j, h in enumerate(given, 1):
+            if tuple(h.shape) != expected:
+                raise InputError(f"h of group {j} has shape {tuple(h.shape)}, expected {expected}")
