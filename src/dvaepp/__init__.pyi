@@ -74,6 +74,9 @@ from .priors.directed import BernoulliPrior as BernoulliPrior
 from .priors.directed import DirectedPrior as DirectedPrior
 from .priors.normal import NormalPosterior as NormalPosterior
 from .priors.normal import NormalPrior as NormalPrior
+from .runs.run import Run as Run
+from .runs.run import load_run as load_run
+from .runs.train import train as train
 from .smoothings.base import Smoothing as Smoothing
 from .smoothings.binary import ReinMax as ReinMax
 from .smoothings.binary import StraightThrough as StraightThrough

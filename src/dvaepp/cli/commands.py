@@ -14,7 +14,7 @@ from dvaepp import data, distributed
 from dvaepp.boltzmann.files import write_model
 from dvaepp.boltzmann.ising import to_ising, to_qubo
 from dvaepp.boltzmann.samplers import Sampler
-from dvaepp.cli.console import console, downloads, print_scores, processes, progress, show_metrics, tensorboard
+from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
 from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
@@ -38,6 +38,7 @@ from dvaepp.report.report import write_report
 from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
 from dvaepp.runs.folder import RunFolder, check_not_a_runs
+from dvaepp.runs.progress import console, progress, show_metrics
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_arrays_name, check_target, locked
 from dvaepp.training import replicas

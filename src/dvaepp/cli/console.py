@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,11 +11,9 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
@@ -24,10 +21,9 @@ from dvaepp import distributed
 from dvaepp.data.download import watched
 from dvaepp.evaluation.scores import Scores, plus_minus
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.progress import console
 from dvaepp.training.journal import Metrics
-from dvaepp.training.trainer import Trainer
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
 _COUNTS = ("active_units", "active_local", "samples", "examples")
 
 
@@ -59,18 +55,6 @@ def tensorboard(run: RunFolder, step: int) -> Iterator[Callable[[Metrics], None]
         writer.close()
 
 
-def show_metrics(trainer: Trainer, metrics: Metrics, advance: Any) -> None:
-    """Move the bar; where there is no terminal, print a line for each validation."""
-    if "valid_nll" in metrics:
-        error = plus_minus(metrics["valid_nll_standard_error"], metrics["valid_examples"])
-        nll, kl = metrics["valid_nll"], metrics["valid_kl"]
-        console.print(f"step {metrics['step']:.0f}: validation NLL {nll:.2f}{error}, kl {kl:.2f} nats")
-    else:
-        loss, weight, kl = (metrics[name] for name in ("loss", "kl_weight", "kl"))
-        text = f"loss {loss:.1f}, kl {weight:.2f} x {kl:.1f}"
-        advance(int(metrics["step"]), trainer.settings.steps, text)
-
-
 def print_scores(scores: Scores) -> None:
     """Every score on a line, and a warning where log Z is not to be trusted."""
     numbers, log_z = scores.numbers(), scores.log_partition
@@ -88,21 +72,6 @@ def print_scores(scores: Scores) -> None:
         console.print(f"{name:26} {text}")
     if not log_z.trusted:
         console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red")
-
-
-@contextmanager
-def progress(total: int | None = None, start: int = 0) -> Iterator[Any]:
-    """A bar with speed and time left, within 80 columns; yields advance(done, total, text)."""
-    texts = (TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True), TextColumn("{task.fields[text]}"))
-    columns = (BarColumn(12), MofNCompleteColumn(), *texts)
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=total, completed=start, speed="", text="")
-
-        def advance(done: int, total: int, text: str = "") -> None:
-            rate = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, text=text, speed=f"{rate:.1f}/s" if rate else "")
-
-        yield advance
 
 
 @contextmanager

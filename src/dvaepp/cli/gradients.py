@@ -14,7 +14,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from torch import Tensor
 
-from dvaepp.cli.console import console, progress
 from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError
@@ -29,7 +28,8 @@ from dvaepp.report.changes import flat
 from dvaepp.report.gradient_plot import plot
 from dvaepp.report.gradient_table import HEADS, caption, cells, comma_separated, markdown
 from dvaepp.report.subject import duration
-from dvaepp.runs.folder import RunFolder, absolute, check_not_a_runs, spec_of
+from dvaepp.runs.folder import RunFolder, check_not_a_runs, spec_of
+from dvaepp.runs.progress import console, progress
 from dvaepp.storage import check_target, write_text
 from dvaepp.training.batches import BatchOrder
 
@@ -144,7 +144,7 @@ def _check_same_model(recipe: Recipe, run: RunFolder) -> None:
 
 
 def _settings(recipe: Recipe) -> dict[str, str]:
-    every = flat(absolute(recipe).model_dump(mode="json", include={"model", "data"}))
+    every = flat(recipe.absolute().model_dump(mode="json", include={"model", "data"}))
     return {name: text for name, text in every if not name.startswith("model.smoothing")}
 
 

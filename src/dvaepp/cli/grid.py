@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from dvaepp.cli.console import console
+from dvaepp.runs.progress import console
 from dvaepp.studies.estimate import steps_left
 from dvaepp.studies.plan import Plan
 from dvaepp.studies.work import Event

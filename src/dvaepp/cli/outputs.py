@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvaepp.cli.console import console
 from dvaepp.cli.run_folder import opened
 from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
@@ -20,6 +19,7 @@ from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
 from dvaepp.report.pictures import columns_for, enlargement, grid, local_samples, samples, save_grid, white
 from dvaepp.runs.codes import read_codes
+from dvaepp.runs.progress import console
 from dvaepp.storage import check_arrays_name, write_arrays
 
 

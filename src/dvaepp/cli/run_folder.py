@@ -19,8 +19,7 @@ def named_recipe(arguments: Namespace) -> Recipe:
     check_named("--data", arguments.data)
     recipe = catalogue.find(arguments.recipe, arguments.size or "small")
     if arguments.data is not None:
-        settings = recipe.data.model_copy(update={"name": arguments.data})
-        recipe = recipe.model_copy(update={"data": settings})
+        recipe = recipe.on(arguments.data)
     return override(recipe, [*([f"training.steps={steps}"] if steps else []), *arguments.set])
 
 

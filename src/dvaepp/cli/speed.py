@@ -7,9 +7,9 @@ from argparse import Namespace
 from rich import box
 from rich.table import Table as RichTable
 
-from dvaepp.cli.console import console
 from dvaepp.cli.run_folder import check_folder, named_recipe
 from dvaepp.report.subject import duration
+from dvaepp.runs.progress import console
 from dvaepp.studies.speed import choices, speeds
 
 

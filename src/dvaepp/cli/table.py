@@ -6,12 +6,12 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
-from dvaepp.cli.console import console, progress
 from dvaepp.cli.run_folder import check_folder, check_named
 from dvaepp.errors import InputError
 from dvaepp.runs import results
 from dvaepp.runs.checking import runs_under, verdict
 from dvaepp.runs.folder import check_not_a_runs
+from dvaepp.runs.progress import console, progress
 from dvaepp.storage import write_text
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from dvaepp.data import splits
+from dvaepp.data.dataset import Dataset
 from dvaepp.data.formats import Array
 from dvaepp.errors import InputError
+from dvaepp.storage import write_arrays
 
 _LABELS = re.compile("^y$|^y_|(^|_)(label|target)s?(_|$)", re.IGNORECASE)
 _NAMES = ("classes", "columns")
@@ -71,6 +73,21 @@ def _texts(archive: Any, name: str) -> Array | None:
             texts: Array = archive[name]
             return texts
     return None
+
+
+def save_dataset(path: Path, data: Dataset) -> None:
+    """Write a data set whose `load` by the same options gives it again: examples, labels, and names of columns."""
+    arrays: dict[str, Array] = {}
+    for split in ("train", "valid", "test"):
+        examples = getattr(data, split).reshape(-1, *data.shape).numpy()
+        arrays[split] = 255 * examples if data.dynamic and split != "train" else examples
+        if data.labels is not None:
+            arrays[f"{split}_labels"] = getattr(data.labels, split).numpy()
+    if data.labels is not None:
+        arrays["classes"] = np.array(data.labels.classes)
+    if data.columns is not None:
+        arrays["columns"] = np.array(data.columns)
+    write_arrays(path, **arrays)
 
 
 def _splits(archive: Any, path: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dvaepp.components.fields import Named, Settings, complaint
 from dvaepp.components.registry import components, settings_of
-from dvaepp.data import Binarise, Dataset, Plain, load, names, read_examples
+from dvaepp.data import Dataset, load, names, read_examples
+from dvaepp.data.reading import Reading
 from dvaepp.errors import InputError, nearest
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
@@ -73,24 +74,40 @@ class Recipe(Settings):
         reparameterised = local and (smoothing.reparameterised or model.prior.normal)
         self.objective.check(smoothing, prior, len(model.groups), reparameterised)
 
-    def load_data(self, data_dir: str | Path | None = None) -> Dataset:
-        """The data set that the recipe names."""
-        binarise, kind = self._reading
-        of = self.data
-        if of.name in names():
-            data = load(of.name, data_dir, of.binarise, of.threshold)
-        else:
-            data = load(of.name, data_dir, binarise, of.threshold, kind, of.background, of.header)
+    def on(self, data: str) -> Recipe:
+        """The recipe on the data of this name or path."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"name": data})})
+
+    def with_file(self, path: str) -> Recipe:
+        """The recipe, the file of its prior being there."""
+        model = self.model.model_copy(update={"prior": self.model.prior.with_file(path)})
+        return self.model_copy(update={"model": model})
+
+    def absolute(self) -> Recipe:
+        """The recipe, whose paths to data and to a graph lead there from anywhere."""
+        name, file = self.data.name, self.model.prior.file
+        here = name not in names() and Path(name).expanduser().exists()
+        recipe = self.on(str(Path(name).expanduser().resolve())) if here else self
+        return recipe if file is None else recipe.with_file(str(Path(file).expanduser().resolve()))
+
+    def check_data(self, data: Dataset) -> Dataset:
+        """The data themselves; InputError where they are of another kind than the likelihood is for."""
         if data.kind != (expected := self.model.likelihood.data_kind):
             raise InputError(
                 f"model.likelihood={self.model.likelihood.name} is for {expected}, but {data.name} holds {data.kind}"
             )
         return data
 
+    def load_data(self, data_dir: str | Path | None = None) -> Dataset:
+        """The data set that the recipe names."""
+        of, reading = self.data, self.reading
+        if of.name in names():
+            return self.check_data(load(of.name, data_dir, of.binarise, of.threshold))
+        return self.check_data(load(of.name, data_dir, **vars(reading)))
+
     def read_examples(self, path: Path) -> tuple[Tensor, tuple[int, ...]]:
         """Every example at a path as the model takes them (n, pixels), and the shape of one."""
-        binarise, kind = self._reading
-        return read_examples(path, binarise, self.data.threshold, kind, self.data.background, self.data.header)
+        return read_examples(path, **vars(self.reading))
 
     @property
     def _bits(self) -> bool:
@@ -98,9 +115,12 @@ class Recipe(Settings):
         return self.model.likelihood.data_kind == "bits"
 
     @property
-    def _reading(self) -> tuple[Binarise, Plain]:
+    def reading(self) -> Reading:
         """How the user's own data become what the likelihood is for."""
-        return (self.data.binarise, "levels") if self._bits else ("none", cast(Plain, self.model.likelihood.data_kind))
+        of = self.data
+        if self._bits:
+            return Reading(of.binarise, of.threshold, background=of.background, header=of.header)
+        return Reading("none", of.threshold, self.model.likelihood.data_kind, of.background, of.header)
 
     def build(self, spec: DataSpec) -> tuple[Model, Objective]:
         """The model for data of this spec, its weights drawn from torch's generator, and the objective.
@@ -131,6 +151,17 @@ def recipe_from(values: Any, source: str) -> Recipe:
             raise InputError(f"{source} has an unknown setting {'.'.join(path)!r}{hint}") from None
         where = f"setting {'.'.join(path)!r}: " if path else ""
         raise InputError(f"{source}: {where}{text}") from None
+
+
+def same_recipe(one: Any, other: Any) -> bool:
+    """Whether two recipes in JSON are one, whichever of the forms that a recipe has had each is written in."""
+    if one == other:
+        return True
+    try:
+        now = [recipe_from(each, "a recipe").model_dump(mode="json") for each in (one, other)]
+    except InputError:
+        return False
+    return now[0] == now[1]
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -17,12 +17,13 @@ import dvaepp
 from dvaepp import distributed
 from dvaepp.components.registry import ENVIRONMENT
 from dvaepp.data import Dataset, names
+from dvaepp.data.archives import save_dataset
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
 from dvaepp.objectives.base import Objective
 from dvaepp.randomness import stream_seed
-from dvaepp.recipes.recipe import Recipe, recipe_from
+from dvaepp.recipes.recipe import Recipe, recipe_from, same_recipe
 from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.averages import AVERAGE, averaged
@@ -31,7 +32,9 @@ from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import Trainer
 
 _RECORD = "run.json"
-_OWN = re.compile(r"run\.json|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
+DATA = "data.npz"
+"""What data that a program gave are called in the folder of a run on them."""
+_OWN = re.compile(r"run\.json|data\.npz|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
@@ -54,7 +57,7 @@ class RunFolder:
     moved together with the folder are found, and others where they are said to lie now: the data at `data_at`, a path
     or a data set's name, data sets by name in `data_dir`, the prior's file of edges at `graph`. The checkpoint's digest
     of the data, and its bits, say whether they are the run's. InputError for an empty path. `planned` is what run.json
-    is to say, of a run that is not written yet.
+    is to say, of a run that is not written yet, and `held` its data where they lie in memory alone until then.
     """
 
     def __init__(
@@ -64,18 +67,30 @@ class RunFolder:
         data_dir: str | None = None,
         graph: str | None = None,
         planned: Record | None = None,
+        held: Dataset | None = None,
     ) -> None:
         for name, path in (("data_at", data_at), ("data_dir", data_dir), ("graph", graph)):
             if path == "":
                 raise InputError(f"{name} must say where something lies, and is empty")
-        self.folder, self.planned = Path(folder), planned
+        self.folder, self.planned, self.held = Path(folder), planned, held
         self.data_at, self.data_dir, self.graph = data_at, data_dir, graph
 
     @staticmethod
     def plan(
-        recipe: Recipe, folder: Path, *, seed: int, device: str, threads: int, data_dir: str | None, command: str
+        recipe: Recipe,
+        folder: Path,
+        *,
+        seed: int,
+        device: str,
+        threads: int,
+        data_dir: str | None,
+        command: str,
+        held: Dataset | None = None,
     ) -> RunFolder:
-        """A new run for an empty or new folder, in which nothing is written until `write`; paths are made absolute."""
+        """A new run for an empty or new folder, in which nothing is written until `write`; paths are made absolute.
+
+        Data that are `held` in memory will lie in the folder, whatever the recipe calls them.
+        """
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder, which a run needs")
         if folder.exists() and any(folder.iterdir()):
@@ -83,8 +98,10 @@ class RunFolder:
         check_target(folder / _RECORD)
         _device(device)
         distributed.share(recipe.training.batch, "training.batch")
+        if held is not None:
+            recipe = recipe.on(str(folder.resolve() / DATA))
         record = Record(
-            recipe=absolute(recipe).model_dump(mode="json"),
+            recipe=recipe.absolute().model_dump(mode="json"),
             seed=seed,
             device=device,
             threads=threads,
@@ -93,7 +110,7 @@ class RunFolder:
             versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
             folder=str(folder.resolve()),
         )
-        return RunFolder(folder, planned=record)
+        return RunFolder(folder, planned=record, held=held)
 
     @staticmethod
     def create(
@@ -108,11 +125,13 @@ class RunFolder:
         return RunFolder(folder)
 
     def write(self) -> None:
-        """Write run.json of a planned run, with the digest of its data; InputError where another is there by now."""
+        """Write run.json of a planned run, and data that are held; InputError where another is there by now."""
         path = self.folder / _RECORD
         if path.exists():
             raise InputError(f"{path} was written meanwhile: another process trains there")
         record = self.record.model_copy(update={"data": self.data.digest()})
+        if self.held is not None:
+            save_dataset(self.folder / DATA, self.held)
         write_json(path, record.model_dump(mode="json"))
 
     @cached_property
@@ -135,13 +154,14 @@ class RunFolder:
     @cached_property
     def data(self) -> Dataset:
         """The recipe's data, where they lie now; InputError where they are not there."""
+        if self.held is not None:
+            return self.held
         name = self.data_at or self.recipe.data.name
         if name not in names() and self.planned is None:  # that of a planned run may be a name that is wrong
             name = self._existing(self.data_at or self._now(name), "data", "--data")
-        settings = self.recipe.data.model_copy(update={"name": name})
         known = self.record.data_dir and self._now(self.record.data_dir)
         data_dir = self.data_dir or (known if known and Path(known).is_dir() else None)
-        return self.recipe.model_copy(update={"data": settings}).load_data(data_dir)
+        return self.recipe.on(name).load_data(data_dir)
 
     def _build(self, spec: DataSpec) -> tuple[Model, Objective]:
         """Model and objective, on the graph where it lies now."""
@@ -149,7 +169,7 @@ class RunFolder:
         if file is None and self.graph is not None:
             raise InputError(f"--graph says where a file of edges lies, and the prior of {self.folder} has none")
         if file is not None and self.planned is None:
-            recipe = _with_file(recipe, self._existing(self.graph or self._now(file), "graph", "--graph"))
+            recipe = recipe.with_file(self._existing(self.graph or self._now(file), "graph", "--graph"))
         return recipe.build(spec)
 
     def _existing(self, path: str, what: str, option: str) -> str:
@@ -191,7 +211,7 @@ class RunFolder:
         torch.manual_seed(stream_seed("weights", self.seed))
         model, objective = self._build(spec_of(data))
         trainer = Trainer(
-            model.to(where), objective, data, self.recipe.training, self.folder, self.seed, self.origin(), _same_recipe
+            model.to(where), objective, data, self.recipe.training, self.folder, self.seed, self.origin(), same_recipe
         )
         if self.record.data not in (None, trainer.about["data"]):
             raise self._other_data()
@@ -211,7 +231,7 @@ class RunFolder:
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
         tensors, about = load_tensors(path, lambda name: name.startswith(("model.", "data.", AVERAGE)))
-        check_origin(path, about, self.origin(), _same_recipe)
+        check_origin(path, about, self.origin(), same_recipe)
         spec = spec_in(path, tensors, about)
         model, _ = self._build(spec)
         load_model(model, path, averaged(tensors), about, self.recipe.training)
@@ -261,33 +281,6 @@ def check_not_a_runs(path: Path) -> None:
 def spec_of(data: Dataset) -> DataSpec:
     """What of the data a model is built for."""
     return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
-
-
-def _same_recipe(one: Any, other: Any) -> bool:
-    """Whether two recipes in JSON are one, whichever of the forms that a recipe has had each is written in."""
-    if one == other:
-        return True
-    try:
-        now = [recipe_from(each, "a recipe").model_dump(mode="json") for each in (one, other)]
-    except InputError:
-        return False
-    return now[0] == now[1]
-
-
-def absolute(recipe: Recipe) -> Recipe:
-    """The recipe, whose paths to data and to a graph lead there from anywhere."""
-    data, file = recipe.data, recipe.model.prior.file
-    if data.name not in names() and (path := Path(data.name).expanduser()).exists():
-        data = data.model_copy(update={"name": str(path.resolve())})
-    if file is not None:
-        recipe = _with_file(recipe, str(Path(file).expanduser().resolve()))
-    return recipe.model_copy(update={"data": data})
-
-
-def _with_file(recipe: Recipe, path: str) -> Recipe:
-    """The recipe, the file of its prior being there."""
-    model = recipe.model.model_copy(update={"prior": recipe.model.prior.with_file(path)})
-    return recipe.model_copy(update={"model": model})
 
 
 def _device(name: str) -> torch.device:

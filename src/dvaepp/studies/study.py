@@ -22,7 +22,6 @@ from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override, read_recipe, recipe_from
 from dvaepp.recipes.settings import Size
 from dvaepp.recipes.table import Table
-from dvaepp.runs.folder import absolute
 from dvaepp.storage import read_json
 from dvaepp.studies.grammar import seeds as read_seeds
 from dvaepp.studies.point import Point
@@ -123,7 +122,7 @@ class Study(Settings):
 
     def _combined(self, base: Recipe, settings: Mapping[str, Any]) -> Recipe:
         try:
-            return absolute(override(base, _assignments(settings)))
+            return override(base, _assignments(settings)).absolute()
         except InputError as error:
             if not settings:
                 raise

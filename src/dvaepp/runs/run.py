@@ -1,0 +1,245 @@
+"""A trained run in a program: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.data import Dataset
+from dvaepp.data.arrays import as_array, bits_of, prepared
+from dvaepp.data.binarise import as_rows
+from dvaepp.data.kinds import DTYPES
+from dvaepp.errors import InputError
+from dvaepp.evaluation import completion
+from dvaepp.evaluation.likelihood import score
+from dvaepp.evaluation.scores import Scores
+from dvaepp.models.base import Model, measuring
+from dvaepp.numerics import whole
+from dvaepp.priors.normal import NormalPrior
+from dvaepp.randomness import stream_seed
+from dvaepp.recipes.recipe import Recipe
+from dvaepp.runs.folder import RunFolder
+from dvaepp.smoothings.binary import hard
+from dvaepp.storage import AnyPath
+from dvaepp.training.journal import Metrics
+
+Array = NDArray[Any]
+_PIECE = 1000
+"""Examples that go through the model at a time."""
+
+
+def load_run(
+    folder: AnyPath,
+    *,
+    last: bool = False,
+    device: str | None = None,
+    data: AnyPath | None = None,
+    data_dir: AnyPath | None = None,
+    graph: AnyPath | None = None,
+) -> Run:
+    """The run in a folder, with the model that is best by validation, or the `last` one; on the device of its training.
+
+    Data and a graph's file of edges that were moved are at `data`, a path or a data set's name, in `data_dir`, and at
+    `graph`. InputError where there is no such run, or no model in it.
+    """
+    paths = {"data_at": data, "data_dir": data_dir, "graph": graph}
+    given = {name: None if path is None else str(path) for name, path in paths.items()}
+    return Run(RunFolder(folder, given["data_at"], given["data_dir"], given["graph"]), last=last, device=device)
+
+
+class Run:
+    """What came of a training: its model, and what one does with it; `train` and `load_run` give it.
+
+    Examples go in as `data.from_arrays` takes them, in whatever holds arrays, (n, ...) of the run's shape or flat, or
+    as a path, or as "train", "valid" or "test" of the run's own data; grey becomes bits as in valid and test. numpy
+    arrays come out. All is of the binary model, and a `seed` decides what is drawn.
+
+    >>> import tempfile, dvaepp
+    >>> x = np.random.RandomState(0).randint(0, 2, (100, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = dvaepp.train("quick/directed", data=x, size="tiny", steps=20, out=f"{folder}/run", progress=False)
+    ...     codes = run.encode(x[:5], hard=True)
+    ...     codes.shape, run.decode(codes).shape, run.sample(3).shape, run.score(x[:5]).examples.elbo.shape
+    ((5, 400), (5, 8), (3, 8), torch.Size([5]))
+    """
+
+    def __init__(self, folder: RunFolder, *, last: bool = False, device: str | None = None) -> None:
+        self._folder = folder
+        trained = self._trained = folder.model(last, device)
+        self.model: Model = trained.model
+        """In evaluation mode."""
+        self.step: int = trained.step
+        """After how many steps."""
+        self.shape: tuple[int, ...] = trained.shape
+        """Of one example."""
+        self.recipe: Recipe = folder.recipe
+        self.seed: int = folder.seed
+        self.folder: Path = folder.folder
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}: {self.recipe.name}, seed {self.seed}, step {self.step})"
+
+    @cached_property
+    def data(self) -> Dataset:
+        """What it was trained on; InputError where that is gone, or is other data now."""
+        return self._folder.data_for(self._trained)
+
+    @property
+    def log_partition(self) -> LogPartition:
+        """log Z of the prior with its uncertainty, as the last validation found it; `evaluate` finds it anew."""
+        return self.model.prior.known_log_partition()
+
+    def metrics(self) -> list[Metrics]:
+        """What training logged, line by line."""
+        return self._folder.metrics()
+
+    def encode(self, x: Any, *, hard: bool = False, seed: int = 0) -> Array:
+        """q(z = 1 | x) of every bit (n, bits), group after group, from the likelier bits before; of normals the means.
+
+        `hard` gives the likelier bits themselves, uint8. InputError for it where global variables are normal.
+        """
+        if hard and self._normal:
+            raise InputError(f"the global variables of {self.folder} are normal: they have no bits, leave out hard")
+        with measuring(self.model, stream_seed("codes", seed)):
+            code = torch.cat([self.model.code(piece).cpu() for piece in self._pieces(self._examples(x))])
+        if hard:
+            return (code > 0).to(torch.uint8).numpy()
+        return np.asarray(code if self._normal else torch.sigmoid(code))
+
+    def decode(self, codes: Any, *, seed: int = 0) -> Array:
+        """The mean of p(x | z) for each code (n, bits), which are rounded to bits; local variables are drawn."""
+        return self._shaped(self._means(self._codes(codes), "decoded codes", seed))
+
+    def reconstruct(self, x: Any, *, seed: int = 0) -> Array:
+        """The mean of p(x | z, h) for one draw of q(z, h | x) each."""
+        with measuring(self.model, stream_seed("reconstructions", seed)):
+            means = [self.model(piece, hard).likelihood.mean.cpu() for piece in self._pieces(self._examples(x))]
+        return self._shaped(torch.cat(means))
+
+    def score(self, x: Any = "test", *, samples: int | None = None, seed: int = 0) -> Scores:
+        """Importance-weighted log-likelihoods, one for each example, by as many samples as the recipe takes.
+
+        They rest on `log_partition`; `dvaepp evaluate` finds log Z with more care. `Scores.numbers()` has their means.
+        """
+        samples = self.recipe.evaluation.samples if samples is None else samples
+        return score(self.model, self._examples(x), samples, seed=seed)
+
+    def sample(self, n: int, *, means: bool = False, seed: int = 0) -> Array:
+        """x ~ p(x | z) p(z), as the data come; or the `means` of p(x | z) of such z."""
+        with measuring(self.model, stream_seed("samples", seed)):
+            laws = [self.model.decode(z) for z in torch.split(self.model.prior.sample(whole("n", n)), _PIECE)]
+            drawn = torch.cat([(law.mean if means else law.sample()).cpu() for law in laws])
+        return self._shaped(drawn) if means else self._as_data(drawn)
+
+    def complete(self, x: Any, missing: Any = None, *, sweeps: int = 200, means: bool = False, seed: int = 0) -> Array:
+        """x with its missing values drawn given those that are there (`evaluation.completion`), or their `means`.
+
+        Missing is what `missing`, True and False of the shape of x, says; without it, what is NaN in x.
+        """
+        given = as_array(x, "x")
+        gaps = np.isnan(given) if missing is None and given.dtype.kind == "f" else as_array(missing, "missing")
+        if gaps.dtype != bool or gaps.shape != given.shape:
+            expected = f"True and False of the shape of x, {given.shape}, or NaN in x"
+            raise InputError(f"missing is {gaps.dtype} of shape {gaps.shape}, expected {expected}")
+        observed = self._examples(np.where(gaps, np.zeros((), given.dtype), given))
+        holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
+        drawn = [
+            completion.complete(self.model, piece, hole, sweeps, seed=stream_seed("completion", seed, place))
+            for place, (piece, hole) in enumerate(zip(self._pieces(observed), holes, strict=True))
+        ]
+        if means:
+            return self._shaped(torch.cat([each.mean.cpu() for each in drawn]))
+        return self._as_data(torch.cat([each.sample.cpu() for each in drawn]))
+
+    def interpolate(self, first: Any, second: Any, *, steps: int = 8, seed: int = 0) -> Array:
+        """Means of p(x | z) on the way from the codes of some examples to those of others, (n, steps, ...).
+
+        The bits in which two codes differ are flipped in a random order, equally many at each step. Normal variables
+        go in a straight line.
+        """
+        steps = whole("steps", steps)
+        ends = [torch.from_numpy(self.encode(x, hard=not self._normal)).float() for x in (first, second)]
+        if ends[0].shape != ends[1].shape or steps < 2:
+            raise InputError(
+                f"interpolate takes as many examples as their partners and 2 steps or more, not {len(ends[0])}, "
+                f"{len(ends[1])} and {steps}"
+            )
+        share = torch.linspace(0, 1, steps)[:, None, None]
+        if self._normal:
+            path = torch.lerp(ends[0], ends[1], share)
+        else:
+            path = torch.where(_turns(ends[0] != ends[1], seed) <= share, ends[1], ends[0])
+        means = self._means(path.transpose(0, 1).flatten(0, 1), "interpolation", seed)
+        return self._shaped(means).reshape(len(ends[0]), steps, *self.shape)
+
+    @property
+    def _normal(self) -> bool:
+        """Whether global variables are normal, not bits."""
+        return isinstance(self.model.prior, NormalPrior)
+
+    def _examples(self, given: Any) -> Float[Tensor, "n pixels"]:
+        """Examples as the model takes them, where it is."""
+        if isinstance(given, str) and given in ("train", "valid", "test"):
+            rows = getattr(self.data, given)
+            with measuring(self.model, stream_seed("codes", 0)):  # of grey, train is drawn
+                x = self.data.batch(torch.arange(len(rows))) if given == "train" else rows.float()
+            return x.to(self._trained.device)
+        if isinstance(given, str | PathLike):
+            if not Path(given).exists():
+                raise InputError(f"{given} does not exist")
+            read, shape = self.recipe.read_examples(Path(given))
+            name = str(given)
+        else:
+            read, shape = self._read(as_array(given, "x"))
+            name = "x"
+        if shape != self.shape:
+            raise InputError(f"{name} holds examples of shape {shape}, the run's model {self.shape}")
+        return read.float().to(self._trained.device)
+
+    def _read(self, array: Array) -> tuple[Tensor, tuple[int, ...]]:
+        """Examples (n, pixels) of an array, and the shape of one."""
+        if array.ndim == 2 and array.shape[1] == math.prod(self.shape):
+            array = array.reshape(-1, *self.shape)
+        (found,) = bits_of(prepared({"": array}, "x", {"": "x"}, self.recipe.reading), self.recipe.reading)
+        return as_rows(found), tuple(found.shape[1:])
+
+    def _codes(self, given: Any) -> Float[Tensor, "n bits"]:
+        """Codes as the decoder takes them."""
+        codes, bits = as_array(given, "codes"), sum(self.recipe.model.groups)
+        if codes.dtype.kind not in "buif" or codes.ndim != 2 or codes.shape[1] != bits or not len(codes):
+            raise InputError(f"codes are {codes.dtype} of shape {codes.shape}, expected numbers (n, {bits})")
+        if not np.isfinite(codes).all() or not (self._normal or ((codes >= 0) & (codes <= 1)).all()):
+            raise InputError(f"codes lie from {codes.min()} to {codes.max()}, expected bits or probabilities in [0, 1]")
+        found = torch.from_numpy(codes.astype(np.float32))
+        return found if self._normal else found.round()
+
+    def _means(self, codes: Float[Tensor, "n bits"], purpose: Any, seed: int) -> Float[Tensor, "n pixels"]:
+        with measuring(self.model, stream_seed(purpose, seed)):
+            return torch.cat([self.model.decode(piece).mean.cpu() for piece in self._pieces(codes)])
+
+    def _pieces(self, rows: Tensor) -> list[Tensor]:
+        return [piece.to(self._trained.device) for piece in torch.split(rows, _PIECE)]
+
+    def _shaped(self, values: Float[Tensor, "n pixels"]) -> Array:
+        return np.asarray(values.reshape(-1, *self.shape))
+
+    def _as_data(self, drawn: Float[Tensor, "n pixels"]) -> Array:
+        """Draws in the dtype of the data's kind."""
+        return self._shaped(drawn.to(DTYPES[self.recipe.model.likelihood.data_kind]))
+
+
+def _turns(differ: Float[Tensor, "n bits"], seed: int) -> Float[Tensor, "n bits"]:
+    """When each of the bits that differ is flipped, in (0, 1], spaced evenly in a random order; 2 for the others."""
+    generator = torch.Generator().manual_seed(stream_seed("interpolation", seed))
+    order = torch.rand(differ.shape, generator=generator).masked_fill(~differ, 2.0).argsort(1).argsort(1)
+    return torch.where(differ, (order + 1) / differ.sum(1, keepdim=True), 2.0)
