@@ -76,7 +76,7 @@ def train(folder: Path, name: str, *settings: str, evaluated: bool = True) -> Ru
     )
     run.trainer().fit()
     if evaluated:
-        _, result = evaluate(run, recipe.evaluation, split="test", seed=0, last=False, command="dvaepp evaluate it")
+        result = evaluate(run, recipe.evaluation, split="test", seed=0, last=False, command="dvaepp evaluate it").result
         write_json(folder / "scores.json", result)
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -149,6 +150,47 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     check_arrays_name(path)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def check_columns_name(path: Path) -> None:
+    """InputError unless a file of columns is named as one that can be written."""
+    if path.suffix not in (".npz", ".csv", ".parquet"):
+        raise InputError(f"{path} must end in .npz, .csv or .parquet")
+
+
+def write_columns(path: Path, **columns: Any) -> None:
+    """Replace `path` by columns (n,), and several (n, k) at once: .npz under their names, else a table.
+
+    There those of an array are called after it, name_1 to name_k. InputError where the file's name says another kind.
+    """
+    check_columns_name(path)
+    if path.suffix == ".npz":
+        write_arrays(path, **columns)
+        return
+    table = {column: values for name, each in columns.items() for column, values in _columns(name, np.asarray(each))}
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            _pandas(path).DataFrame(table).to_parquet(temporary)
+            return
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(table)
+            lines.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
+
+
+def _columns(name: str, values: Any) -> list[tuple[str, Any]]:
+    if values.ndim == 1:
+        return [(name, values)]
+    return [(f"{name}_{place}", column) for place, column in enumerate(values.T, 1)]
+
+
+def _pandas(path: Path) -> Any:
+    try:
+        import pandas
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise InputError(f"{path}: Parquet needs pandas and pyarrow; pip install 'dvaepp[tables]'") from None
+    return pandas
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

@@ -457,7 +457,7 @@ def test_codes_that_do_not_fit_are_refused(
 
 
 def test_outputs_of_unknown_kind_are_refused(fails: Callable[..., str], trained: Path, tmp_path: Path) -> None:
-    assert "must end in .npz" in fails("encode", trained, "test", "-o", tmp_path / "codes.csv")
+    assert "must end in .npz, .csv or .parquet" in fails("encode", trained, "test", "-o", tmp_path / "codes.png")
     assert "s.xyz" in fails("sample", trained, "-o", tmp_path / "s.xyz")
     assert list(tmp_path.iterdir()) == []
 
@@ -619,7 +619,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "file").touch()
     (copied / "scores.json").unlink(missing_ok=True)
-    assert "must end in .npz" in fails("evaluate", copied, "--per-example", tmp_path / "x.csv")
+    assert "must end in .npz" in fails("evaluate", copied, "--per-example", tmp_path / "x.txt")
     assert "is not a folder" in fails("evaluate", copied, "--per-example", tmp_path / "file/x.npz")
     assert "is not a folder" in fails("evaluate", copied, "--results", tmp_path / "file")
     assert not (copied / "scores.json").exists()  # refused before any work

@@ -84,7 +84,7 @@ def test_the_loaded_model_is_the_trained_one(run: RunFolder, last: bool) -> None
     assert loaded.likelihood == trained.likelihood
     if last:
         settings = run.recipe.evaluation
-        scores, _ = evaluate(run, settings, split="valid", seed=0, last=True, command="test")
+        scores = evaluate(run, settings, split="valid", seed=0, last=True, command="test").scores
         assert scores.numbers()["nll"] == pytest.approx(nll(trained, run), abs=1e-3)
 
 

@@ -27,7 +27,6 @@ from registry import (
 from torch import Tensor
 
 from dvaepp import distributed
-from dvaepp.cli.console import show_metrics
 from dvaepp.components.registry import component
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError
@@ -40,6 +39,7 @@ from dvaepp.priors.base import Prior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
+from dvaepp.runs.progress import show_metrics
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.smoothings.binary import StraightThrough
 from dvaepp.smoothings.concrete import Concrete

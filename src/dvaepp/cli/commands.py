@@ -16,7 +16,7 @@ from dvaepp.boltzmann.ising import to_ising, to_qubo
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
 from dvaepp.cli.gradients import gradients
-from dvaepp.cli.outputs import decode, encode, figure, sample, save_arrays
+from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
 from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
 from dvaepp.cli.speed import speed
 from dvaepp.cli.study import compare, study
@@ -40,7 +40,7 @@ from dvaepp.runs.archive import file_away
 from dvaepp.runs.folder import RunFolder, check_not_a_runs
 from dvaepp.runs.progress import console, progress, show_metrics
 from dvaepp.smoothings.base import Smoothing
-from dvaepp.storage import check_arrays_name, check_target, locked
+from dvaepp.storage import check_columns_name, check_target, locked
 from dvaepp.training import replicas
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import Trainer
@@ -132,7 +132,7 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.quick:
         settings = settings.model_copy(update={"thorough": False})
     if arguments.per_example:
-        check_arrays_name(Path(arguments.per_example))
+        check_columns_name(Path(arguments.per_example))
         check_target(Path(arguments.per_example))
     if arguments.results:
         results.check_comparable(run.recipe, f"{run.folder}, which --results is to keep,")
@@ -143,26 +143,30 @@ def evaluate(arguments: Namespace) -> None:
 
 
 def _evaluate(run: RunFolder, settings: EvaluationSettings, arguments: Namespace) -> None:
-    with progress() as advance:
-        scores, result = evaluation.evaluate(
-            run,
-            settings,
-            split=arguments.split,
-            seed=arguments.seed,
-            last=arguments.last,
-            device=arguments.device,
-            command=arguments.command_line,
-            megabytes=arguments.megabytes,
-            progress=advance,
+    how = {name: getattr(arguments, name) for name in ("seed", "last", "device", "megabytes")}
+    given = evaluation.others(run)
+    if given is not None and (arguments.results or arguments.split != "test"):
+        option = "--results keeps scores" if arguments.results else "--split is"
+        raise InputError(
+            f"{option} of a run's own data, and {arguments.data_at} is not what {run.folder} was trained on"
         )
+    with progress() as advance:
+        if given is None:
+            command = {"split": arguments.split, "command": arguments.command_line}
+            found = evaluation.evaluate(run, settings, **command, **how, progress=advance)
+        else:
+            console.print(f"{len(given.x):,} examples of {arguments.data_at}, which are not the run's; nothing is kept")
+            settings = settings.model_copy(update={"examples": arguments.examples})
+            found = evaluation.evaluate_others(run, given, settings, **how, progress=advance)
     if distributed.rank() > 0:
         return
-    if arguments.results:
-        console.print(f"wrote {file_away(Path(arguments.results), result)}")
+    if arguments.results and found.result:
+        console.print(f"wrote {file_away(Path(arguments.results), found.result)}")
     if arguments.per_example:
-        examples = {f.name: getattr(scores.examples, f.name).numpy() for f in fields(scores.examples)}
-        save_arrays(Path(arguments.per_example), **examples)
-    print_scores(scores)
+        scores = {f.name: getattr(found.scores.examples, f.name).numpy() for f in fields(found.scores.examples)}
+        kept = {name: each for name, each in scores.items() if arguments.per_example.endswith(".npz") or each.ndim < 3}
+        save_columns(Path(arguments.per_example), **known(found.examples), **kept)
+    print_scores(found.scores)
 
 
 def report(arguments: Namespace) -> None:
@@ -241,6 +245,8 @@ COMMANDS = {
     "sample": sample,
     "encode": encode,
     "decode": decode,
+    "complete": complete,
+    "interpolate": interpolate,
     "report": report,
     "study": study,
     "compare": compare,

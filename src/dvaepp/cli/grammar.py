@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
     _run(evaluate)
-    _data(evaluate)
+    _data(evaluate, "where the run's data lie now, if moved; or other data of their form, all of which are scored")
     _model_choice(evaluate)
     _seed(evaluate)
     evaluate.add_argument("--samples", type=_positive, help="importance samples per example (default: the recipe's)")
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")
     evaluate.add_argument("--split", choices=["test", "valid"], default="test")
     evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
-    evaluate.add_argument("--per-example", metavar="FILE.npz", help="write every example's scores")
+    evaluate.add_argument("--per-example", metavar="FILE", help="write every example's scores: .npz, .csv, .parquet")
     evaluate.add_argument("--results", metavar="FOLDER", help=_RESULTS)
 
     sample = command(
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     encode.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
     _model_choice(encode)
     _seed(encode)
-    _output(encode, "codes.npz")
+    _output(encode, "codes.npz, .csv or .parquet")
     encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
 
     decode = command("decode", "means of p(x | z) of codes that `encode` wrote")
@@ -89,6 +89,28 @@ def parser() -> argparse.ArgumentParser:
     decode.add_argument("codes", help="codes.npz (probabilities are rounded), or .npz, .npy, .csv of bits or spins")
     _model_choice(decode)
     _output(decode, "grid.png or means.npz")
+
+    complete = command("complete", "missing values drawn given those that are there: inpainting, imputation")
+    _run(complete)
+    _data(complete)
+    complete.add_argument(
+        "data", help="an image or a folder of them, arrays or a table; NaN and empty cells are missing"
+    )
+    complete.add_argument("--mask", metavar="FILE", help="a picture that is white where values are missing, or an .npy")
+    complete.add_argument("--sweeps", type=_positive, default=200, help="of each example's chain (default 200)")
+    _model_choice(complete)
+    _seed(complete)
+    _output(complete, "grid.png (what is there, a draw, the mean), completed.npz or .csv")
+
+    interpolate = command("interpolate", "means of p(x | z) on the way from one example's code to another's")
+    _run(interpolate)
+    _data(interpolate)
+    for place in ("first", "second"):
+        interpolate.add_argument(place, help="the number of a test example, from 0, or a file of examples")
+    interpolate.add_argument("--steps", type=_positive, default=10, help="with both ends (default 10)")
+    _model_choice(interpolate)
+    _seed(interpolate)
+    _output(interpolate, "grid.png or means.npz")
 
     report = command("report", "one self-contained HTML page about a run")
     _run(report)
@@ -215,9 +237,9 @@ def _run(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _data(command: argparse.ArgumentParser) -> None:
+def _data(command: argparse.ArgumentParser, what: str = "where the run's data lie now, if moved") -> None:
     """Where a run's data lie now; as `data_at`, since `encode` takes other data too."""
-    command.add_argument("--data", dest="data_at", metavar="PATH", help="where the run's data lie now, if moved")
+    command.add_argument("--data", dest="data_at", metavar="PATH", help=what)
     command.add_argument("--data-dir", help="where data sets lie now (default: as in training)")
 
 

@@ -1,4 +1,4 @@
-"""The commands whose whole work is a file of pictures or arrays: sample, encode, decode, figure."""
+"""The commands whose whole work is a file of pictures, arrays or columns: sample, encode, decode, complete, .."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvaepp.cli.run_folder import opened
+from dvaepp.cli.run_folder import opened, used
+from dvaepp.data import Examples
+from dvaepp.data.formats import column_names
 from dvaepp.errors import InputError
-from dvaepp.models.base import measuring
-from dvaepp.priors.normal import NormalPrior
-from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
-from dvaepp.report.pictures import columns_for, enlargement, grid, local_samples, samples, save_grid, white
+from dvaepp.report.pictures import GREY, columns_for, enlargement, grid, local_samples, samples, save_grid, white
 from dvaepp.runs.codes import read_codes
 from dvaepp.runs.progress import console
-from dvaepp.storage import check_arrays_name, write_arrays
+from dvaepp.runs.run import Run
+from dvaepp.storage import check_columns_name, write_arrays, write_columns
 
 
 def sample(arguments: Namespace) -> None:
@@ -44,49 +44,67 @@ def sample(arguments: Namespace) -> None:
 
 def encode(arguments: Namespace) -> None:
     """Codes of data."""
-    run = opened(arguments)
-    trained = run.model(arguments.last, arguments.device)
-    normal = isinstance(trained.model.prior, NormalPrior)
-    if normal and arguments.hard:
-        raise InputError(f"the global variables of {arguments.run} are normal: they have no bits, leave out --hard")
-    check_arrays_name(Path(arguments.output))
-    with measuring(trained.model, stream_seed("codes", arguments.seed)):
-        if arguments.data in ("train", "valid", "test"):
-            known = run.data_for(trained)
-            split = getattr(known, arguments.data)
-            x = known.batch(torch.arange(len(split))) if arguments.data == "train" else split.float()
-        else:
-            read, shape = run.recipe.read_examples(existing(arguments.data))
-            if shape != trained.shape:
-                raise InputError(f"{arguments.data} holds examples of shape {shape}, the run's model {trained.shape}")
-            x = read.float()
-        pieces = [trained.model.code(piece.to(trained.device)).cpu() for piece in torch.split(x, 1000)]
-    logits = torch.cat(pieces)
-    groups = np.array(run.recipe.model.groups)
-    if normal:
-        save_arrays(Path(arguments.output), means=logits.numpy(), groups=groups)
-    elif arguments.hard:
-        save_arrays(Path(arguments.output), codes=(logits > 0).to(torch.uint8).numpy(), groups=groups)
-    else:
-        save_arrays(Path(arguments.output), probabilities=torch.sigmoid(logits).numpy(), groups=groups)
+    path, run = Path(arguments.output), used(arguments)
+    check_columns_name(path)
+    examples, codes = run.coded(arguments.data, hard=arguments.hard, seed=arguments.seed)
+    kind = "means" if run.normal else "codes" if arguments.hard else "probabilities"
+    groups = {"groups": np.array(run.recipe.model.groups)} if path.suffix == ".npz" else {}
+    save_columns(path, **known(examples), **{kind: codes}, **groups)
 
 
 def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
-    run = opened(arguments)
-    trained = run.model(arguments.last, arguments.device)
-    codes = read_codes(existing(arguments.codes), trained.model.prior, sum(run.recipe.model.groups))
+    run = used(arguments)
+    codes = read_codes(existing(arguments.codes), run.model.prior, sum(run.recipe.model.groups))
     path = Path(arguments.output)
     columns = columns_for(len(codes))
-    _check_picture(path, math.ceil(len(codes) / columns), columns, trained.shape)
-    with measuring(trained.model, stream_seed("decoded codes")):
-        pieces = [trained.model.decode(piece.to(trained.device)).mean.cpu() for piece in torch.split(codes, 1000)]
-    means = torch.cat(pieces)
+    _check_picture(path, math.ceil(len(codes) / columns), columns, run.shape)
+    means = torch.from_numpy(run.decode(codes)).flatten(1)
     if path.suffix == ".npz":
-        save_arrays(path, means=means.reshape(-1, *trained.shape).numpy())
+        save_arrays(path, means=means.reshape(-1, *run.shape).numpy())
     else:
         blank = means.new_zeros(-len(means) % columns, means.shape[1])
-        _write_picture(path, torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), trained.shape, run.recipe)
+        _write_picture(path, torch.cat([means, blank]).reshape(-1, columns, means.shape[1]), run.shape, run.recipe)
+
+
+def complete(arguments: Namespace) -> None:
+    """Examples whose missing values are drawn given the others."""
+    path, run = Path(arguments.output), used(arguments)
+    found = run.complete(existing(arguments.data), arguments.mask, sweeps=arguments.sweeps, seed=arguments.seed)
+    console.print(f"accepted {found.acceptance:.0%} of the chains' proposals", style="dim")
+    if path.suffix == ".npz":
+        save_arrays(path, samples=found.samples, means=found.means, missing=found.missing)
+    elif path.suffix in (".csv", ".parquet"):
+        named = column_names(Path(arguments.data)) if arguments.data.lower().endswith(".csv") else None
+        names = named or [f"x_{place}" for place in range(1, math.prod(run.shape) + 1)]
+        save_columns(path, **dict(zip(names, found.samples.reshape(len(found.samples), -1).T, strict=True)))
+    else:
+        gaps = np.where(found.missing, GREY * white(run.recipe), found.means)
+        shown = np.stack([gaps, found.samples, found.means], 1).reshape(len(gaps), 3, -1)
+        _check_picture(path, *shown.shape[:2], run.shape)
+        _write_picture(path, torch.from_numpy(shown).float(), run.shape, run.recipe)
+
+
+def interpolate(arguments: Namespace) -> None:
+    """Means on the way from the code of one example to that of another."""
+    run, path = used(arguments), Path(arguments.output)
+    first, second = (_one(run, name) for name in (arguments.first, arguments.second))
+    _check_picture(path, len(first), arguments.steps, run.shape)
+    means = run.interpolate(first, second, steps=arguments.steps, seed=arguments.seed)
+    if path.suffix == ".npz":
+        save_arrays(path, means=means)
+    else:
+        _write_picture(path, torch.from_numpy(means).flatten(2), run.shape, run.recipe)
+
+
+def _one(run: Run, name: str) -> Any:
+    """The test example of this number, counted from 0, or those at a path."""
+    if not name.isdecimal():
+        return existing(name)
+    test = run.data.test
+    if int(name) >= len(test):
+        raise InputError(f"test example {name} is not among the {len(test):,}, which are counted from 0")
+    return test[int(name)][None].reshape(1, *run.shape)
 
 
 def figure(arguments: Namespace) -> None:
@@ -130,6 +148,17 @@ def _check_picture(path: Path, rows: int, columns: int, shape: tuple[int, ...]) 
 def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], recipe: Recipe) -> None:
     """(rows, columns, pixels) as a grid of images."""
     save_grid(path, grid(drawn, shape, white(recipe)))
+    console.print(f"wrote {path}")
+
+
+def known(examples: Examples) -> dict[str, Any]:
+    """Columns that say which examples these are: rows or files' names, and labels where they are known."""
+    name = "picture" if examples.ids.dtype.kind == "U" else "index"
+    return {name: examples.ids, **({} if examples.labels is None else {"label": examples.labels})}
+
+
+def save_columns(path: Path, **columns: Any) -> None:
+    write_columns(path, **columns)
     console.print(f"wrote {path}")
 
 

@@ -9,6 +9,7 @@ from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.run import Run
 
 
 def named_recipe(arguments: Namespace) -> Recipe:
@@ -31,6 +32,11 @@ def opened(arguments: Namespace) -> RunFolder:
     check_folder("--data-dir", given["data_dir"])
     check_named("--device", getattr(arguments, "device", None))
     return RunFolder(Path(arguments.run), **given)
+
+
+def used(arguments: Namespace) -> Run:
+    """The run that the arguments name, with its model."""
+    return Run(opened(arguments), last=arguments.last, device=arguments.device)
 
 
 def check_folder(option: str, path: str | None) -> None:

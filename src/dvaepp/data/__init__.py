@@ -1,7 +1,7 @@
 """Data sets of bits, or of numbers as they are: public ones by name, the user's own by path or as arrays."""
 
 from dvaepp.data.arrays import from_arrays
-from dvaepp.data.dataset import Dataset, Labels
+from dvaepp.data.dataset import Dataset, Examples, Labels
 from dvaepp.data.kinds import Kind, Plain
 from dvaepp.data.own import read_examples
 from dvaepp.data.reading import Binarise
@@ -10,6 +10,7 @@ from dvaepp.data.registry import check, describe, fetch, is_comparable, load, na
 __all__ = [
     "Binarise",
     "Dataset",
+    "Examples",
     "Kind",
     "Labels",
     "Plain",

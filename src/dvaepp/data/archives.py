@@ -66,6 +66,14 @@ def column_names_beside(raw: bytes) -> tuple[str, ...] | None:
     return None if columns is None else tuple(map(str, columns))
 
 
+def ids_beside(raw: bytes) -> dict[str, Array] | None:
+    """What the examples of each split are called in a file that `save_dataset` wrote, where that was known."""
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        names = {split: f"{split}_ids" for split in ("train", "valid", "test")}
+        known = all(name in archive.files and archive[name].ndim == 1 for name in names.values())
+        return {split: archive[name] for split, name in names.items()} if known else None
+
+
 def _texts(archive: Any, name: str) -> Array | None:
     """An array (n,) of texts by its name; None where there is none."""
     with suppress(ValueError):
@@ -83,6 +91,8 @@ def save_dataset(path: Path, data: Dataset) -> None:
         arrays[split] = 255 * examples if data.dynamic and split != "train" else examples
         if data.labels is not None:
             arrays[f"{split}_labels"] = getattr(data.labels, split).numpy()
+        if data.ids is not None:
+            arrays[f"{split}_ids"] = data.ids[("train", "valid", "test").index(split)]
     if data.labels is not None:
         arrays["classes"] = np.array(data.labels.classes)
     if data.columns is not None:

@@ -130,22 +130,25 @@ def dataset_of(
     where: Mapping[str, str],
     reading: Reading,
     labels: Mapping[str, Grey] | None = None,
+    ids: Mapping[str, Grey] | None = None,
     columns: tuple[str, ...] | None = None,
     grey: Callable[[], str] = lambda: "grey data",
 ) -> Dataset:
     """The data set of arrays that hold examples as they came, split, and binarised where `reading` says so.
 
-    `where` begins what is said of each array, `source` what is said of all; `grey` says what becomes bits.
+    `where` begins what is said of each array, `source` what is said of all; `grey` says what becomes bits. `ids` are
+    what examples are called, by default their rows.
     """
     arrays = prepared(arrays, source, where, reading, training=True)
     count = sum(map(len, arrays.values()))
     if count < _FEWEST:
         raise InputError(f"{source}: holds {count} examples, expected at least {_FEWEST}")
-    parts, how = _split({split: len(array) for split, array in arrays.items()}, source)
-    splits = _taken(arrays, parts)
-    made = _made(name, splits, source, how, reading, grey)
-    known = _labels(labels or {}, {split: len(array) for split, array in arrays.items()}, parts)
-    return Dataset(**{**vars(made), "labels": known, "columns": columns})
+    counts = {split: len(array) for split, array in arrays.items()}
+    parts, how = _split(counts, source)
+    made = _made(name, _taken(arrays, parts), source, how, reading, grey)
+    rows = {split: np.arange(count) for split, count in counts.items()} if ids is None else ids
+    known = {"labels": _labels(labels or {}, counts, parts), "ids": _taken(rows, parts), "columns": columns}
+    return Dataset(**{**vars(made), **known})
 
 
 def _made(

@@ -3,10 +3,13 @@
 import hashlib
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dvaepp.data.kinds import DTYPES, MOST, Kind
@@ -23,6 +26,25 @@ class Labels:
     train: Tensor
     valid: Tensor
     test: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples (n, pixels) as a model's likelihood takes them, and what is known of each."""
+
+    x: Tensor
+    shape: tuple[int, ...]
+    """Of one."""
+    ids: NDArray[Any]
+    """Rows (n,) where they came from, or the names of pictures' files."""
+    labels: NDArray[Any] | None = None
+    """The names of their classes (n,), where they are known."""
+
+    def at(self, places: Tensor) -> "Examples":
+        """Those at these places."""
+        chosen = places.numpy()
+        labels = None if self.labels is None else self.labels[chosen]
+        return Examples(self.x[places], self.shape, self.ids[chosen], labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +70,9 @@ class Dataset:
     """Names of a table's columns, where they are known; they take no part in the digest."""
     labels: Labels | None = field(default=None, repr=False)
     """Classes of the examples, where they are known; they take no part in the digest."""
+    ids: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = field(default=None, repr=False)
+    """Of train, valid and test the rows (n,) that the examples had where they came from, or names of pictures' files;
+    None where they are not known. They take no part in the digest."""
 
     def __post_init__(self) -> None:
         if self.kind not in DTYPES:
@@ -112,6 +137,14 @@ class Dataset:
         """
         examples = self.train[indices].float()
         return (255 * torch.rand_like(examples) < examples).float() if self.dynamic else examples
+
+    def examples(self, split: str) -> Examples:
+        """All of a split, and what is known of them; of dynamic data train is one draw, as `batch` makes it."""
+        place = ("train", "valid", "test").index(split)
+        x = getattr(self, split)
+        labels = None if self.labels is None else np.array(self.labels.classes)[getattr(self.labels, split).numpy()]
+        drawn = self.batch(torch.arange(len(x))) if split == "train" else x.float()
+        return Examples(drawn, self.shape, np.arange(len(x)) if self.ids is None else self.ids[place], labels)
 
     def near(self, device: torch.device) -> "Dataset":
         """The same with `train` in a GPU's memory, where those of one digest are one.

@@ -20,6 +20,8 @@ _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _MISSING = ("", "-", "--", ".", "?", "*", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none")
 _LOOK = 1000
 """Lines that show whether the first one of numbers is like them."""
+_Cell = Callable[[str, str], int | float]
+"""A cell's value, given where it stands."""
 _EXTREMES = np.errstate(over="ignore", invalid="ignore")
 
 
@@ -81,8 +83,8 @@ def _first_bad_line(raw: bytes, width: int, path: Path) -> str:
     return f"{path}: line {number} is malformed, expected 0 and 1 separated by one space"
 
 
-def table(raw: bytes, path: Path, header: str = "auto", numbers: bool = False) -> Array:
-    """A comma-separated table of bits (uint8), or `numbers` (float64), (rows, columns).
+def table(raw: bytes, path: Path, header: str = "auto", numbers: bool = False, gaps: bool = False) -> Array:
+    """A comma-separated table of bits (uint8), or `numbers` (float64), (rows, columns); with `gaps` NaN where none is.
 
     By `header` "auto" a first line is one if a cell is neither a number nor a mark of a missing value. InputError
     where others are numbers, and where all are and may be names of columns: 0, 1, 2, .., 1, 2, 3, .., years, or equal
@@ -96,10 +98,11 @@ def table(raw: bytes, path: Path, header: str = "auto", numbers: bool = False) -
         raise InputError(f"{path}: is empty, expected rows of {kind} separated by commas")
     columns = len(lines[0][1])
     first = _counting(lines[0][1]) if header == "auto" and len(lines) > 1 else None
-    if first is not None and _are_names(first, _values(lines[1:_LOOK], columns, path, numbers)):
+    read = _number_or_gap if gaps else _number if numbers else _bit
+    if first is not None and _are_names(first, _values(lines[1:_LOOK], columns, path, read)):
         held = f"{lines[0][1][0].strip()} .. {lines[0][1][-1].strip()}"
         raise _unclear(f"{path}: line {lines[0][0]} holds {held}, which may be names of columns")
-    return _values(lines, columns, path, numbers)
+    return _values(lines, columns, path, read)
 
 
 def number_table(raw: bytes, path: Path, header: str = "auto") -> Array:
@@ -200,12 +203,14 @@ def _are_names(first: NDArray[np.float64], body: Array) -> bool:
     return bool(one_by_one and (small or _are_years(names)) and (long or alone or new))
 
 
-def _values(lines: list[tuple[int, list[str]]], columns: int, path: Path, numbers: bool) -> Array:
-    read, dtype = (_number, np.float64) if numbers else (_bit, np.uint8)
-    return np.array([_row(row, columns, f"{path}: line {number}", read) for number, row in lines], dtype)
+def _values(
+    lines: list[tuple[int, list[str]]], columns: int, path: Path, read: Callable[[str, str], int | float]
+) -> Array:
+    rows = [_row(row, columns, f"{path}: line {number}", read) for number, row in lines]
+    return np.array(rows, np.uint8 if read is _bit else np.float64)
 
 
-def _row(row: list[str], columns: int, where: str, read: Callable[[str, str], int | float]) -> list[int | float]:
+def _row(row: list[str], columns: int, where: str, read: _Cell) -> list[int | float]:
     if len(row) != columns:
         raise InputError(f"{where} has {len(row)} columns, expected {columns} as on the first row")
     return [read(cell.strip().lower(), where) for cell in row]
@@ -215,6 +220,10 @@ def _bit(cell: str, where: str) -> int:
     if cell not in _TRUTH:
         raise InputError(f"{where} holds {cell!r}, expected only 0 and 1")
     return _TRUTH[cell]
+
+
+def _number_or_gap(cell: str, where: str) -> float:
+    return math.nan if cell in _MISSING else _number(cell, where)
 
 
 def _number(cell: str, where: str) -> float:

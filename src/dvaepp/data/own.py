@@ -1,15 +1,18 @@
-"""The user's own data: a path to arrays, images or a table becomes a `Dataset`."""
+"""The user's own data: a path to arrays, pictures or a table becomes a `Dataset`."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dvaepp.data import archives, formats, pictures
+from dvaepp.data import archives, formats, idx_files, pictures
 from dvaepp.data.arrays import Arrays, bits_of, dataset_of, prepared
-from dvaepp.data.binarise import Grey, as_rows
-from dvaepp.data.dataset import Dataset
-from dvaepp.data.formats import Header
+from dvaepp.data.binarise import as_rows
+from dvaepp.data.dataset import Dataset, Examples
+from dvaepp.data.formats import Array, Header
 from dvaepp.data.kinds import Plain
 from dvaepp.data.pictures import Background
 from dvaepp.data.reading import Binarise, Reading
@@ -18,73 +21,59 @@ from dvaepp.errors import InputError
 from dvaepp.storage import AnyPath
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What lies at a path: arrays as they are there by split, a single one under the empty name, and what is beside."""
+
+    arrays: Arrays
+    labels: Arrays = field(default_factory=dict)
+    ids: Arrays | None = None
+    columns: tuple[str, ...] | None = None
+
+
 def load_own(path: Path, name: str, reading: Reading) -> Dataset:
     """The data at a path, split, and binarised unless `reading` says that they stay; InputError naming the file."""
-    arrays = _read(path, reading)
-    labels, columns = _beside(path, arrays, reading)
+    held = _read(path, reading)
     return dataset_of(
-        arrays,
+        held.arrays,
         name=name,
         source=str(path),
-        where=_where(arrays, path),
+        where=_where(held.arrays, path),
         reading=reading,
-        labels=labels,
-        columns=columns,
+        labels=held.labels,
+        ids=held.ids,
+        columns=held.columns,
         grey=lambda: _grey_of(path),
     )
 
 
-def _beside(path: Path, arrays: Arrays, reading: Reading) -> tuple[dict[str, Grey], tuple[str, ...] | None]:
-    """Labels of examples that were read, and the names of their columns, where the file has them."""
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return {}, formats.column_names(path, reading.header)
-    if suffix != ".npz":
-        return {}, None
-    raw = formats.content(path)
-    labels, columns = archives.labels_beside(raw), archives.column_names_beside(raw)
-    fit = labels.keys() == arrays.keys() and all(len(labels[split]) == len(x) for split, x in arrays.items())
-    return labels if fit else {}, columns if all(
-        x.shape[1:] == (len(columns or ()),) for x in arrays.values()
-    ) else None
+def examples_at(path: Path, reading: Reading) -> Examples:
+    """Every example at a path; grey becomes bits as in valid and test of `load`: drawn once, or by threshold."""
+    held = _read(path, reading)
+    examples = bits_of(prepared(held.arrays, str(path), _where(held.arrays, path), reading), reading)
+    rows = held.ids or {split: np.arange(len(x)) for split, x in held.arrays.items()}
+    labels = np.concatenate([held.labels[split].astype(str) for split in held.arrays]) if held.labels else None
+    ids = np.concatenate([rows[split] for split in held.arrays])
+    return Examples(torch.cat([as_rows(x) for x in examples]), tuple(examples[0].shape[1:]), ids, labels)
 
 
-def _grey_of(path: Path) -> str:
-    """What the grey levels are that become bits."""
-    if path.is_dir() and pictures.shows_colour(path):
-        return "colour pictures turned grey (a recipe with model.likelihood=logistic-mixture keeps their colour)"
-    return "grey data"
+def gapped_at(path: Path, reading: Reading) -> Array:
+    """Every example at a path (n, ...) as it is there: values that are missing in arrays and tables are NaN."""
+    if path.suffix.lower() == ".csv":
+        return formats.table(formats.content(path), path, reading.header, numbers=True, gaps=True)
+    return np.concatenate(list(_read(path, reading).arrays.values()))
 
 
-def _where(arrays: Arrays, path: Path) -> dict[str, str]:
-    """How what is said of each array begins."""
-    return {split: f"{path}: {split}" if split else f"{path}:" for split in arrays}
-
-
-def _read(path: Path, reading: Reading) -> Arrays:
-    """The arrays at a path as they are there; a single one under the empty name."""
-    arrays = _read_folder(path, reading) if path.is_dir() else _read_file(path, reading)
-    return {"": next(iter(arrays.values()))} if len(arrays) == 1 else arrays
-
-
-def _read_folder(path: Path, reading: Reading) -> Arrays:
-    folders = split_folders(path)
-    colour = reading.plain is not None and any(map(pictures.has_colour, folders.values()))
-    return {split: pictures.image_folder(folder, colour, reading.background) for split, folder in folders.items()}
-
-
-def _read_file(path: Path, reading: Reading) -> dict[str, Grey]:
-    suffix = path.suffix.lower()
-    table = formats.number_table if reading.plain else formats.table
-    reader = formats.amat if suffix == ".amat" else formats.idx if "idx" in path.name else None
-    if suffix in (".npy", ".npz"):
-        return archives.numpy_arrays(formats.content(path), path)
-    if suffix == ".csv":
-        return {"": table(formats.content(path), path, reading.header)}
-    if reader:
-        return {"": reader(formats.content(path), path)}
-    kinds = ".npy, .npz, .csv, .amat, an idx file (its name holds 'idx') or a folder of images"
-    raise InputError(f"{path}: is of an unknown kind, expected {kinds}")
+def mask_at(path: Path) -> Array:
+    """What is missing: where a picture is white, or an .npy array holds True or 1."""
+    if path.suffix.lower() in pictures.IMAGES:
+        return np.asarray(pictures.image_folder(path)[0] > 127)
+    if path.suffix.lower() != ".npy":
+        raise InputError(f"{path}: is no mask, expected a picture that is white where values are missing, or an .npy")
+    mask = archives.numpy_arrays(formats.content(path), path)[""]
+    if mask.dtype.kind not in "bui" or mask.max(initial=0) > 1 or mask.min(initial=0) < 0:
+        raise InputError(f"{path}: holds {mask.dtype} of other values than True and False, or 1 and 0")
+    return mask.astype(bool)
 
 
 def read_examples(
@@ -100,7 +89,92 @@ def read_examples(
     Bits (uint8), or with binarise "none" numbers in the dtype of their kind. Splits follow each other. Grey becomes
     bits as in valid and test of `load`, whose options these are: drawn once, or by threshold.
     """
-    reading = Reading(binarise, threshold, kind, background, header)
-    arrays = _read(Path(path), reading)
-    examples = bits_of(prepared(arrays, str(path), _where(arrays, Path(path)), reading), reading)
-    return torch.cat([as_rows(x) for x in examples]), tuple(examples[0].shape[1:])
+    found = examples_at(Path(path), Reading(binarise, threshold, kind, background, header))
+    return found.x, found.shape
+
+
+def _read(path: Path, reading: Reading) -> _Held:
+    """What lies at a path; labels count where there is one for each example."""
+    held = _reader(path)(path, reading)
+    labels = held.labels
+    if len(held.arrays) == 1:
+        (name,) = held.arrays
+        labels = {"": labels[name if name in labels else ""]} if {name, ""} & labels.keys() else {}
+        ids = held.ids and {"": held.ids[name]}
+        held = _Held({"": held.arrays[name]}, labels, ids, held.columns)
+    fit = labels.keys() == held.arrays.keys() and all(len(labels[split]) == len(x) for split, x in held.arrays.items())
+    return held if fit else replace(held, labels={})
+
+
+def _reader(path: Path) -> Callable[[Path, Reading], _Held]:
+    """What reads the file or folder, by its name."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _idx_folder if idx_files.are_in(path) else _picture_folder
+    if suffix in pictures.IMAGES:
+        return _picture
+    if suffix in (".npy", ".npz"):
+        return _numpy
+    if suffix == ".csv":
+        return _table
+    if suffix == ".amat":
+        return lambda path, reading: _Held({"": formats.amat(formats.content(path), path)})
+    if "idx" in path.name:
+        return _idx_file
+    kinds = ".npy, .npz, .csv, .amat, an idx file (its name holds 'idx'), an image or a folder of images"
+    raise InputError(f"{path}: is of an unknown kind, expected {kinds}")
+
+
+def _picture_folder(path: Path, reading: Reading) -> _Held:
+    """Pictures below the folders of splits; those that all lie in folders of their own there are of these classes."""
+    folders = split_folders(path)
+    colour = reading.plain is not None and any(map(pictures.has_colour, folders.values()))
+    arrays = {split: pictures.image_folder(folder, colour, reading.background) for split, folder in folders.items()}
+    names = {split: [p.relative_to(f) for p in pictures.images_below(f)] for split, f in folders.items()}
+    ids = {split: np.array([str(name) for name in each]) for split, each in names.items()}
+    classes = all(len(name.parts) > 1 for each in names.values() for name in each)
+    labels = {split: np.array([name.parts[0] for name in each]) for split, each in names.items()} if classes else {}
+    return _Held(arrays, labels, ids)
+
+
+def _picture(path: Path, reading: Reading) -> _Held:
+    colour = reading.plain is not None and pictures.has_colour(path)
+    return _Held({"": pictures.image_folder(path, colour, reading.background)}, ids={"": np.array([path.name])})
+
+
+def _numpy(path: Path, reading: Reading) -> _Held:
+    raw = formats.content(path)
+    arrays = archives.numpy_arrays(raw, path)
+    if path.suffix.lower() == ".npy":
+        return _Held(arrays)
+    columns = archives.column_names_beside(raw)
+    fits = all(x.shape[1:] == (len(columns or ()),) for x in arrays.values())
+    ids = archives.ids_beside(raw)
+    ids = ids if ids and {split: len(x) for split, x in ids.items()} == {s: len(x) for s, x in arrays.items()} else None
+    return _Held(arrays, archives.labels_beside(raw), ids, columns if fits else None)
+
+
+def _table(path: Path, reading: Reading) -> _Held:
+    table = formats.number_table if reading.plain else formats.table
+    array = table(formats.content(path), path, reading.header)
+    return _Held({"": array}, columns=formats.column_names(path, reading.header))
+
+
+def _idx_folder(path: Path, reading: Reading) -> _Held:
+    return _Held(*idx_files.in_folder(path))
+
+
+def _idx_file(path: Path, reading: Reading) -> _Held:
+    return _Held(*idx_files.at(path))
+
+
+def _grey_of(path: Path) -> str:
+    """What the grey levels are that become bits."""
+    if path.is_dir() and pictures.shows_colour(path):
+        return "colour pictures turned grey (a recipe with model.likelihood=logistic-mixture keeps their colour)"
+    return "grey data"
+
+
+def _where(arrays: Arrays, path: Path) -> dict[str, str]:
+    """How what is said of each array begins."""
+    return {split: f"{path}: {split}" if split else f"{path}:" for split in arrays}

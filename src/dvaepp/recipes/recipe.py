@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError, model_validator
-from torch import Tensor
 
 from dvaepp.components.fields import Named, Settings, complaint
 from dvaepp.components.registry import components, settings_of
-from dvaepp.data import Dataset, load, names, read_examples
+from dvaepp.data import Dataset, Examples, load, names
+from dvaepp.data.own import examples_at
 from dvaepp.data.reading import Reading
 from dvaepp.errors import InputError, nearest
 from dvaepp.likelihoods.base import DataSpec
@@ -24,7 +24,7 @@ from dvaepp.priors.base import Prior
 from dvaepp.recipes import build
 from dvaepp.recipes.formats import MOVED, as_now, optimiser
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, check_sharpness
-from dvaepp.storage import read_json
+from dvaepp.storage import AnyPath, read_json
 from dvaepp.training.settings import TrainingSettings
 
 
@@ -105,9 +105,11 @@ class Recipe(Settings):
             return self.check_data(load(of.name, data_dir, of.binarise, of.threshold))
         return self.check_data(load(of.name, data_dir, **vars(reading)))
 
-    def read_examples(self, path: Path) -> tuple[Tensor, tuple[int, ...]]:
-        """Every example at a path as the model takes them (n, pixels), and the shape of one."""
-        return read_examples(path, **vars(self.reading))
+    def examples_at(self, path: AnyPath) -> Examples:
+        """Every example at a path as the model takes them; InputError where there is nothing."""
+        if not Path(path).exists():
+            raise InputError(f"{path} does not exist")
+        return examples_at(Path(path), self.reading)
 
     @property
     def _bits(self) -> bool:
@@ -169,32 +171,32 @@ def read_recipe(path: Path) -> Recipe:
     return recipe_from(read_json(path, "a recipe in JSON"), str(path)).check()
 
 
-def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+def override(recipe: Recipe, settings: Iterable[str], source: str = "--set") -> Recipe:
     """The recipe with settings `a.b=value` changed; values are JSON, or else taken as text; InputError as above.
 
     A component's name replaces it with all its settings: `model.smoothing=power`, then `model.smoothing.beta=30`.
-    Settings that have moved are taken by the names that they had (`formats.MOVED`).
+    Settings that have moved are taken by the names that they had (`formats.MOVED`). `source` is where they were given.
     """
     values = recipe.model_dump(mode="json")
     known, given = list(_paths(values)), list[str]()
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise InputError(f"--set takes name=value, such as training.steps=3000, not {setting!r}")
+            raise InputError(f"{source} takes name=value, such as training.steps=3000, not {setting!r}")
         path, value = _where_now(name.strip()), json_or_text(text.strip())
         if path.endswith(".name") and path != "data.name":  # a component's, which stands for all of it
             path = path.removesuffix(".name")
         if path.split(".")[0] not in Recipe.model_fields:
-            raise InputError(f"--set has an unknown setting {path!r}{_nearest_path(path, known)}")
+            raise InputError(f"{source} has an unknown setting {path!r}{_nearest_path(path, known)}")
         if path == "objective" and any(earlier.startswith("objective.") for earlier in given):
-            raise InputError("--set objective would undo what is said of its estimator before it: give it first")
+            raise InputError(f"{source} objective would undo what is said of its estimator before it: give it first")
         if path.startswith("objective.estimator") and not _has_estimator(values["objective"]):
-            raise InputError(f"--set {name.strip()} is of objective=elbo, which must come before it")
+            raise InputError(f"{source} {name.strip()} is of objective=elbo, which must come before it")
         given.append(path)
         if path == "training.muon":
             path, value = "training.optimiser", optimiser(value, _epsilon(values))
-        _assign(values, path.split("."), value)
-    return recipe_from(values, "--set").check()
+        _assign(values, path.split("."), value, source)
+    return recipe_from(values, source).check()
 
 
 def _has_estimator(objective: Any) -> bool:
@@ -204,13 +206,13 @@ def _has_estimator(objective: Any) -> bool:
     return known is not None and any(field.name == "estimator" for field in settings_of(known))
 
 
-def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+def _assign(values: dict[str, Any], path: list[str], value: Any, source: str) -> None:
     for depth, part in enumerate(path[:-1]):
         inner = values.get(part) or {}
         if isinstance(inner, str) and (depth or part == "objective"):  # a component by its name alone
             inner = {"name": inner}
         if not isinstance(inner, dict):
-            raise InputError(f"--set: {part!r} holds a value, not settings")
+            raise InputError(f"{source}: {part!r} holds a value, not settings")
         values[part] = inner
         values = inner
     values[path[-1]] = value

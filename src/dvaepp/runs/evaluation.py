@@ -6,16 +6,18 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from dvaepp import distributed
 from dvaepp.boltzmann.log_partition import LogPartition
+from dvaepp.data import Examples, load, names
 from dvaepp.errors import InputError
 from dvaepp.evaluation.kept import KeptScores
 from dvaepp.evaluation.likelihood import score, shared_log_partition
@@ -32,6 +34,15 @@ from dvaepp.training.trainer import CHECKPOINT
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores, the examples that they are of, and the JSON object of a result, of the run's own data."""
+
+    scores: Scores
+    examples: Examples
+    result: dict[str, Any] | None = None
+
+
 def evaluate(
     run: RunFolder,
     settings: EvaluationSettings,
@@ -43,8 +54,8 @@ def evaluate(
     command: str,
     megabytes: int | float = 64,
     progress: Progress = lambda done, total: None,
-) -> tuple[Scores, dict[str, Any]]:
-    """Score a run's model on a split, with a fresh log Z; the JSON object is what scores.json and `results/` keep.
+) -> Evaluation:
+    """Score a run's model on a split, with a fresh log Z; `result` is what scores.json and `results/` keep.
 
     What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was. The
     result is then the latest there (`archive.keep_latest`). InputError where a likelihood is not finite.
@@ -56,7 +67,37 @@ def evaluate(
     result = measuring.result(scores, [run.record.command, command])
     distributed.on_first(lambda: keep_latest(run.folder, result))
     kept.clear()
-    return scores, result
+    return Evaluation(scores, measuring.examples, result)
+
+
+def evaluate_others(
+    run: RunFolder,
+    examples: Examples,
+    settings: EvaluationSettings,
+    *,
+    seed: int,
+    last: bool,
+    device: str | None = None,
+    megabytes: int | float = 64,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Score a run's model on examples that are not of its data, as `evaluate` does; nothing is kept, and no result."""
+    measuring = _Measuring(run, settings, "given", seed, last, device, megabytes, examples)
+    return Evaluation(measuring.scores(progress), measuring.examples)
+
+
+def others(run: RunFolder) -> Examples | None:
+    """The examples at the run's `data_at`, if these are not the data that it was trained on but others of their form.
+
+    The test data of a data set by name, else all that lie there.
+    """
+    at = run.data_at
+    if at is None or not (at in names() or Path(at).exists()):
+        return None
+    with suppress(InputError):  # too few to be split, or none as yet
+        if run.record.data in (None, run.data.digest()):
+            return None
+    return load(at, run.data_dir).examples("test") if at in names() else run.recipe.examples_at(at)
 
 
 def again(
@@ -92,12 +133,18 @@ class _Measuring:
     last: bool
     device: str | None
     megabytes: int | float
+    others: Examples | None = None
+    """In place of the run's own."""
 
     @cached_property
     def trained(self) -> TrainedModel:
         """The model, its log Z found anew, by draws of its own; InputError where the data are not its own."""
         trained, settings = self.run.model(self.last, self.device), self.settings
-        self.run.data_for(trained)
+        if self.others is None:
+            self.run.data_for(trained)
+        elif self.others.shape != trained.shape:
+            held = f"holds examples of shape {self.others.shape}"
+            raise InputError(f"{self.run.data_at} {held}, the run's model {trained.shape}")
         torch.manual_seed(stream_seed("log Z of the evaluation", self.seed))
         shared_log_partition(
             trained.model.prior,
@@ -109,13 +156,13 @@ class _Measuring:
         return trained
 
     @cached_property
-    def examples(self) -> Tensor:
-        """Those of the split, or a random subset."""
-        examples: Tensor = getattr(self.run.data_for(self.trained), self.split)
-        if self.settings.examples is not None and self.settings.examples < len(examples):
-            generator = torch.Generator().manual_seed(self.seed)  # the subset that results so far were measured on
-            examples = examples[torch.randperm(len(examples), generator=generator)[: self.settings.examples]]
-        return examples
+    def examples(self) -> Examples:
+        """Those of the split, or those that are given in their place; or a random subset."""
+        every = self.others or self.run.data_for(self.trained).examples(self.split)
+        if self.settings.examples is None or self.settings.examples >= len(every.x):
+            return every
+        generator = torch.Generator().manual_seed(self.seed)  # the subset that results so far were measured on
+        return every.at(torch.randperm(len(every.x), generator=generator)[: self.settings.examples])
 
     @property
     def log_z(self) -> LogPartition:
@@ -132,7 +179,7 @@ class _Measuring:
             "split": self.split,
             "evaluation_seed": self.seed,
             "samples": self.settings.samples,
-            "examples": len(self.examples),
+            "examples": len(self.examples.x),
             "log_z": self.log_z.value,
             "megabytes": self.megabytes,
         }
@@ -141,7 +188,7 @@ class _Measuring:
 
     def scores(self, progress: Progress, kept: KeptScores | None = None) -> Scores:
         """Score every example; InputError where a likelihood is not finite."""
-        x = self.examples.float().to(self.trained.device)
+        x = self.examples.x.float().to(self.trained.device)
         how: dict[str, Any] = {"megabytes": self.megabytes, "progress": progress, "kept": kept}
         scores = score(self.trained.model, x, self.settings.samples, seed=self.seed, **how)
         if bad := int((~scores.examples.log_likelihood.isfinite()).sum()):
@@ -153,7 +200,7 @@ class _Measuring:
     def result(self, scores: Scores, commands: list[str]) -> dict[str, Any]:
         """The JSON object of a result."""
         run, trained, log_z = self.run, self.trained, self.log_z
-        model = {"model": "last" if self.last else "best", "examples": len(self.examples)}
+        model = {"model": "last" if self.last else "best", "examples": len(self.examples.x)}
         diagnosis = {name: value for name, value in log_z.diagnosis.items() if math.isfinite(value)}
         return {
             "recipe": run.recipe.name,

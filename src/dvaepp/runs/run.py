@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dvaepp.boltzmann.log_partition import LogPartition
-from dvaepp.data import Dataset
+from dvaepp.data import Dataset, Examples
 from dvaepp.data.arrays import as_array, bits_of, prepared
 from dvaepp.data.binarise import as_rows
 from dvaepp.data.kinds import DTYPES
+from dvaepp.data.own import gapped_at, mask_at
 from dvaepp.errors import InputError
 from dvaepp.evaluation import completion
 from dvaepp.evaluation.likelihood import score
@@ -55,6 +57,20 @@ def load_run(
     paths = {"data_at": data, "data_dir": data_dir, "graph": graph}
     given = {name: None if path is None else str(path) for name, path in paths.items()}
     return Run(RunFolder(folder, given["data_at"], given["data_dir"], given["graph"]), last=last, device=device)
+
+
+@dataclass(frozen=True, repr=False)
+class Completed:
+    """Examples (n, ...) whose missing values are filled in; those that were there are as they were."""
+
+    samples: Array
+    """With one draw of what is missing."""
+    means: Array
+    """With about its mean, float32."""
+    missing: Array
+    """True where a value was missing."""
+    acceptance: float
+    """The share of the chains' proposals that were accepted: where it is small, more sweeps are needed."""
 
 
 class Run:
@@ -108,13 +124,18 @@ class Run:
 
         `hard` gives the likelier bits themselves, uint8. InputError for it where global variables are normal.
         """
-        if hard and self._normal:
+        return self.coded(x, hard=hard, seed=seed)[1]
+
+    def coded(self, x: Any, *, hard: bool = False, seed: int = 0) -> tuple[Examples, Array]:
+        """`examples(x)`, and what `encode` gives of them."""
+        if hard and self.normal:
             raise InputError(f"the global variables of {self.folder} are normal: they have no bits, leave out hard")
         with measuring(self.model, stream_seed("codes", seed)):
-            code = torch.cat([self.model.code(piece).cpu() for piece in self._pieces(self._examples(x))])
+            examples = self.examples(x)
+            code = torch.cat([self.model.code(piece).cpu() for piece in self._pieces(examples.x.float())])
         if hard:
-            return (code > 0).to(torch.uint8).numpy()
-        return np.asarray(code if self._normal else torch.sigmoid(code))
+            return examples, (code > 0).to(torch.uint8).numpy()
+        return examples, np.asarray(code if self.normal else torch.sigmoid(code))
 
     def decode(self, codes: Any, *, seed: int = 0) -> Array:
         """The mean of p(x | z) for each code (n, bits), which are rounded to bits; local variables are drawn."""
@@ -141,25 +162,35 @@ class Run:
             drawn = torch.cat([(law.mean if means else law.sample()).cpu() for law in laws])
         return self._shaped(drawn) if means else self._as_data(drawn)
 
-    def complete(self, x: Any, missing: Any = None, *, sweeps: int = 200, means: bool = False, seed: int = 0) -> Array:
-        """x with its missing values drawn given those that are there (`evaluation.completion`), or their `means`.
+    def complete(self, x: Any, missing: Any = None, *, sweeps: int = 200, seed: int = 0) -> Completed:
+        """Missing values drawn given those that are there, by a chain of so many sweeps (`evaluation.completion`).
 
-        Missing is what `missing`, True and False of the shape of x, says; without it, what is NaN in x.
+        Missing is what is True in `missing`, of the shape of x or of one example, or white in the picture at that path;
+        and without it what is NaN in x, or no number in a table's file.
         """
-        given = as_array(x, "x")
-        gaps = np.isnan(given) if missing is None and given.dtype.kind == "f" else as_array(missing, "missing")
-        if gaps.dtype != bool or gaps.shape != given.shape:
-            expected = f"True and False of the shape of x, {given.shape}, or NaN in x"
-            raise InputError(f"missing is {gaps.dtype} of shape {gaps.shape}, expected {expected}")
+        at_path = isinstance(x, str | PathLike)
+        given = gapped_at(Path(x), self.recipe.reading) if at_path else as_array(x, "x")
+        gaps = self._gaps(given, missing)
         observed = self._examples(np.where(gaps, np.zeros((), given.dtype), given))
         holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
         drawn = [
             completion.complete(self.model, piece, hole, sweeps, seed=stream_seed("completion", seed, place))
             for place, (piece, hole) in enumerate(zip(self._pieces(observed), holes, strict=True))
         ]
-        if means:
-            return self._shaped(torch.cat([each.mean.cpu() for each in drawn]))
-        return self._as_data(torch.cat([each.sample.cpu() for each in drawn]))
+        samples, means = (torch.cat([getattr(each, name).cpu() for each in drawn]) for name in ("sample", "mean"))
+        acceptance = float(torch.cat([each.acceptance for each in drawn]).mean())
+        return Completed(self._as_data(samples), self._shaped(means), gaps.reshape(-1, *self.shape), acceptance)
+
+    def _gaps(self, given: Array, missing: Any) -> Array:
+        """What is missing of examples (n, ...)."""
+        if missing is None:
+            return np.isnan(given) if given.dtype.kind == "f" else np.zeros(given.shape, bool)
+        gaps = mask_at(Path(missing)) if isinstance(missing, str | PathLike) else as_array(missing, "missing")
+        if gaps.dtype != bool or gaps.shape not in (given.shape, given.shape[1:], self.shape):
+            expected = f"True and False of the shape of x, {given.shape}, or of one example, {self.shape}"
+            raise InputError(f"missing is {gaps.dtype} of shape {gaps.shape}, expected {expected}")
+        whole = gaps if gaps.shape == given.shape else np.broadcast_to(gaps.reshape(given.shape[1:]), given.shape)
+        return np.array(whole)
 
     def interpolate(self, first: Any, second: Any, *, steps: int = 8, seed: int = 0) -> Array:
         """Means of p(x | z) on the way from the codes of some examples to those of others, (n, steps, ...).
@@ -168,14 +199,14 @@ class Run:
         go in a straight line.
         """
         steps = whole("steps", steps)
-        ends = [torch.from_numpy(self.encode(x, hard=not self._normal)).float() for x in (first, second)]
+        ends = [torch.from_numpy(self.encode(x, hard=not self.normal)).float() for x in (first, second)]
         if ends[0].shape != ends[1].shape or steps < 2:
             raise InputError(
                 f"interpolate takes as many examples as their partners and 2 steps or more, not {len(ends[0])}, "
                 f"{len(ends[1])} and {steps}"
             )
         share = torch.linspace(0, 1, steps)[:, None, None]
-        if self._normal:
+        if self.normal:
             path = torch.lerp(ends[0], ends[1], share)
         else:
             path = torch.where(_turns(ends[0] != ends[1], seed) <= share, ends[1], ends[0])
@@ -183,45 +214,41 @@ class Run:
         return self._shaped(means).reshape(len(ends[0]), steps, *self.shape)
 
     @property
-    def _normal(self) -> bool:
+    def normal(self) -> bool:
         """Whether global variables are normal, not bits."""
         return isinstance(self.model.prior, NormalPrior)
 
-    def _examples(self, given: Any) -> Float[Tensor, "n pixels"]:
-        """Examples as the model takes them, where it is."""
-        if isinstance(given, str) and given in ("train", "valid", "test"):
-            rows = getattr(self.data, given)
-            with measuring(self.model, stream_seed("codes", 0)):  # of grey, train is drawn
-                x = self.data.batch(torch.arange(len(rows))) if given == "train" else rows.float()
-            return x.to(self._trained.device)
-        if isinstance(given, str | PathLike):
-            if not Path(given).exists():
-                raise InputError(f"{given} does not exist")
-            read, shape = self.recipe.read_examples(Path(given))
-            name = str(given)
+    def examples(self, x: Any) -> Examples:
+        """Examples as the model takes them, with their rows and, where they are known, labels; else InputError."""
+        if isinstance(x, str) and x in ("train", "valid", "test"):
+            return self.data.examples(x)
+        if isinstance(x, str | PathLike):
+            name, found = str(x), self.recipe.examples_at(x)
         else:
-            read, shape = self._read(as_array(given, "x"))
-            name = "x"
-        if shape != self.shape:
-            raise InputError(f"{name} holds examples of shape {shape}, the run's model {self.shape}")
-        return read.float().to(self._trained.device)
+            name, found = "x", self._read(as_array(x, "x"))
+        if found.shape != self.shape:
+            raise InputError(f"{name} holds examples of shape {found.shape}, the run's model {self.shape}")
+        return found
 
-    def _read(self, array: Array) -> tuple[Tensor, tuple[int, ...]]:
-        """Examples (n, pixels) of an array, and the shape of one."""
+    def _examples(self, given: Any) -> Float[Tensor, "n pixels"]:
+        return self.examples(given).x.float().to(self._trained.device)
+
+    def _read(self, array: Array) -> Examples:
+        """Those in an array."""
         if array.ndim == 2 and array.shape[1] == math.prod(self.shape):
             array = array.reshape(-1, *self.shape)
         (found,) = bits_of(prepared({"": array}, "x", {"": "x"}, self.recipe.reading), self.recipe.reading)
-        return as_rows(found), tuple(found.shape[1:])
+        return Examples(as_rows(found), tuple(found.shape[1:]), np.arange(len(found)))
 
     def _codes(self, given: Any) -> Float[Tensor, "n bits"]:
         """Codes as the decoder takes them."""
         codes, bits = as_array(given, "codes"), sum(self.recipe.model.groups)
         if codes.dtype.kind not in "buif" or codes.ndim != 2 or codes.shape[1] != bits or not len(codes):
             raise InputError(f"codes are {codes.dtype} of shape {codes.shape}, expected numbers (n, {bits})")
-        if not np.isfinite(codes).all() or not (self._normal or ((codes >= 0) & (codes <= 1)).all()):
+        if not np.isfinite(codes).all() or not (self.normal or ((codes >= 0) & (codes <= 1)).all()):
             raise InputError(f"codes lie from {codes.min()} to {codes.max()}, expected bits or probabilities in [0, 1]")
         found = torch.from_numpy(codes.astype(np.float32))
-        return found if self._normal else found.round()
+        return found if self.normal else found.round()
 
     def _means(self, codes: Float[Tensor, "n bits"], purpose: Any, seed: int) -> Float[Tensor, "n pixels"]:
         with measuring(self.model, stream_seed(purpose, seed)):
@@ -230,7 +257,7 @@ class Run:
     def _pieces(self, rows: Tensor) -> list[Tensor]:
         return [piece.to(self._trained.device) for piece in torch.split(rows, _PIECE)]
 
-    def _shaped(self, values: Float[Tensor, "n pixels"]) -> Array:
+    def _shaped(self, values: Shaped[Tensor, "n pixels"]) -> Array:
         return np.asarray(values.reshape(-1, *self.shape))
 
     def _as_data(self, drawn: Float[Tensor, "n pixels"]) -> Array:
@@ -238,7 +265,7 @@ class Run:
         return self._shaped(drawn.to(DTYPES[self.recipe.model.likelihood.data_kind]))
 
 
-def _turns(differ: Float[Tensor, "n bits"], seed: int) -> Float[Tensor, "n bits"]:
+def _turns(differ: Bool[Tensor, "n bits"], seed: int) -> Float[Tensor, "n bits"]:
     """When each of the bits that differ is flipped, in (0, 1], spaced evenly in a random order; 2 for the others."""
     generator = torch.Generator().manual_seed(stream_seed("interpolation", seed))
     order = torch.rand(differ.shape, generator=generator).masked_fill(~differ, 2.0).argsort(1).argsort(1)

@@ -71,7 +71,7 @@ def _recipe(recipe: str | Recipe, size: Size | None, steps: int | None, settings
         raise InputError("size chooses among named recipes, and this one has its own settings")
     found = recipe if isinstance(recipe, Recipe) else catalogue.find(recipe, size or "small")
     changes = {**({} if steps is None else {"training.steps": steps}), **settings}
-    return override(found, [f"{name}={json.dumps(value)}" for name, value in changes.items()])
+    return override(found, [f"{name}={json.dumps(value)}" for name, value in changes.items()], "settings")
 
 
 def _read(data: Any, recipe: Recipe) -> Dataset:

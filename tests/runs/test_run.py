@@ -1,0 +1,284 @@
+"""A run in a program: what goes in and comes out, and that the command's tools do the same."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from PIL import Image
+
+import dvaepp
+from dvaepp import InputError, data
+from dvaepp.cli import main
+from dvaepp.models.base import measuring
+
+RANDOM = np.random.RandomState(5)
+BITS = (RANDOM.random_sample((60, 4, 6)) < 0.4).astype(np.uint8)
+GREY = RANDOM.randint(0, 256, (60, 4, 6)).astype(np.uint8)
+REAL = RANDOM.normal(size=(60, 3)) * [1.0, 20.0, 0.1] + [0, 100, -3]
+SMALL: dict[str, Any] = {"size": "tiny", "progress": False}
+TINY = {"model.groups": [5, 4], "model.hidden": [8], "training.steps": 20}
+
+
+def train(given: Any, folder: Path, settings: dict[str, Any] | None = None, recipe: str = "quick/rbm") -> dvaepp.Run:
+    return dvaepp.train(recipe, data=given, settings={**TINY, **(settings or {})}, out=folder, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dvaepp.Run:
+    return train(BITS, tmp_path_factory.mktemp("runs") / "bits")
+
+
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bits": (BITS, {}),
+    "grey": (GREY, {}),
+    "threshold": (GREY / 255, {"data.binarise": "threshold", "data.threshold": 0.3}),
+    "levels": (GREY, {"model.likelihood": "logistic-mixture"}),
+    "real": (REAL, {"model.likelihood": "normal"}),
+    "counts": (RANDOM.poisson(3.0, (60, 5)), {"model.likelihood": "poisson"}),
+    "categories": (RANDOM.randint(0, 4, (60, 5)), {"model.likelihood": "categorical"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_of_a_program_lie_in_the_folder_of_its_run(kind: str, tmp_path: Path) -> None:
+    given, settings = KINDS[kind]
+    run = train(given, tmp_path / "first", settings)
+    digest = run.data.digest()
+    (tmp_path / "first").rename(tmp_path / "moved")
+    again = dvaepp.load_run(tmp_path / "moved")
+    assert again.data.digest() == digest
+    assert again.step == run.step
+    out = again.sample(3)
+    assert (out.shape, out.dtype) == ((3, *given.shape[1:]), again.data.test.numpy().dtype)
+    assert again.reconstruct(given[:2]).shape == (2, *given.shape[1:])
+    assert np.isfinite(again.score(given[:2], samples=3).examples.log_likelihood.numpy()).all()
+    assert main(["evaluate", str(tmp_path / "moved"), "--samples", "2"]) == 0
+    assert main(["resume", str(tmp_path / "moved")]) == 0
+
+
+def test_a_data_set_goes_in_as_it_is(tmp_path: Path) -> None:
+    given = data.from_arrays(GREY, labels=GREY[:, 0, 0] > 128)
+    run = dvaepp.load_run(train(given, tmp_path / "run").folder)
+    assert run.data.digest() == given.digest()
+    assert run.data.labels is not None
+    assert given.labels is not None
+    assert torch.equal(run.data.labels.test, given.labels.test)
+
+
+def test_the_command_and_the_program_train_the_same(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", BITS)
+    settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    command = ["train", "quick/rbm", "--size", "tiny", "--data", str(tmp_path / "x.npy"), *settings]
+    assert main([*command, "--out", str(tmp_path / "command")]) == 0
+    at_path = train(tmp_path / "x.npy", tmp_path / "path")
+    in_memory, by_command = train(BITS, tmp_path / "memory"), dvaepp.load_run(tmp_path / "command")
+    for name, tensor in by_command.model.state_dict().items():
+        for run in (at_path, in_memory):
+            assert torch.equal(run.model.state_dict()[name], tensor), name
+
+
+def test_codes_are_those_of_the_command(run: dvaepp.Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", BITS)
+    assert main(["encode", str(run.folder), str(tmp_path / "x.npy"), "-o", str(tmp_path / "codes.npz")]) == 0
+    with np.load(tmp_path / "codes.npz") as codes:
+        assert np.array_equal(codes["probabilities"], run.encode(BITS))
+        assert np.array_equal(codes["index"], np.arange(60))
+    for same in (torch.from_numpy(BITS), BITS.reshape(60, -1), BITS.tolist(), tmp_path / "x.npy"):
+        assert np.array_equal(run.encode(same, hard=True), run.encode(BITS) > 0.5)
+    assert np.array_equal(run.encode("test"), run.encode(run.data.test.numpy()))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_codes_as_a_table_carry_rows_and_labels(suffix: str, run: dvaepp.Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=BITS, y=np.array(["even", "odd"])[BITS[:, 0, 0]])
+    out = tmp_path / f"codes{suffix}"
+    assert main(["encode", str(run.folder), str(tmp_path / "x.npz"), "--hard", "-o", str(out)]) == 0
+    table = pandas.read_csv(out) if suffix == ".csv" else pandas.read_parquet(out)
+    assert list(table.columns[:3]) == ["index", "label", "codes_1"]
+    assert table["label"].tolist() == np.array(["even", "odd"])[BITS[:, 0, 0]].tolist()
+    assert np.array_equal(table.filter(like="codes_").to_numpy(), run.encode(BITS, hard=True))
+
+
+def test_pictures_are_called_by_their_files_and_folders(run: dvaepp.Run, tmp_path: Path) -> None:
+    for place, picture in enumerate(BITS[:12]):
+        folder = tmp_path / "pictures" / ("even" if place % 2 else "odd")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 * picture).save(folder / f"{place:02}.png")
+    found = run.examples(tmp_path / "pictures")
+    assert found.ids[0] == "even/01.png"
+    assert found.labels is not None
+    assert found.labels.tolist() == ["even"] * 6 + ["odd"] * 6
+    assert np.array_equal(run.encode(tmp_path / "pictures"), run.encode(BITS[[*range(1, 12, 2), *range(0, 12, 2)]]))
+    one = run.examples(tmp_path / "pictures/odd/04.png")
+    assert (one.ids.tolist(), one.x.tolist()) == (["04.png"], [BITS[4].ravel().tolist()])
+
+
+def test_decoding_samples_and_scores_are_of_the_model(run: dvaepp.Run) -> None:
+    codes = run.encode(BITS[:7], hard=True)
+    with measuring(run.model, 0):
+        expected = run.model.decode(torch.from_numpy(codes).float()).mean
+    assert np.array_equal(run.decode(codes), expected.reshape(-1, 4, 6).numpy())
+    assert set(np.unique(run.sample(50))) == {0, 1}
+    assert np.array_equal(run.sample(5, seed=1), run.sample(5, seed=1))
+    assert not np.array_equal(run.sample(5, seed=1), run.sample(5, seed=2))
+    assert run.sample(5, means=True).dtype == np.float32
+    numbers = run.score(BITS[:9], samples=4).numbers()
+    assert (numbers["examples"], numbers["samples"]) == (9, 4)
+    assert numbers["log_z"] == run.log_partition.value
+
+
+def test_the_way_between_codes_flips_equally_many_bits_at_each_step(run: dvaepp.Run) -> None:
+    first, second = BITS[:3], BITS[3:6]
+    means = run.interpolate(first, second, steps=4)
+    assert means.shape == (3, 4, 4, 6)
+    ends = [run.encode(x, hard=True) for x in (first, second)]
+    np.testing.assert_allclose(means[:, 0], run.decode(ends[0]), atol=1e-6)
+    np.testing.assert_allclose(means[:, -1], run.decode(ends[1]), atol=1e-6)
+    with pytest.raises(InputError, match="as many examples as their partners and 2 steps or more, not 3, 2 and 4"):
+        run.interpolate(first, second[:2], steps=4)
+
+
+def test_missing_values_are_filled_in_and_others_stay(run: dvaepp.Run, tmp_path: Path) -> None:
+    gaps = RANDOM.random_sample(BITS.shape) < 0.3
+    x = np.where(gaps, np.nan, BITS)
+    by_nan, by_mask = run.complete(x, sweeps=5), run.complete(BITS, gaps, sweeps=5)
+    assert np.array_equal(by_nan.samples, by_mask.samples)
+    assert np.array_equal(by_nan.missing, gaps)
+    assert np.array_equal(by_nan.samples[~gaps], BITS[~gaps])
+    assert by_nan.samples.dtype == np.uint8
+    assert ((by_nan.means > 0) & (by_nan.means < 1))[gaps].all()
+    one = run.complete(BITS, gaps[0], sweeps=5)
+    assert np.array_equal(one.missing[7], gaps[0])
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "completed.npz"
+    assert main(["complete", str(run.folder), str(tmp_path / "x.npy"), "--sweeps", "5", "-o", str(out)]) == 0
+    with np.load(out) as found:
+        assert np.array_equal(found["samples"], by_nan.samples)
+        assert np.array_equal(found["missing"], gaps)
+
+
+def test_a_picture_is_completed_behind_a_mask(run: dvaepp.Run, tmp_path: Path) -> None:
+    Image.fromarray(255 * BITS[0]).save(tmp_path / "x.png")
+    Image.fromarray(np.where(np.arange(24).reshape(4, 6) < 12, 255, 0).astype(np.uint8)).save(tmp_path / "mask.png")
+    out, files = tmp_path / "out.png", [str(tmp_path / "x.png"), "--mask", str(tmp_path / "mask.png")]
+    assert main(["complete", str(run.folder), *files, "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.width > 3 * picture.height > 0
+    found = run.complete(tmp_path / "x.png", tmp_path / "mask.png")
+    assert np.array_equal(found.samples[0, 2:], BITS[0, 2:])
+    assert found.missing[0, :2].all()
+
+
+def test_a_table_with_gaps_is_completed_under_its_names(tmp_path: Path) -> None:
+    table = pandas.DataFrame(REAL, columns=["length", "width", "depth"])
+    table.to_csv(tmp_path / "x.csv", index=False)
+    run = train(tmp_path / "x.csv", tmp_path / "run", {"model.likelihood": "normal"})
+    table.iloc[3, 1] = table.iloc[5, 2] = np.nan
+    table.to_csv(tmp_path / "gaps.csv", index=False)
+    out = tmp_path / "out.csv"
+    assert main(["complete", str(run.folder), str(tmp_path / "gaps.csv"), "-o", str(out)]) == 0
+    found = pandas.read_csv(out)
+    assert list(found.columns) == ["length", "width", "depth"]
+    assert not found.isna().to_numpy().any()
+    known = table.notna().to_numpy()
+    np.testing.assert_allclose(found.to_numpy()[known], table.to_numpy()[known], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": REAL}, r"^train holds values from .*model.likelihood=normal"),
+        ({"data": BITS[:5]}, "^arrays: holds 5 examples, expected at least 10"),
+        ({"data": "nothing.npy"}, "^'nothing.npy' is not a name or an existing path"),
+        (
+            {"data": data.from_arrays(REAL, kind="real")},
+            "^model.likelihood=bernoulli is for bits, but arrays holds real",
+        ),
+        ({"recipe": "quick/rbms"}, "quick/rbm"),
+        ({"settings": {"model.hiden": [3]}}, "^settings has an unknown setting 'model.hiden'; did you mean"),
+        ({"steps": 0}, "steps"),
+        ({"recipe": "x.json", "size": "tiny"}, "^size chooses among named recipes"),
+        ({"device": "tpu"}, "^device 'tpu' is not one of"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_nothing(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        inspect.unwrap(dvaepp.train)(**{"data": BITS, "out": tmp_path / "run", "progress": False, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_its_own_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [dvaepp.train("quick/rbm", data=BITS, settings=TINY, **SMALL) for _ in range(2)]
+    assert [str(run.folder) for run in runs] == ["runs/quick_rbm-tiny-seed0", "runs/quick_rbm-tiny-seed0-2"]
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda run: run.encode(BITS[0]), r"shape \(6,\), the run's model \(4, 6\)"),
+        (lambda run: run.encode(BITS[:, :3]), r"x holds examples of shape \(3, 6\), the run's model \(4, 6\)"),
+        (lambda run: run.encode("nothing.npy"), "^nothing.npy does not exist"),
+        (lambda run: run.encode(REAL), "x holds values from"),
+        (lambda run: run.decode(np.zeros((2, 5))), r"codes are float64 of shape \(2, 5\), expected numbers \(n, 9\)"),
+        (lambda run: run.decode(np.full((2, 9), 2.0)), r"codes lie from 2.0 to 2.0, expected bits or probabilities"),
+        (lambda run: run.complete(BITS, [1] * 60), "missing is int64 of shape"),
+        (lambda run: run.complete(BITS, "nothing.txt"), "nothing.txt: is no mask"),
+        (lambda run: run.sample(0), "n must be"),
+        (lambda run: dvaepp.load_run(run.folder / "none"), "run.json does not exist"),
+    ],
+)
+def test_what_a_run_refuses(use: Any, message: str, run: dvaepp.Run) -> None:
+    with pytest.raises(InputError, match=message):
+        use(run)
+
+
+def per_example(run: dvaepp.Run, out: Path, *options: str) -> pandas.DataFrame:
+    assert main(["evaluate", str(run.folder), "--samples", "3", "--per-example", str(out), *options]) == 0
+    return pandas.read_csv(out)
+
+
+def test_other_data_are_scored_and_nothing_is_kept(run: dvaepp.Run, tmp_path: Path) -> None:
+    labels = np.array(["no", "yes"])[BITS[:, 0, 0]]
+    np.savez(tmp_path / "new.npz", x=1 - BITS, labels=labels)
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    found = per_example(run, tmp_path / "scores.csv", "--data", str(tmp_path / "new.npz"))
+    assert found["index"].tolist() == list(range(60))
+    assert found["label"].tolist() == labels.tolist()
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+    own = per_example(run, tmp_path / "own.csv")
+    assert own["log_likelihood"].mean() > found["log_likelihood"].mean()
+    of_test = [BITS[row].ravel().tolist() for row in own["index"]]
+    assert of_test == run.data.test.tolist()
+    np.save(tmp_path / "one.npy", BITS[:1])
+    one = per_example(run, tmp_path / "one.csv", "--data", str(tmp_path / "one.npy"))
+    assert len(one) == 1
+
+
+def test_data_that_moved_are_still_its_own(run: dvaepp.Run, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes((run.folder / "data.npz").read_bytes())
+    assert len(per_example(run, tmp_path / "own.csv", "--data", str(moved))) == len(run.data.test)
+    assert (run.folder / "scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--results", "results"), "--results keeps scores of a run's own data"),
+        (("--split", "valid"), "--split is of a run's own data"),
+    ],
+)
+def test_scores_of_other_data_are_no_result(
+    options: tuple[str, ...], message: str, run: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", 1 - BITS)
+    np.save(tmp_path / "wide.npy", np.zeros((20, 7)))
+    assert main(["evaluate", str(run.folder), "--data", str(tmp_path / "x.npy"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["evaluate", str(run.folder), "--data", str(tmp_path / "wide.npy")]) == 2
+    assert "holds examples of shape (7,), the run's model (4, 6)" in capsys.readouterr().err
