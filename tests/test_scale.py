@@ -11,8 +11,8 @@ from dvaepp.data import Dataset
 from dvaepp.errors import InputError
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.recipes import catalogue
+from dvaepp.recipes.build import spec_of
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.runs.folder import spec_of
 
 ROWS, COLUMNS = 60, 3
 UNITS = [1e-9, 1e-6, 1e-3, 0.5, 30.0, 1e9]

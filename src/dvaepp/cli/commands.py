@@ -42,6 +42,7 @@ from dvaepp.runs.progress import console, progress, show_metrics
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_columns_name, check_target, locked
 from dvaepp.training import replicas
+from dvaepp.training.checkpoints import step_in
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import Trainer
 
@@ -103,6 +104,7 @@ def train(arguments: Namespace) -> None:
         threads=arguments.threads,
         data_dir=arguments.data_dir,
         command=arguments.command_line,
+        start=arguments.start,
     )
     with processes(arguments.device):
         run = distributed.on_first(plan)
@@ -119,6 +121,8 @@ def resume(arguments: Namespace) -> None:
     if not run.folder.is_dir():
         raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
     with processes(arguments.device or run.record.device), distributed.entered_by_first(locked(run.folder)):
+        if arguments.steps is not None:
+            distributed.on_first(lambda: run.extend(arguments.steps))
         _fit(run, run.trainer(arguments.device))
 
 
@@ -207,11 +211,15 @@ def data_(arguments: Namespace) -> None:
 
 
 def _fit(run: RunFolder, trainer: Trainer) -> None:
+    folder = shlex.quote(str(run.folder))
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
     console.print(run.data.protocol, style="dim")
     if trainer.step:
         finished = trainer.step == trainer.settings.steps
-        console.print("is finished already" if finished else f"goes on after step {trainer.step}")
+        console.print("is finished already" if finished else f"goes on after step {trainer.step}{_schedules(trainer)}")
+    if run.taken is not None:
+        left = f"; new: {', '.join(run.taken.left)}" if run.taken.left else ""
+        console.print(f"begins with {len(run.taken.weights)} tensors of {run.record.start}{left}")
     with (
         progress(trainer.settings.steps, trainer.step) as advance,
         tensorboard(run, trainer.step) as board,
@@ -221,8 +229,14 @@ def _fit(run: RunFolder, trainer: Trainer) -> None:
             show_metrics(trainer, metrics, advance)
             board(metrics)
 
-        replicas.fit(trainer, report)
-    folder, last = shlex.quote(str(run.folder)), ""
+        try:
+            replicas.fit(trainer, report)
+        except KeyboardInterrupt:
+            console.print(
+                f"stopped: dvaepp resume {folder} goes on from step {step_in(trainer.checkpoint)}", markup=False
+            )
+            raise
+    last = ""
     samples_file = "samples.png" if len(run.data.shape) > 1 else "samples.npz"
     if trainer.best:
         done = f"best validation NLL {trainer.best['valid_nll']:.2f} nats at step {trainer.best['step']:.0f}"
@@ -233,6 +247,15 @@ def _fit(run: RunFolder, trainer: Trainer) -> None:
         f"next: dvaepp evaluate {folder}{last}; dvaepp sample {folder}{last} -o {samples_file}; dvaepp report {folder}",
         markup=False,
     )
+
+
+def _schedules(trainer: Trainer) -> str:
+    """What the schedules, which stretch over all steps, give the next one."""
+    settings, fraction = trainer.settings, trainer.settings.fraction_before(trainer.step + 1)
+    beta = settings.beta_at(fraction)
+    rate, weight = settings.learning_rate_at(fraction), settings.kl_weight_at(fraction)
+    sharpness = "" if beta is None else f", beta {beta:.3g}"
+    return f" of {settings.steps:,}: learning rate {rate:.3g}, KL weight {weight:.3g}{sharpness}"
 
 
 COMMANDS = {

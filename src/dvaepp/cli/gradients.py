@@ -23,12 +23,13 @@ from dvaepp.evaluation.methods import chosen, gradient_methods
 from dvaepp.models.base import Model, evaluation_mode
 from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.randomness import stream_seed
+from dvaepp.recipes.build import spec_of
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.changes import flat
 from dvaepp.report.gradient_plot import plot
 from dvaepp.report.gradient_table import HEADS, caption, cells, comma_separated, markdown
 from dvaepp.report.subject import duration
-from dvaepp.runs.folder import RunFolder, check_not_a_runs, spec_of
+from dvaepp.runs.folder import RunFolder, check_not_a_runs
 from dvaepp.runs.progress import console, progress
 from dvaepp.storage import check_target, write_text
 from dvaepp.training.batches import BatchOrder

@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     train.add_argument("--threads", type=_threads, default=1, help="CPU threads (default 1); kept for resume")
     train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
+    start = "a run folder, from whose best weights training begins where they fit this model's"
+    train.add_argument("--from", dest="start", metavar="RUN", help=start)
     train.add_argument("--out", help="the run folder (default: runs/RECIPE-SIZE-seedN)")
 
     speed = command("speed", "what a step takes, compiled or not, in which precision, by how many threads: the fastest")
@@ -43,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     resume = command("resume", "go on with a run that was stopped, bit for bit")
     _run(resume)
     _data(resume)
+    steps = "train on, to so many steps in all, over which schedules stretch"
+    resume.add_argument("--steps", type=_positive, help=steps)
     resume.add_argument(
         "--device", help="where it goes on: cpu, cuda, ... (default: where it was; else not bit for bit)"
     )

@@ -7,6 +7,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
+from dvaepp.data import Dataset
 from dvaepp.likelihoods.base import DataSpec, Likelihood
 from dvaepp.models.base import Model
 from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
@@ -83,3 +84,8 @@ def _convolutional(settings: ModelSettings, c: ConvolutionalSettings, spec: Data
         sizes=sizes,
         precision=torch.bfloat16 if c.precision == "bfloat16" else None,
     )
+
+
+def spec_of(data: Dataset) -> DataSpec:
+    """What of the data a model is built for."""
+    return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)

@@ -23,13 +23,15 @@ from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
 from dvaepp.objectives.base import Objective
 from dvaepp.randomness import stream_seed
-from dvaepp.recipes.recipe import Recipe, recipe_from, same_recipe
+from dvaepp.recipes.build import spec_of
+from dvaepp.recipes.recipe import Recipe, override, recipe_from, same_recipe
+from dvaepp.runs.devices import device_named
 from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.averages import AVERAGE, averaged
-from dvaepp.training.checkpoints import check_origin, load_model, spec_in
+from dvaepp.training.checkpoints import TakenOver, check_origin, load_model, spec_in, step_in, take_over
 from dvaepp.training.journal import Metrics
-from dvaepp.training.trainer import Trainer
+from dvaepp.training.trainer import CHECKPOINT, Trainer
 
 _RECORD = "run.json"
 DATA = "data.npz"
@@ -74,6 +76,8 @@ class RunFolder:
                 raise InputError(f"{name} must say where something lies, and is empty")
         self.folder, self.planned, self.held = Path(folder), planned, held
         self.data_at, self.data_dir, self.graph = data_at, data_dir, graph
+        self.taken: TakenOver | None = None
+        """What the trainer began with that was another run's."""
 
     @staticmethod
     def plan(
@@ -86,17 +90,19 @@ class RunFolder:
         data_dir: str | None,
         command: str,
         held: Dataset | None = None,
+        start: AnyPath | None = None,
     ) -> RunFolder:
         """A new run for an empty or new folder, in which nothing is written until `write`; paths are made absolute.
 
-        Data that are `held` in memory will lie in the folder, whatever the recipe calls them.
+        Data that are `held` in memory will lie in the folder, whatever the recipe calls them. `start` is the folder of
+        a run, from whose best weights this one begins, as far as they fit.
         """
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder, which a run needs")
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
         check_target(folder / _RECORD)
-        _device(device)
+        device_named(device)
         distributed.share(recipe.training.batch, "training.batch")
         if held is not None:
             recipe = recipe.on(str(folder.resolve() / DATA))
@@ -109,6 +115,7 @@ class RunFolder:
             command=command,
             versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
             folder=str(folder.resolve()),
+            start=None if start is None else str(Path(start).resolve()),
         )
         return RunFolder(folder, planned=record, held=held)
 
@@ -196,14 +203,14 @@ class RunFolder:
     @property
     def device(self) -> torch.device:
         """Where the run computes; InputError where this machine has no such device."""
-        return _device(self.record.device)
+        return device_named(self.record.device)
 
     def trainer(self, device: str | None = None) -> Trainer:
         """The trainer, at the run's latest checkpoint, or at its start where there is none yet.
 
         On another `device` than so far it goes on from there with another generator's numbers, not bit for bit.
         """
-        where = _device(device) if device else self.device
+        where = device_named(device) if device else self.device
         distributed.on_first(lambda: self.data.name)  # the first alone downloads what is not there
         data = self.data
         torch.set_num_threads(self.record.threads)
@@ -219,14 +226,26 @@ class RunFolder:
             trainer.restore()
         elif trainer.journal.path.exists() or (self.folder / "best.safetensors").exists():
             raise InputError(f"{self.folder} holds results but no checkpoint.safetensors to go on from")
+        elif self.record.start is not None:
+            self.taken = take_over(model, Path(self.record.start) / "best.safetensors")
         return trainer
+
+    def extend(self, steps: int) -> None:
+        """Let the training last so many steps, over which its schedules stretch; InputError where more were taken."""
+        taken = step_in(self.folder / CHECKPOINT)
+        if steps <= taken:
+            raise InputError(f"--steps is {steps:,}, and {self.folder} has taken {taken:,} steps: expected more")
+        recipe = override(self.recipe, [f"training.steps={steps}"]).model_dump(mode="json")
+        record = self.record.model_copy(update={"recipe": recipe})
+        write_json(self.folder / _RECORD, record.model_dump(mode="json"))
+        self.__dict__.update(record=record, recipe=recipe_from(recipe, str(self.folder / _RECORD)))
 
     def model(self, last: bool = False, device: str | None = None) -> TrainedModel:
         """The model with the best validation likelihood, or the last one, on any device; needs no data.
 
         Its smoothing is the one that the step which made its weights was taken with (`checkpoints.load_model`).
         """
-        where = _device(device) if device else self.device
+        where = device_named(device) if device else self.device
         path = self.folder / ("checkpoint.safetensors" if last else "best.safetensors")
         if not last and not path.exists():
             raise InputError(f"{self.folder} has no validated model yet: train on, or use --last")
@@ -276,19 +295,3 @@ def check_not_a_runs(path: Path) -> None:
         raise InputError(f"{path} belongs to the run in {path.parent}, which would be lost: name another file")
     if holds_result(path):
         raise InputError(f"{path} holds the scores of a run, which would be lost: name another file")
-
-
-def spec_of(data: Dataset) -> DataSpec:
-    """What of the data a model is built for."""
-    return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
-
-
-def _device(name: str) -> torch.device:
-    if re.fullmatch(r"mps(:\d+)?", name):
-        raise InputError(f"device {name!r} has no float64, which likelihoods and log Z take: expected cpu or cuda")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise InputError(f"device {name!r} is not one of cpu, cuda, cuda:0, cuda:1, ...")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"device {name!r} cannot be used here: this machine or this PyTorch has none") from None

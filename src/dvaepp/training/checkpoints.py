@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from dvaepp.models.base import Model
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.states import EXTRA_STATE
 from dvaepp.storage import load_tensors
+from dvaepp.training.averages import AVERAGE, averaged
 from dvaepp.training.settings import TrainingSettings
 
 _RENAMED = {"tower": "backbone", "generator": "upsampler"}
@@ -103,6 +104,31 @@ def load_model(
     if isinstance(model.prior, BoltzmannPrior) and about.get("log_partition") is not None:  # as it was kept before
         model.prior.log_partition = LogPartition(**about["log_partition"])
     anneal(model, training, training.fraction_before(about["step"]))
+
+
+class TakenOver(NamedTuple):
+    """Names of a model's weights that another's took the place of, and of those that none fitted."""
+
+    weights: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def take_over(model: Model, path: Path) -> TakenOver:
+    """Give a new model the weights, averaged where they were, of a checkpoint, by name, where they have its shapes.
+
+    Markov chains and log Z are left as they are. InputError where none fits.
+    """
+    tensors, _ = load_tensors(path, lambda name: name.startswith(("model.", AVERAGE)))
+    given = {_name_now(name): tensor for name, tensor in averaged(tensors).items() if name.startswith("model.")}
+    chains = {f"prior.{name}" for name, _ in model.prior.named_buffers(recurse=False)}
+    own = {n: t for n, t in model.state_dict().items() if n not in chains and not n.endswith(EXTRA_STATE)}
+    taken = tuple(name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape)
+    if not taken:
+        raise InputError(f"{path} holds no weights that fit the recipe's model")
+    with torch.no_grad():
+        for name in taken:
+            own[name].copy_(given[name])
+    return TakenOver(taken, tuple(name for name in own if name not in taken))
 
 
 def load_learned(learned: nn.Module, path: Path, tensors: dict[str, Tensor], prefix: str) -> None:
