@@ -26,7 +26,9 @@ def test_there_is_a_guide_for_each_thing_that_one_adds() -> None:
         "estimator",
         "likelihood",
         "prior",
+        "run",
         "sampler",
         "smoothing",
         "table",
+        "your-data",
     ]

@@ -55,7 +55,7 @@ def test_the_readmes_programs_run(tmp_path: Path) -> None:
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         printed += done.stdout
-    assert len(programs) == 4
+    assert len(programs) == 5
     assert "log p(x)" in printed
     assert "carried" in printed
     assert "ChainDiagnostics" in printed
