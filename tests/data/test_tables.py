@@ -285,7 +285,7 @@ def test_a_recipe_says_whether_tables_have_a_header(tmp_path: Path) -> None:
     for value, rows in {"present": 30, "absent": 31}.items():
         recipe = override(catalogue.find("quick/rbm", "tiny"), [*settings, f"data.header={value}"])
         assert sum(map(len, (recipe.load_data().train, recipe.load_data().valid, recipe.load_data().test))) == rows
-        assert len(recipe.read_examples(file)[0]) == rows
+        assert len(recipe.examples_at(file).x) == rows
     with pytest.raises(InputError, match="which may be names of columns"):
         override(catalogue.find("quick/rbm", "tiny"), settings).load_data()
     with pytest.raises(InputError, match=r"setting 'data.header'.*'auto', 'present' or 'absent'"):

@@ -12,7 +12,6 @@ import torch
 
 from dvaepp.cli.run_folder import opened, used
 from dvaepp.data import Examples
-from dvaepp.data.formats import column_names
 from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
@@ -75,8 +74,7 @@ def complete(arguments: Namespace) -> None:
     if path.suffix == ".npz":
         save_arrays(path, samples=found.samples, means=found.means, missing=found.missing)
     elif path.suffix in (".csv", ".parquet"):
-        named = column_names(Path(arguments.data)) if arguments.data.lower().endswith(".csv") else None
-        names = named or [f"x_{place}" for place in range(1, math.prod(run.shape) + 1)]
+        names = found.columns or [f"x_{place}" for place in range(1, math.prod(run.shape) + 1)]
         save_columns(path, **dict(zip(names, found.samples.reshape(len(found.samples), -1).T, strict=True)))
     else:
         gaps = np.where(found.missing, GREY * white(run.recipe), found.means)

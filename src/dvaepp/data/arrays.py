@@ -188,6 +188,7 @@ def prepared(arrays: Arrays, source: str, where: Mapping[str, str], reading: Rea
         for split, array in wide.items() if training and kind == "real" else ():
             check_resolved(array, where[split])
     else:
+        arrays = _unsigned(arrays)
         for split, array in arrays.items():
             _validate_grey(array, where[split])
         arrays = _grey(arrays)
@@ -207,6 +208,12 @@ def _channels_last(array: Grey, channels: tuple[int, ...]) -> Grey:
     if array.shape[3] != 1 and array.shape[1] in channels:
         array = np.moveaxis(array, 1, 3)
     return array[..., 0] if array.shape[3] == 1 else array
+
+
+def _unsigned(arrays: Arrays) -> Arrays:
+    """Bits where every value of all splits is -1 or 1, else the arrays themselves."""
+    spins = all(x.dtype.kind in "if" and bool(((x == -1) | (x == 1)).all()) and (x < 0).any() for x in arrays.values())
+    return {split: (x > 0).astype(np.uint8) for split, x in arrays.items()} if spins else arrays
 
 
 def _validate_grey(array: Grey, where: str) -> None:

@@ -17,9 +17,10 @@ from dvaepp.errors import InputError
 Array = NDArray[Any]
 Header = Literal["auto", "present", "absent"]
 _TRUTH = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-_MISSING = ("", "-", "--", ".", "?", "*", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none")
+MISSING = ("", "-", "--", ".", "?", "*", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none")
 _LOOK = 1000
 """Lines that show whether the first one of numbers is like them."""
+_CHOOSE = "data.label and data.drop name columns of other kinds, data.missing=drop-rows leaves rows with gaps out"
 _Cell = Callable[[str, str], int | float]
 """A cell's value, given where it stands."""
 _EXTREMES = np.errstate(over="ignore", invalid="ignore")
@@ -91,7 +92,7 @@ def table(raw: bytes, path: Path, header: str = "auto", numbers: bool = False, g
     steps off all else.
     """
     lines = _lines(raw, path)
-    if lines and (header == "present" or (header == "auto" and _is_header(lines[0], path))):
+    if lines and (header == "present" or (header == "auto" and is_header(lines[0], path))):
         lines = lines[1:]
     if not lines:
         kind = "numbers" if numbers else "0 and 1"
@@ -114,7 +115,7 @@ def column_names(path: Path, header: str = "auto") -> tuple[str, ...] | None:
     """The names in the first line of a comma-separated table that `table` has read, if by `header` it holds them."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
         first = next(row for row in csv.reader(lines, strict=True) if row)
-    named = header == "present" or (header == "auto" and _is_header((1, first), path))
+    named = header == "present" or (header == "auto" and is_header((1, first), path))
     return tuple(name.strip() for name in first) if named else None
 
 
@@ -127,10 +128,10 @@ def _lines(raw: bytes, path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}: expected a comma-separated table in UTF-8, but {error}") from error
 
 
-def _is_header(line: tuple[int, list[str]], path: Path) -> bool:
+def is_header(line: tuple[int, list[str]], path: Path) -> bool:
     """Whether a cell is neither a number nor stands for one that is missing; InputError where others are numbers."""
     number, cells = line
-    names = [cell for cell in cells if not _is_number(cell) and cell.strip().lower() not in _MISSING]
+    names = [cell for cell in cells if not _is_number(cell) and cell.strip().lower() not in MISSING]
     if names and any(map(_is_number, cells)):
         raise _unclear(f"{path}: line {number} mixes numbers with {names[0]!r}, so it may be names of columns or a row")
     return bool(names)
@@ -218,18 +219,20 @@ def _row(row: list[str], columns: int, where: str, read: _Cell) -> list[int | fl
 
 def _bit(cell: str, where: str) -> int:
     if cell not in _TRUTH:
-        raise InputError(f"{where} holds {cell!r}, expected only 0 and 1")
+        grey = "grey levels in 0..255 take data.binarise=dynamic or threshold"
+        others = "other numbers a likelihood of theirs, model.likelihood=normal, poisson or categorical"
+        raise InputError(f"{where} holds {cell!r}, expected only 0 and 1; {grey}, {others}; {_CHOOSE}")
     return _TRUTH[cell]
 
 
 def _number_or_gap(cell: str, where: str) -> float:
-    return math.nan if cell in _MISSING else _number(cell, where)
+    return math.nan if cell in MISSING else _number(cell, where)
 
 
 def _number(cell: str, where: str) -> float:
     value = _float(cell)
     if not math.isfinite(value):
-        raise InputError(f"{where} holds {cell!r}, expected finite numbers")
+        raise InputError(f"{where} holds {cell!r}, expected finite numbers; {_CHOOSE}")
     return value
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dvaepp.data import archives, formats, idx_files, pictures
+from dvaepp.data import archives, formats, idx_files, pictures, tables
 from dvaepp.data.arrays import Arrays, bits_of, dataset_of, prepared
 from dvaepp.data.binarise import as_rows
 from dvaepp.data.dataset import Dataset, Examples
@@ -57,11 +58,16 @@ def examples_at(path: Path, reading: Reading) -> Examples:
     return Examples(torch.cat([as_rows(x) for x in examples]), tuple(examples[0].shape[1:]), ids, labels)
 
 
-def gapped_at(path: Path, reading: Reading) -> Array:
-    """Every example at a path (n, ...) as it is there: values that are missing in arrays and tables are NaN."""
-    if path.suffix.lower() == ".csv":
-        return formats.table(formats.content(path), path, reading.header, numbers=True, gaps=True)
-    return np.concatenate(list(_read(path, reading).arrays.values()))
+def gapped_at(path: Path, reading: Reading) -> tuple[Array, tuple[str, ...] | None]:
+    """Every example at a path (n, ...) as it is there, and a table's columns: values that are missing are NaN."""
+    if tables.suffix(path) not in tables.SUFFIXES:
+        held = _read(path, reading)
+        return np.concatenate(list(held.arrays.values())), held.columns
+    if tables.is_plain(path, reading):
+        values = formats.table(formats.content(path), path, reading.header, numbers=True, gaps=True)
+        return values, formats.column_names(path, reading.header)
+    values, _, _, columns = tables.read(path, reading, gaps=True)
+    return values, columns
 
 
 def mask_at(path: Path) -> Array:
@@ -83,13 +89,14 @@ def read_examples(
     kind: Plain = "levels",
     background: Background = "white",
     header: Header = "auto",
+    **options: Any,
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Every example at a path in the order stored, (n, pixels), and the shape of one.
 
     Bits (uint8), or with binarise "none" numbers in the dtype of their kind. Splits follow each other. Grey becomes
     bits as in valid and test of `load`, whose options these are: drawn once, or by threshold.
     """
-    found = examples_at(Path(path), Reading(binarise, threshold, kind, background, header))
+    found = examples_at(Path(path), Reading(binarise, threshold, kind, background, header, **options))
     return found.x, found.shape
 
 
@@ -115,13 +122,15 @@ def _reader(path: Path) -> Callable[[Path, Reading], _Held]:
         return _picture
     if suffix in (".npy", ".npz"):
         return _numpy
-    if suffix == ".csv":
+    if tables.suffix(path) in tables.SUFFIXES:
         return _table
     if suffix == ".amat":
         return lambda path, reading: _Held({"": formats.amat(formats.content(path), path)})
     if "idx" in path.name:
         return _idx_file
-    kinds = ".npy, .npz, .csv, .amat, an idx file (its name holds 'idx'), an image or a folder of images"
+    kinds = (
+        ".npy, .npz, .csv, .tsv, .parquet, .amat, an idx file (its name holds 'idx'), an image or a folder of images"
+    )
     raise InputError(f"{path}: is of an unknown kind, expected {kinds}")
 
 
@@ -155,6 +164,11 @@ def _numpy(path: Path, reading: Reading) -> _Held:
 
 
 def _table(path: Path, reading: Reading) -> _Held:
+    if not tables.is_plain(path, reading):
+        values, labels, rows, columns = tables.read(path, reading)
+        if not reading.plain and (values % 1 == 0).all():  # bits, -1 and 1, or grey levels
+            values = values.astype(np.int64)
+        return _Held({"": values}, {} if labels is None else {"": labels}, {"": rows}, columns)
     table = formats.number_table if reading.plain else formats.table
     array = table(formats.content(path), path, reading.header)
     return _Held({"": array}, columns=formats.column_names(path, reading.header))

@@ -9,6 +9,7 @@ from dvaepp.data.pictures import Background
 from dvaepp.errors import InputError
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
+Missing = Literal["refuse", "drop-rows", "drop-columns", "category"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Reading:
     kind: str = "levels"
     background: str = "white"
     header: str = "auto"
+    drop: tuple[str, ...] = ()
+    label: str | None = None
+    missing: str = "refuse"
 
     def __post_init__(self) -> None:
         options: dict[str, tuple[str, Any]] = {
@@ -27,6 +31,7 @@ class Reading:
             "kind": (self.kind, Plain),
             "background": (self.background, Background),
             "header": (self.header, Header),
+            "missing": (self.missing, Missing),
         }
         for option, (given, known) in options.items():
             if given not in get_args(known):
@@ -42,3 +47,8 @@ class Reading:
     def plain(self) -> Plain | None:
         """What the numbers are that stay as they are; None where they become bits."""
         return cast(Plain, self.kind) if self.binarise == "none" else None
+
+    @property
+    def chooses_columns(self) -> bool:
+        """Whether not all columns of a table are examples', or some may miss values."""
+        return bool(self.drop or self.label is not None or self.missing != "refuse")

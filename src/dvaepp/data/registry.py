@@ -1,6 +1,7 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from dvaepp.components.registry import components, faults
@@ -10,7 +11,7 @@ from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
 from dvaepp.data.own import load_own
 from dvaepp.data.pictures import Background
-from dvaepp.data.reading import Binarise, Reading
+from dvaepp.data.reading import Binarise, Missing, Reading
 from dvaepp.errors import InputError, nearest
 from dvaepp.storage import AnyPath
 
@@ -28,20 +29,26 @@ def load(
     kind: Plain = "levels",
     background: Background = "white",
     header: Header = "auto",
+    drop: Sequence[str] = (),
+    label: str | None = None,
+    missing: Missing = "refuse",
 ) -> Dataset:
     """The data set of one of `names()`, found or downloaded, or the user's own data at a path.
 
-    A path leads to an .npy, .npz, .csv, .amat or idx file or a folder of images. Arrays of images have their channels,
-    one or three, in the last axis or, as in torch, the second. Binary data stay as they are; `binarise` makes grey into
-    bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes 1[grey > threshold]. Pictures in colour
-    become grey for it, which the protocol says. "none" leaves numbers as they are, and `kind` says what they are: 8-bit
-    "levels" of images, grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of a table. Transparent
-    images are laid over the `background`. `header` says whether the first line of a .csv is "present" names of columns
-    or they are "absent"; "auto" takes a line without any number for names, and refuses numbers that may be or stand
-    among names.
+    A path leads to an .npy, .npz, .csv, .tsv, .parquet, .amat or idx file or a folder of images. Arrays of images have
+    their channels, one or three, in the last axis or, as in torch, the second. Binary data stay as they are; `binarise`
+    makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes 1[grey > threshold].
+    Pictures in colour become grey for it, which the protocol says. "none" leaves numbers as they are, and `kind` says
+    what they are: 8-bit "levels" of images, grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of
+    a table. Transparent images are laid over the `background`. `header` says whether the first line of a .csv is
+    "present" names of columns or they are "absent"; "auto" takes a line without any number for names, and refuses
+    numbers that may be or stand among names. Columns of a table that `drop` names are left out, and the column `label`
+    is kept as labels; one without names is called by its number, "1". Where values are `missing`, rows or columns with
+    them are dropped, or of categories they are one more.
+
     InputError for everything that is not as expected.
     """
-    reading = Reading(binarise, threshold, kind, background, header)
+    reading = Reading(binarise, threshold, kind, background, header, tuple(drop), label, missing)
     name = os.fspath(name)
     if name in names():
         if binarise != "auto":

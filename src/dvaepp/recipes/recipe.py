@@ -120,9 +120,8 @@ class Recipe(Settings):
     def reading(self) -> Reading:
         """How the user's own data become what the likelihood is for."""
         of = self.data
-        if self._bits:
-            return Reading(of.binarise, of.threshold, background=of.background, header=of.header)
-        return Reading("none", of.threshold, self.model.likelihood.data_kind, of.background, of.header)
+        binarise, kind = (of.binarise, "levels") if self._bits else ("none", self.model.likelihood.data_kind)
+        return Reading(binarise, of.threshold, kind, of.background, of.header, of.drop, of.label, of.missing)
 
     def build(self, spec: DataSpec) -> tuple[Model, Objective]:
         """The model for data of this spec, its weights drawn from torch's generator, and the objective.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from dvaepp.components.fields import Named, Nested, Settings
 from dvaepp.components.registry import components
 from dvaepp.data.formats import Header
 from dvaepp.data.pictures import Background
+from dvaepp.data.reading import Missing
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.standard import BernoulliLikelihood
@@ -49,6 +50,25 @@ class DataSettings(Settings):
     """What stands behind transparent pictures."""
     header: Header = "auto"
     """Whether the first line of a .csv names its columns; `auto` refuses numbers that may be names."""
+    drop: tuple[str, ...] = ()
+    """Columns of a table that are left out, by name, or by number where they have none."""
+    label: str | None = None
+    """The column of a table that holds labels."""
+    missing: Missing = "refuse"
+    """What becomes of values that a table misses."""
+
+    @field_validator("drop", mode="before")
+    @classmethod
+    def _listed(cls, drop: Any) -> Any:
+        """Names as --set has them, [id] or id, or a list; numbers as texts."""
+        given = drop.strip("[]").split(",") if isinstance(drop, str) else drop
+        return tuple(str(name).strip() for name in given) if isinstance(given, list | tuple) else given
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _named(cls, label: Any) -> Any:
+        """A column's number as text."""
+        return str(label) if isinstance(label, int) else label
 
 
 class ConvolutionalSettings(Settings):

@@ -71,6 +71,8 @@ class Completed:
     """True where a value was missing."""
     acceptance: float
     """The share of the chains' proposals that were accepted: where it is small, more sweeps are needed."""
+    columns: tuple[str, ...] | None = None
+    """Names of a table's columns, where its file has them."""
 
 
 class Run:
@@ -169,7 +171,7 @@ class Run:
         and without it what is NaN in x, or no number in a table's file.
         """
         at_path = isinstance(x, str | PathLike)
-        given = gapped_at(Path(x), self.recipe.reading) if at_path else as_array(x, "x")
+        given, columns = gapped_at(Path(x), self.recipe.reading) if at_path else (as_array(x, "x"), None)
         gaps = self._gaps(given, missing)
         observed = self._examples(np.where(gaps, np.zeros((), given.dtype), given))
         holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
@@ -179,7 +181,8 @@ class Run:
         ]
         samples, means = (torch.cat([getattr(each, name).cpu() for each in drawn]) for name in ("sample", "mean"))
         acceptance = float(torch.cat([each.acceptance for each in drawn]).mean())
-        return Completed(self._as_data(samples), self._shaped(means), gaps.reshape(-1, *self.shape), acceptance)
+        shaped = self._as_data(samples), self._shaped(means), gaps.reshape(-1, *self.shape)
+        return Completed(*shaped, acceptance, columns)
 
     def _gaps(self, given: Array, missing: Any) -> Array:
         """What is missing of examples (n, ...)."""

@@ -1,0 +1,174 @@
+"""Tables as people have them: separators, encodings, Parquet, labels, columns to leave out, values that are missing."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from dvaepp import InputError, data, load_run
+from dvaepp.cli import main
+
+RANDOM = np.random.RandomState(9)
+REAL = RANDOM.normal(size=(40, 3)).round(3)
+TABLE = pandas.DataFrame(REAL, columns=["length", "width", "depth"])
+SPECIES = np.array(["ant", "bee", "wasp"])[RANDOM.randint(0, 3, 40)]
+HOW: dict[str, Any] = {"binarise": "none", "kind": "real"}
+
+
+def values(found: data.Dataset) -> list[list[float]]:
+    """All rows in the order of the file."""
+    ids = np.concatenate(found.ids or ())
+    rows = torch.cat([found.train, found.valid, found.test]).double().numpy().round(3)
+    return rows[np.argsort(ids)].tolist()
+
+
+WRITERS: dict[str, Any] = {
+    "x.csv": lambda path: TABLE.to_csv(path, index=False),
+    "semicolons.csv": lambda path: TABLE.to_csv(path, index=False, sep=";"),
+    "commas.csv": lambda path: TABLE.to_csv(path, index=False, sep=";", decimal=","),
+    "x.tsv": lambda path: TABLE.to_csv(path, index=False, sep="\t"),
+    "bars.csv": lambda path: TABLE.to_csv(path, index=False, sep="|"),
+    "utf16.csv": lambda path: TABLE.to_csv(path, index=False, encoding="utf-16"),
+    "western.csv": lambda path: TABLE.rename(columns={"width": "größe"}).to_csv(
+        path, index=False, encoding="cp1252", sep=";"
+    ),
+    "x.csv.gz": lambda path: path.write_bytes(gzip.compress(TABLE.to_csv(index=False).encode())),
+    "x.parquet": lambda path: TABLE.to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_one_table_in_many_forms(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    found = data.load(tmp_path / name, **HOW)
+    assert values(found) == REAL.tolist()
+    assert found.columns == ("length", "größe" if name == "western.csv" else "width", "depth")
+
+
+def test_a_column_of_labels_and_columns_left_out(tmp_path: Path) -> None:
+    TABLE.assign(species=SPECIES, note="x").to_csv(tmp_path / "x.csv", index=False)
+    found = data.load(tmp_path / "x.csv", label="species", drop=["note", "width"], **HOW)
+    assert values(found) == REAL[:, [0, 2]].tolist()
+    assert found.columns == ("length", "depth")
+    assert found.labels is not None
+    assert found.labels.classes == ("ant", "bee", "wasp")
+    assert found.ids is not None
+    assert [found.labels.classes[label] for label in found.labels.test] == SPECIES[found.ids[2]].tolist()
+
+
+def test_columns_without_names_are_called_by_their_numbers(tmp_path: Path) -> None:
+    TABLE.assign(species=SPECIES).to_csv(tmp_path / "x.csv", index=False, header=False)
+    found = data.load(tmp_path / "x.csv", label="4", drop=["1"], header="absent", **HOW)
+    assert values(found) == REAL[:, 1:].tolist()
+    assert found.columns is None
+
+
+@pytest.mark.parametrize("mark", ["", "NA", "?", "nan"])
+def test_missing_values_are_dealt_with_as_is_said(mark: str, tmp_path: Path) -> None:
+    cells = TABLE.astype(object)
+    cells.iloc[3, 1] = cells.iloc[7, 1] = mark
+    cells.to_csv(tmp_path / "x.csv", index=False)
+    rows = data.load(tmp_path / "x.csv", missing="drop-rows", **HOW)
+    assert values(rows) == np.delete(REAL, [3, 7], 0).tolist()
+    assert sorted(np.concatenate(rows.ids or ())) == [row for row in range(40) if row not in (3, 7)]
+    columns = data.load(tmp_path / "x.csv", missing="drop-columns", **HOW)
+    assert (values(columns), columns.columns) == (REAL[:, [0, 2]].tolist(), ("length", "depth"))
+    with pytest.raises(InputError, match=r"line 5 holds .*data.missing=drop-rows"):
+        data.load(tmp_path / "x.csv", **HOW)
+    with pytest.raises(
+        InputError, match=r"'width' misses 2 of 40 values, expected all: data.missing=drop-rows, drop-col"
+    ):
+        data.load(tmp_path / "x.csv", drop=["depth"], **HOW)
+
+
+def test_categories_may_be_words_and_missing(tmp_path: Path) -> None:
+    words = pandas.DataFrame({"size": SPECIES, "form": np.where(REAL[:, 0] > 0, "round", None)})
+    words.to_csv(tmp_path / "x.csv", index=False)
+    found = data.load(tmp_path / "x.csv", binarise="none", kind="categories", missing="category")
+    expected = np.stack([np.searchsorted(["ant", "bee", "wasp"], SPECIES), REAL[:, 0] <= 0], 1)
+    assert values(found) == expected.tolist()
+
+
+def test_grey_levels_with_a_label_as_kaggle_has_them(tmp_path: Path) -> None:
+    grey = RANDOM.randint(0, 256, (40, 9))
+    names = [f"pixel{place}" for place in range(9)]
+    pandas.DataFrame(grey, columns=names).assign(label=np.arange(40) % 3)[["label", *names]].to_csv(
+        tmp_path / "train.csv", index=False
+    )
+    with pytest.raises(InputError, match="expected only 0 and 1; grey levels in 0..255 take data.binarise=dynamic"):
+        data.load(tmp_path / "train.csv")
+    found = data.load(tmp_path / "train.csv", label="label", binarise="dynamic")
+    assert found.dynamic
+    assert found.labels is not None
+    assert found.labels.classes == ("0", "1", "2")
+    every = np.concatenate(found.ids or ())
+    assert torch.cat([found.train])[0].tolist() == grey[every[0]].tolist()
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_minus_one_and_one_are_bits(suffix: str, tmp_path: Path) -> None:
+    spins = 2 * RANDOM.randint(0, 2, (40, 5)) - 1
+    np.save(tmp_path / "x.npy", spins)
+    pandas.DataFrame(spins).to_csv(tmp_path / "x.csv", index=False, sep=";", header=False)
+    found, bits = data.load(tmp_path / f"x.{suffix}"), data.from_arrays((spins + 1) // 2)
+    assert found.digest() == bits.digest()
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        (
+            TABLE.assign(species=SPECIES),
+            {},
+            "holds '(ant|bee|wasp)', expected finite numbers; data.label and data.drop",
+        ),
+        (
+            TABLE.assign(species=SPECIES),
+            {"drop": ["width"]},
+            "column 'species' holds .*data.label=species keeps it as lab",
+        ),
+        (TABLE, {"drop": ["widht"]}, "has no column 'widht', which data.drop names.*did you mean 'width'"),
+        (TABLE, {"label": "species"}, "has no column 'species', which data.label names"),
+        (TABLE, {"drop": ["length", "width", "depth"]}, "no columns are left"),
+        (TABLE.reset_index(), {"drop": ["width"]}, r"column 'index' counts the rows, expected .*data.drop=\[index\]"),
+        (TABLE.assign(id=range(1, 41)), {"drop": ["width"]}, "column 'id' counts the rows"),
+        (TABLE.assign(gap=np.nan), {"missing": "drop-rows"}, "every row misses a value"),
+        (TABLE, {"missing": "mean"}, "^missing is 'mean', expected one of refuse, drop-rows"),
+        (
+            TABLE.assign(gap=[1, None] * 20),
+            {"missing": "category"},
+            "'gap' misses values, and data.missing=category is for",
+        ),
+        (TABLE.assign(y=["a", None] * 20), {"label": "y"}, "column 'y' misses 20 labels"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_what_helps(
+    table: pandas.DataFrame, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    table.to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(InputError, match=message):
+        data.load.__wrapped__(tmp_path / "x.csv", **{**HOW, **options})
+
+
+def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"x.parquet: expected a whole Parquet file"):
+        data.load(tmp_path / "x.parquet", **HOW)
+
+
+def test_a_table_trains_by_its_settings_and_others_are_read_the_same(tmp_path: Path) -> None:
+    TABLE.assign(species=SPECIES, note="x").to_csv(tmp_path / "x.csv", index=False, sep=";")
+    settings = ["data.label=species", "data.drop=[note]", "model.likelihood=normal", "model.hidden=[4]"]
+    words = [word for each in settings for word in ("--set", each)]
+    command = ["train", "quick/directed", "--size", "tiny", "--steps", "20", "--data", str(tmp_path / "x.csv"), *words]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    run = load_run(tmp_path / "run")
+    assert run.data.columns == ("length", "width", "depth")
+    TABLE[:5].assign(note="y", species="ant").to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "codes.csv"
+    assert main(["encode", str(tmp_path / "run"), str(tmp_path / "new.csv"), "-o", str(out)]) == 0
+    assert pandas.read_csv(out)["label"].tolist() == ["ant"] * 5
