@@ -342,3 +342,23 @@ def test_it_is_said_where_colour_becomes_grey_and_only_there(tmp_path: Path, set
     Image.fromarray(COLOUR[3]).save(tmp_path / "one" / "03.png")
     assert "colour pictures turned grey" in data.load(tmp_path / "one", **settings).protocol
     assert "turned" not in data.load(tmp_path / "colour", binarise="none").protocol
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "resize"])
+def test_pictures_of_all_sizes_are_scaled_to_one(fit: Any, tmp_path: Path) -> None:
+    for place in range(12):
+        picture = np.zeros((20, 40), np.uint8)
+        picture[:, 10:30] = 200  # the middle half
+        Image.fromarray(picture).resize((40 + 4 * (place % 2), 20)).save(tmp_path / f"{place:02}.png")
+    with pytest.raises(InputError, match=r"is 20x44, expected 20x40 .*; data.size=20 scales all to one size"):
+        data.load(tmp_path)
+    found = data.load(tmp_path, binarise="none", kind="levels", size=10, fit=fit)
+    assert found.shape == (10, 10)
+    image = found.train[0].reshape(10, 10).float()
+    middle, edge = image[5, 4:6].mean(), image[5, 0]
+    assert middle > 150
+    if fit == "crop":
+        assert edge > 150  # only the middle is left
+    else:
+        assert edge < 60
+    assert (image[0] > 200).all() == (fit == "pad"), "white above and below"

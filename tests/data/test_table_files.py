@@ -172,3 +172,65 @@ def test_a_table_trains_by_its_settings_and_others_are_read_the_same(tmp_path: P
     out = tmp_path / "codes.csv"
     assert main(["encode", str(tmp_path / "run"), str(tmp_path / "new.csv"), "-o", str(out)]) == 0
     assert pandas.read_csv(out)["label"].tolist() == ["ant"] * 5
+
+
+def test_other_splits_may_lie_elsewhere(tmp_path: Path) -> None:
+    for name, rows in (("train", TABLE[:25]), ("valid", TABLE[25:30]), ("test", TABLE[30:])):
+        rows.assign(species=SPECIES[rows.index]).to_csv(tmp_path / f"{name}.csv", index=False)
+    found = data.load(tmp_path / "train.csv", test=tmp_path / "test.csv", label="species", **HOW)
+    assert (len(found.train), len(found.valid), len(found.test)) == (23, 2, 10)
+    assert found.test.double().numpy().round(3).tolist() == REAL[30:].tolist()
+    assert found.labels is not None
+    assert [found.labels.classes[label] for label in found.labels.test] == SPECIES[30:].tolist()
+    whole = {"valid": tmp_path / "valid.csv", "test": tmp_path / "test.csv", "label": "species"}
+    found = data.load(tmp_path / "train.csv", **whole, **HOW)
+    assert (len(found.train), len(found.valid), len(found.test)) == (25, 5, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"valid": "x.csv"}, "^valid is given without test"),
+        ({"test": "none.csv"}, "none.csv, which data.valid or data.test names, does not exist"),
+        ({"test": "wide.csv"}, "its columns are not called as those of"),
+        ({"size": 2}, r"holds \(40, 3\), and data.size scales pictures only: expected \(n, 4\) or \(n, 2, 2\)"),
+    ],
+)
+def test_splits_that_do_not_go_together(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TABLE.to_csv("x.csv", index=False)
+    TABLE.assign(more=1.5).to_csv("wide.csv", index=False)
+    with pytest.raises(InputError, match=message):
+        data.load("x.csv", **options, **HOW)
+
+
+def test_rows_become_images_of_a_size(tmp_path: Path) -> None:
+    bits = RANDOM.randint(0, 2, (40, 6))
+    np.save(tmp_path / "x.npy", bits)
+    found = data.load(tmp_path / "x.npy", size=(2, 3))
+    assert found.shape == (2, 3)
+    assert torch.equal(found.train, data.load(tmp_path / "x.npy").train)
+
+
+def test_a_run_finds_its_other_splits_where_they_moved_with_it(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    TABLE[:30].to_csv(tmp_path / "old/x.csv", index=False)
+    TABLE[30:].to_csv(tmp_path / "old/y.csv", index=False)
+    settings = ["model.likelihood=normal", "model.hidden=[4]", f"data.test={tmp_path / 'old/y.csv'}"]
+    words = [word for each in settings for word in ("--set", each)]
+    command = [
+        "train",
+        "quick/directed",
+        "--size",
+        "tiny",
+        "--steps",
+        "20",
+        "--data",
+        str(tmp_path / "old/x.csv"),
+        *words,
+    ]
+    assert main([*command, "--out", str(tmp_path / "old/run")]) == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert len(load_run(tmp_path / "new/run").data.test) == 10

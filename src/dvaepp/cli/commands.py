@@ -214,6 +214,7 @@ def _fit(run: RunFolder, trainer: Trainer) -> None:
     folder = shlex.quote(str(run.folder))
     console.print(f"{run.recipe.name} on {run.data.name}, seed {run.seed}, into {run.folder}")
     console.print(run.data.protocol, style="dim")
+    console.print(run.data.summary, style="dim")
     if trainer.step:
         finished = trainer.step == trainer.settings.steps
         console.print("is finished already" if finished else f"goes on after step {trainer.step}{_schedules(trainer)}")

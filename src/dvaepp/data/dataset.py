@@ -107,6 +107,21 @@ class Dataset:
                 raise InputError(f"{where} holds the value {value}, expected values in 0..{top}")
 
     @property
+    def summary(self) -> str:
+        """How many examples of what there are, in a line.
+
+        >>> bits = torch.zeros(20, 12, dtype=torch.uint8)
+        >>> Dataset("none", (3, 4), bits, bits[:2], bits[:2], dynamic=True, protocol="made up").summary
+        'train 20, valid 2, test 2 examples of 3 x 4 bits, of train drawn from grey on every use'
+        """
+        counts = ", ".join(f"{split} {len(getattr(self, split)):,}" for split in ("train", "valid", "test"))
+        sides = " x ".join(map(str, self.shape)) if len(self.shape) > 1 else f"{self.shape[0]} columns of"
+        kind = {"real": "real numbers"}.get(self.kind, self.kind)
+        drawn = ", of train drawn from grey on every use" if self.dynamic else ""
+        labels = "" if self.labels is None else f"; {len(self.labels.classes)} classes as labels"
+        return f"{counts} examples of {sides} {kind}{drawn}{labels}"
+
+    @property
     def pixels(self) -> int:
         """Number of values of one example: 3 to a pixel in colour."""
         return math.prod(self.shape)

@@ -1,5 +1,6 @@
 """The user's own data: a path to arrays, pictures or a table becomes a `Dataset`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ class _Held:
 
 def load_own(path: Path, name: str, reading: Reading) -> Dataset:
     """The data at a path, split, and binarised unless `reading` says that they stay; InputError naming the file."""
-    held = _read(path, reading)
+    held = _with_others(_read(path, reading), path, reading)
     return dataset_of(
         held.arrays,
         name=name,
@@ -102,7 +103,7 @@ def read_examples(
 
 def _read(path: Path, reading: Reading) -> _Held:
     """What lies at a path; labels count where there is one for each example."""
-    held = _reader(path)(path, reading)
+    held = _sized(_reader(path)(path, reading), path, reading)
     labels = held.labels
     if len(held.arrays) == 1:
         (name,) = held.arrays
@@ -111,6 +112,48 @@ def _read(path: Path, reading: Reading) -> _Held:
         held = _Held({"": held.arrays[name]}, labels, ids, held.columns)
     fit = labels.keys() == held.arrays.keys() and all(len(labels[split]) == len(x) for split, x in held.arrays.items())
     return held if fit else replace(held, labels={})
+
+
+def _sized(held: _Held, path: Path, reading: Reading) -> _Held:
+    """Rows (n, height width) as images (n, height, width) of the size that is asked for; pictures have it already."""
+    size = reading.size
+    if size is None or all(x.shape[1:3] == size for x in held.arrays.values()):
+        return held
+    if any(x.ndim != 2 or x.shape[1] != math.prod(size) for x in held.arrays.values()):
+        found = ", ".join(str(x.shape) for x in held.arrays.values())
+        expected = f"(n, {math.prod(size)}) or (n, {size[0]}, {size[1]})"
+        raise InputError(f"{path}: holds {found}, and data.size scales pictures only: expected {expected}")
+    return _Held({split: x.reshape(-1, *size) for split, x in held.arrays.items()}, held.labels, held.ids)
+
+
+def _with_others(held: _Held, path: Path, reading: Reading) -> _Held:
+    """What lies at a path as train, beside valid and test of paths of their own, where `reading` names them."""
+    if reading.test is None:
+        return held
+    if "" not in held.arrays:
+        raise InputError(f"{path}: has splits of its own, expected none where data.test names another place")
+    named = {"": path, **({"valid": Path(reading.valid)} if reading.valid else {}), "test": Path(reading.test)}
+    every = {split or "train": held if not split else _whole(each, reading) for split, each in named.items()}
+    if len({each.columns for each in every.values()}) > 1:
+        raise InputError(f"{path}: its columns are not called as those of {reading.test}, expected the same names")
+
+    def joined(what: str) -> Arrays:
+        each = {split: getattr(one, what) for split, one in every.items()}
+        return {split: found[""] for split, found in each.items()} if all(each.values()) else {}
+
+    return _Held(joined("arrays"), joined("labels"), joined("ids") or None, held.columns)
+
+
+def _whole(path: Path, reading: Reading) -> _Held:
+    """What lies at another path than the training data's, as one split."""
+    if not path.exists():
+        raise InputError(f"{path}, which data.valid or data.test names, does not exist")
+    held = _read(path, reading)
+
+    def whole(arrays: Arrays | None) -> Arrays:
+        return {"": np.concatenate([arrays[split] for split in held.arrays])} if arrays else {}
+
+    return _Held(whole(held.arrays), whole(held.labels), whole(held.ids) or None, held.columns)
 
 
 def _reader(path: Path) -> Callable[[Path, Reading], _Held]:
@@ -138,7 +181,8 @@ def _picture_folder(path: Path, reading: Reading) -> _Held:
     """Pictures below the folders of splits; those that all lie in folders of their own there are of these classes."""
     folders = split_folders(path)
     colour = reading.plain is not None and any(map(pictures.has_colour, folders.values()))
-    arrays = {split: pictures.image_folder(folder, colour, reading.background) for split, folder in folders.items()}
+    how = colour, reading.background, reading.size, reading.fit
+    arrays = {split: pictures.image_folder(folder, *how) for split, folder in folders.items()}
     names = {split: [p.relative_to(f) for p in pictures.images_below(f)] for split, f in folders.items()}
     ids = {split: np.array([str(name) for name in each]) for split, each in names.items()}
     classes = all(len(name.parts) > 1 for each in names.values() for name in each)
@@ -148,7 +192,8 @@ def _picture_folder(path: Path, reading: Reading) -> _Held:
 
 def _picture(path: Path, reading: Reading) -> _Held:
     colour = reading.plain is not None and pictures.has_colour(path)
-    return _Held({"": pictures.image_folder(path, colour, reading.background)}, ids={"": np.array([path.name])})
+    image = pictures.image_folder(path, colour, reading.background, reading.size, reading.fit)
+    return _Held({"": image}, ids={"": np.array([path.name])})
 
 
 def _numpy(path: Path, reading: Reading) -> _Held:

@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dvaepp.errors import InputError
 
 Array = NDArray[Any]
 Background = Literal["white", "black"]
+Fit = Literal["crop", "pad", "resize"]
+Size = tuple[int, int]
+"""Height and width."""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".ppm", ".jfif", ".jpe")
 _UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl")
 _OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin")
@@ -34,11 +37,15 @@ _IN_8_BITS = {"1": 255, "L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 """Factors to 8 bits, by the layout of a PNG's pixels."""
 
 
-def image_folder(folder: Path, colour: bool = False, background: str = "white") -> Array:
+def image_folder(
+    folder: Path, colour: bool = False, background: str = "white", size: Size | None = None, fit: str = "crop"
+) -> Array:
     """Images below a folder in the order of their paths, uint8 (n, height, width) grey, or (n, height, width, 3).
 
     Upright by their EXIF data, a pixel of opacity a as a * pixel + (1 - a) * background, of an animation one frame.
-    Hidden files and folders are passed over. InputError where sizes differ or an image cannot be read.
+    Of a `size` that is given they are scaled (Lanczos): to "crop" so that they fill it, the middle being kept; to "pad"
+    so that they fit in it, amid the background; to "resize" whatever their sides were. Hidden files and folders are
+    passed over. InputError where sizes differ or an image cannot be read.
     """
     paths = images_below(folder)
     for path in paths:
@@ -46,14 +53,19 @@ def image_folder(folder: Path, colour: bool = False, background: str = "white") 
             raise InputError(f"{path}: {path.suffix} is not read, expected the picture saved as PNG or JPEG")
     if not paths:
         raise InputError(f"{folder}: no images found, expected a folder of {', '.join(IMAGES[:6])} files")
-    first = _image(paths[0], colour, background)
+
+    def read(path: Path) -> Array:
+        return _image(path, colour, background, size, fit)
+
+    first = read(paths[0])
     images = np.empty((len(paths), *first.shape), np.uint8)
     for slot, path in zip(images, paths, strict=True):
-        image = _image(path, colour, background)
+        image = read(path)
         if image.shape != first.shape:
             (height, width), (rows, columns) = image.shape[:2], first.shape[:2]
             raise InputError(
-                f"{path}: is {height}x{width}, expected {rows}x{columns} (height x width) as {paths[0].name}"
+                f"{path}: is {height}x{width}, expected {rows}x{columns} (height x width) as {paths[0].name}; "
+                f"data.size={rows} scales all to one size"
             )
         slot[:] = image
     return images
@@ -88,7 +100,7 @@ def _mode(path: Path) -> str:
     return ""
 
 
-def _image(path: Path, colour: bool, background: str) -> Array:
+def _image(path: Path, colour: bool, background: str, size: Size | None = None, fit: str = "crop") -> Array:
     try:
         # Given a path, Pillow maps some TIFF files into memory before it knows how they are turned.
         with path.open("rb") as file, Image.open(file) as image:
@@ -96,11 +108,22 @@ def _image(path: Path, colour: bool, background: str) -> Array:
                 raise InputError(f"{path}: has pixels of mode {image.mode}, expected 8 bits a channel")
             _transparency_in_8_bits(image)
             image.load()
-            return np.array(_opaque(_upright(image), background).convert("RGB" if colour else "L"))
+            shown = _opaque(_upright(image), background).convert("RGB" if colour else "L")
+            return np.array(shown if size is None else _scaled(shown, size, fit, background))
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: expected a complete image file, but {error}") from error
+
+
+def _scaled(image: Image.Image, size: Size, fit: str, background: str) -> Image.Image:
+    """The picture at this height and width."""
+    sides = size[::-1]
+    if fit == "resize":
+        return image.resize(sides, Image.Resampling.LANCZOS)
+    if fit == "pad":
+        return ImageOps.pad(image, sides, Image.Resampling.LANCZOS, color=background)
+    return ImageOps.fit(image, sides, Image.Resampling.LANCZOS)
 
 
 def _upright(image: Image.Image) -> Image.Image:

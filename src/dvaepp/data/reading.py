@@ -5,7 +5,7 @@ from typing import Any, Literal, cast, get_args
 
 from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
-from dvaepp.data.pictures import Background
+from dvaepp.data.pictures import Background, Fit
 from dvaepp.errors import InputError
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
@@ -24,6 +24,10 @@ class Reading:
     drop: tuple[str, ...] = ()
     label: str | None = None
     missing: str = "refuse"
+    size: tuple[int, int] | None = None
+    fit: str = "crop"
+    valid: str | None = None
+    test: str | None = None
 
     def __post_init__(self) -> None:
         options: dict[str, tuple[str, Any]] = {
@@ -32,6 +36,7 @@ class Reading:
             "background": (self.background, Background),
             "header": (self.header, Header),
             "missing": (self.missing, Missing),
+            "fit": (self.fit, Fit),
         }
         for option, (given, known) in options.items():
             if given not in get_args(known):
@@ -42,6 +47,8 @@ class Reading:
             )
         if not 0 <= self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}, expected a number in [0, 1)")
+        if self.valid is not None and self.test is None:
+            raise InputError("valid is given without test, expected test alone, or both")
 
     @property
     def plain(self) -> Plain | None:

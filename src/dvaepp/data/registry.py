@@ -10,7 +10,7 @@ from dvaepp.data.download import PublicDataSet, check_file, obtain
 from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
 from dvaepp.data.own import load_own
-from dvaepp.data.pictures import Background
+from dvaepp.data.pictures import Background, Fit
 from dvaepp.data.reading import Binarise, Missing, Reading
 from dvaepp.errors import InputError, nearest
 from dvaepp.storage import AnyPath
@@ -32,6 +32,10 @@ def load(
     drop: Sequence[str] = (),
     label: str | None = None,
     missing: Missing = "refuse",
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "crop",
+    valid: AnyPath | None = None,
+    test: AnyPath | None = None,
 ) -> Dataset:
     """The data set of one of `names()`, found or downloaded, or the user's own data at a path.
 
@@ -44,11 +48,17 @@ def load(
     "present" names of columns or they are "absent"; "auto" takes a line without any number for names, and refuses
     numbers that may be or stand among names. Columns of a table that `drop` names are left out, and the column `label`
     is kept as labels; one without names is called by its number, "1". Where values are `missing`, rows or columns with
-    them are dropped, or of categories they are one more.
+    them are dropped, or of categories they are one more. Pictures are scaled to a `size`, (height, width) or one side
+    of a square: to "crop" so that they fill it, to "pad" so that they fit in it, or to "resize" each side by itself;
+    rows of as many numbers become images of it. `valid` and `test` lead to splits of their own; what lies at the path
+    itself is then train.
 
     InputError for everything that is not as expected.
     """
-    reading = Reading(binarise, threshold, kind, background, header, tuple(drop), label, missing)
+    sides = (size, size) if isinstance(size, int) else size
+    lie = [None if path is None else str(Path(path).expanduser()) for path in (valid, test)]
+    columns = tuple(drop), label, missing
+    reading = Reading(binarise, threshold, kind, background, header, *columns, sides, fit, valid=lie[0], test=lie[1])
     name = os.fspath(name)
     if name in names():
         if binarise != "auto":

@@ -74,9 +74,9 @@ class Recipe(Settings):
         reparameterised = local and (smoothing.reparameterised or model.prior.normal)
         self.objective.check(smoothing, prior, len(model.groups), reparameterised)
 
-    def on(self, data: str) -> Recipe:
-        """The recipe on the data of this name or path."""
-        return self.model_copy(update={"data": self.data.model_copy(update={"name": data})})
+    def on(self, data: str, **others: str | None) -> Recipe:
+        """The recipe on the data of this name or path, valid and test of `others` lying there."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"name": data, **others})})
 
     def with_file(self, path: str) -> Recipe:
         """The recipe, the file of its prior being there."""
@@ -85,10 +85,14 @@ class Recipe(Settings):
 
     def absolute(self) -> Recipe:
         """The recipe, whose paths to data and to a graph lead there from anywhere."""
-        name, file = self.data.name, self.model.prior.file
+
+        def led(path: str) -> str:
+            return str(Path(path).expanduser().resolve())
+
+        name, file, others = self.data.name, self.model.prior.file, {"valid": self.data.valid, "test": self.data.test}
         here = name not in names() and Path(name).expanduser().exists()
-        recipe = self.on(str(Path(name).expanduser().resolve())) if here else self
-        return recipe if file is None else recipe.with_file(str(Path(file).expanduser().resolve()))
+        recipe = self.on(led(name) if here else name, **{split: path and led(path) for split, path in others.items()})
+        return recipe if file is None else recipe.with_file(led(file))
 
     def check_data(self, data: Dataset) -> Dataset:
         """The data themselves; InputError where they are of another kind than the likelihood is for."""
@@ -121,7 +125,8 @@ class Recipe(Settings):
         """How the user's own data become what the likelihood is for."""
         of = self.data
         binarise, kind = (of.binarise, "levels") if self._bits else ("none", self.model.likelihood.data_kind)
-        return Reading(binarise, of.threshold, kind, of.background, of.header, of.drop, of.label, of.missing)
+        same = ("threshold", "background", "header", "drop", "label", "missing", "size", "fit", "valid", "test")
+        return Reading(binarise, kind=kind, **{name: getattr(of, name) for name in same})
 
     def build(self, spec: DataSpec) -> tuple[Model, Objective]:
         """The model for data of this spec, its weights drawn from torch's generator, and the objective.

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from dvaepp.components.fields import Named, Nested, Settings
 from dvaepp.components.registry import components
 from dvaepp.data.formats import Header
-from dvaepp.data.pictures import Background
+from dvaepp.data.pictures import Background, Fit
 from dvaepp.data.reading import Missing
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import Likelihood
@@ -27,7 +27,6 @@ SIZES: tuple[Size, ...] = get_args(Size)
 """`tiny` takes a minute, and shows that all runs; `small` minutes to an hour, `medium` hours to a day of a core."""
 
 
-_Size = Annotated[int, Field(ge=1, le=1_000_000)]
 _LEAST, _MOST = 1e-3, 1e4
 
 
@@ -38,6 +37,9 @@ def check_sharpness(smoothing: Smoothing) -> None:
         raise InputError(
             f"{smoothing} has the inverse temperature {float(sharpness):g}, expected {_LEAST:g} to {_MOST:,.0f}"
         )
+
+
+_Size = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class DataSettings(Settings):
@@ -56,6 +58,13 @@ class DataSettings(Settings):
     """The column of a table that holds labels."""
     missing: Missing = "refuse"
     """What becomes of values that a table misses."""
+    size: tuple[_Size, _Size] | None = None
+    """Height and width that pictures are scaled to, or one number for both; rows of as many numbers become images."""
+    fit: Fit = "crop"
+    """How pictures are scaled to it: `crop` fills it, `pad` fits in it, `resize` takes each side by itself."""
+    valid: str | None = None
+    test: str | None = None
+    """Where other splits lie than those of `name`."""
 
     @field_validator("drop", mode="before")
     @classmethod
@@ -63,6 +72,12 @@ class DataSettings(Settings):
         """Names as --set has them, [id] or id, or a list; numbers as texts."""
         given = drop.strip("[]").split(",") if isinstance(drop, str) else drop
         return tuple(str(name).strip() for name in given) if isinstance(given, list | tuple) else given
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _sides(cls, size: Any) -> Any:
+        """One side of a square as both."""
+        return (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, list) else size
 
     @field_validator("label", mode="before")
     @classmethod

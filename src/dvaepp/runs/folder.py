@@ -168,7 +168,9 @@ class RunFolder:
             name = self._existing(self.data_at or self._now(name), "data", "--data")
         known = self.record.data_dir and self._now(self.record.data_dir)
         data_dir = self.data_dir or (known if known and Path(known).is_dir() else None)
-        return self.recipe.on(name).load_data(data_dir)
+        others = {"valid": self.recipe.data.valid, "test": self.recipe.data.test}
+        led = {split: path and self._now(path) for split, path in others.items()}
+        return self.recipe.on(name, **led).load_data(data_dir)
 
     def _build(self, spec: DataSpec) -> tuple[Model, Objective]:
         """Model and objective, on the graph where it lies now."""

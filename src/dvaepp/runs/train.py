@@ -50,6 +50,7 @@ def train(
     if isinstance(data, str | Path):
         chosen = chosen.on(str(data))
     elif data is not None:
+        _check_of_files(chosen)
         held = chosen.check_data(data if isinstance(data, Dataset) else _read(data, chosen))
     folder = Path(out) if out is not None else _free(chosen, size, seed)
     run = RunFolder.plan(
@@ -80,6 +81,14 @@ def _read(data: Any, recipe: Recipe) -> Dataset:
     if reading.plain:
         return from_arrays(data, kind=reading.plain)
     return from_arrays(data, binarise=recipe.data.binarise, threshold=reading.threshold)
+
+
+def _check_of_files(recipe: Recipe) -> None:
+    """InputError where settings say how a file is read, and the data are no file."""
+    given = recipe.data.model_dump(exclude_defaults=True).keys() - {"name", "binarise", "threshold"}
+    if given:
+        named = ", ".join(f"data.{name}" for name in sorted(given))
+        raise InputError(f"settings name {named}, which say how files are read, and the data are in memory")
 
 
 def _free(recipe: Recipe, size: Size | None, seed: int) -> Path:
