@@ -23,6 +23,8 @@ from .boltzmann.ising import to_ising as to_ising
 from .boltzmann.ising import to_qubo as to_qubo
 from .boltzmann.log_partition import LogPartition as LogPartition
 from .boltzmann.machine import BoltzmannMachine as BoltzmannMachine
+from .boltzmann.quality import SampleQuality as SampleQuality
+from .boltzmann.quality import sample_quality as sample_quality
 from .boltzmann.samplers import AnnealedPopulation as AnnealedPopulation
 from .boltzmann.samplers import ExactSamples as ExactSamples
 from .boltzmann.samplers import PersistentChains as PersistentChains

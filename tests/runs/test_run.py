@@ -282,3 +282,15 @@ def test_scores_of_other_data_are_no_result(
     assert message in capsys.readouterr().err
     assert main(["evaluate", str(run.folder), "--data", str(tmp_path / "wide.npy")]) == 2
     assert "holds examples of shape (7,), the run's model (4, 6)" in capsys.readouterr().err
+
+
+def test_samples_from_elsewhere_are_judged(run: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = run.model.prior.machine
+    np.save(tmp_path / "good.npy", dvaepp.exact_sample(machine, 500).numpy())
+    assert main(["prior", str(run.folder), "--samples", str(tmp_path / "good.npy")]) == 0
+    said = capsys.readouterr().out
+    assert "samples                500" in said
+    assert "inverse temperature" in said
+    assert "log Z from them" in said
+    assert main(["prior", str(run.folder)]) == 2
+    assert "either -o, to write the machine, or --samples" in capsys.readouterr().err

@@ -29,6 +29,8 @@ _VERSION = 1
 _ENERGY = "offset + sum_i linear[i] x[i] + sum_k quadratic[k] x[pairs[k][0]] x[pairs[k][1]]; lower is likelier"
 _WHAT = "a quadratic model, as write_model writes"
 _ARRAYS = ("samples", "codes", "states")
+_BESIDE = ("", "energy", "num_occurrences", "chain_break_fraction")
+"""Columns of a dimod SampleSet's table that are no bits."""
 
 
 def write_model(path: AnyPath, model: QuadraticModel) -> None:
@@ -86,17 +88,20 @@ def read_states(
     The file is .npy, .npz (the array samples, codes or states, or its only one), or .csv or .txt with a sample a line,
     separated by commas or spaces. It holds bits 0 and 1 or spins -1 and 1: `vartype` says which; else it holds spins
     where there is a -1, and bits where there is none. Columns are in the machine's order unless an array `labels`, or a
-    first line that does not itself hold a sample, names them. Where only the number of bits is given in the machine's
-    place, the names are 0, 1, ... Raises InputError for anything else.
+    first line that does not itself hold a sample, names them. A dimod SampleSet is read as .csv of its pandas table,
+    each sample as often as it occurred, or as .json of its `to_serializable()`, which takes dimod. Where only the
+    number of bits is given in the machine's place, the names are 0, 1, ... Raises InputError for anything else.
     """
     labels = tuple(machine.labels) if isinstance(machine, BoltzmannMachine) else tuple(range(whole("bits", machine)))
     path = Path(path)
     if path.suffix in (".npy", ".npz"):
         values, names = _load_arrays(path)
     elif path.suffix in (".csv", ".txt"):
-        values, names = _load_lines(path)
+        values, names = _samples_alone(*_load_lines(path), path)
+    elif path.suffix == ".json":
+        values, names = _load_sample_set(path)
     else:
-        raise InputError(f"{path} does not end in .npy, .npz, .csv or .txt, as files of samples do")
+        raise InputError(f"{path} does not end in .npy, .npz, .csv, .txt or .json, as files of samples do")
     if values.ndim != 2 or values.shape[1] != len(labels) or not len(values):
         raise InputError(f"{path} holds samples of shape {values.shape}, expected (samples, {len(labels)})")
     values = values[:, _columns(path, names, labels)]
@@ -152,6 +157,32 @@ def _load_lines(path: Path) -> tuple[np.ndarray, list[str] | None]:
             raise InputError(f"{path} has lines of {width} and of {len(row)} columns: it may be cut short")
     values = np.array(numbers, np.float64).reshape(-1, width)
     return values, names
+
+
+def _samples_alone(values: np.ndarray, names: list[str] | None, path: Path) -> tuple[np.ndarray, list[str] | None]:
+    """The samples of a SampleSet's table, each as often as it occurred; others as they are."""
+    if names is None or "energy" not in names:
+        return values, names
+    times = values[:, names.index("num_occurrences")] if "num_occurrences" in names else np.ones(len(values))
+    if (times < 1).any() or (times % 1).any():
+        raise InputError(f"{path}: num_occurrences must be whole numbers from 1 on")
+    kept = [place for place, name in enumerate(names) if name not in _BESIDE]
+    return values[:, kept].repeat(times.astype(np.int64), 0), [names[place] for place in kept]
+
+
+def _load_sample_set(path: Path) -> tuple[np.ndarray, list[str]]:
+    """The samples of a dimod SampleSet in JSON, and the names of its variables."""
+    value = read_json(path, "a dimod SampleSet, as json.dumps(sampleset.to_serializable()) writes it")
+    try:
+        import dimod
+    except ImportError:
+        raise InputError(f"{path}: reading a SampleSet needs dimod; pip install 'dvaepp[dwave]'") from None
+    try:
+        found = dimod.SampleSet.from_serializable(value)
+        times = np.asarray(found.record.num_occurrences, np.int64)
+        return found.record.sample.astype(np.float64).repeat(times, 0), [_name(label) for label in found.variables]
+    except Exception as error:  # dimod lets many kinds escape from what is no SampleSet
+        raise InputError(f"{path} is not a dimod SampleSet in JSON: {error}") from None
 
 
 def _columns(path: Path, names: list[str] | None, labels: Sequence[Hashable]) -> list[int]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from dvaepp import data, distributed
-from dvaepp.boltzmann.files import write_model
-from dvaepp.boltzmann.ising import to_ising, to_qubo
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
+from dvaepp.cli.prior import prior
+from dvaepp.cli.probe import probe
 from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
 from dvaepp.cli.speed import speed
 from dvaepp.cli.study import compare, study
@@ -30,14 +30,13 @@ from dvaepp.networks.residual import Cells
 from dvaepp.objectives.base import Objective
 from dvaepp.optimisers.base import Optimiser
 from dvaepp.priors.base import PriorDesign
-from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.recipes.table import Table
 from dvaepp.report.report import write_report
 from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
-from dvaepp.runs.folder import RunFolder, check_not_a_runs
+from dvaepp.runs.folder import RunFolder
 from dvaepp.runs.progress import console, progress, show_metrics
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_columns_name, check_target, locked
@@ -183,19 +182,6 @@ def report(arguments: Namespace) -> None:
     console.print(f"wrote {path}")
 
 
-def prior(arguments: Namespace) -> None:
-    """A run's Boltzmann machine as an Ising model or QUBO."""
-    boltzmann = opened(arguments).model(arguments.last, arguments.device).model.prior
-    if not isinstance(boltzmann, BoltzmannPrior):
-        raise InputError(f"the prior of {arguments.run} is a {type(boltzmann).__name__}, not a Boltzmann machine")
-    if not arguments.output.endswith(".json"):
-        raise InputError(f"{arguments.output} must end in .json")
-    check_not_a_runs(Path(arguments.output))
-    form = to_ising if arguments.form == "ising" else to_qubo
-    write_model(Path(arguments.output), form(boltzmann.machine))
-    console.print(f"wrote {arguments.output}")
-
-
 def data_(arguments: Namespace) -> None:
     """Fetch or check the files of a data set."""
     check_named("--data-dir", arguments.data_dir)
@@ -271,6 +257,7 @@ COMMANDS = {
     "decode": decode,
     "complete": complete,
     "interpolate": interpolate,
+    "probe": probe,
     "report": report,
     "study": study,
     "compare": compare,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+
+from dvaepp.cli.values import draws, jobs, positive, threads, whole
 
 _RESULTS = "keep the scores there too, as RECIPE/seedN.json, or beside another's as RECIPE/seedN-XXXXXXXX.json"
 
@@ -26,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
 
     train = command("train", "train a recipe into a new run folder")
     _recipe(train)
-    train.add_argument("--seed", type=_whole, default=0, help="of weights, batches and noise (default 0)")
+    train.add_argument("--seed", type=whole, default=0, help="of weights, batches and noise (default 0)")
     train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    train.add_argument("--threads", type=_threads, default=1, help="CPU threads (default 1); kept for resume")
+    train.add_argument("--threads", type=threads, default=1, help="CPU threads (default 1); kept for resume")
     train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
     start = "a run folder, from whose best weights training begins where they fit this model's"
     train.add_argument("--from", dest="start", metavar="RUN", help=start)
@@ -37,16 +38,16 @@ def parser() -> argparse.ArgumentParser:
     speed = command("speed", "what a step takes, compiled or not, in which precision, by how many threads: the fastest")
     _recipe(speed)
     speed.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    threads = "CPU threads to try, such as 1 2 (default 1)"
-    speed.add_argument("--threads", type=_threads, nargs="+", default=[1], metavar="N", help=threads)
-    speed.add_argument("--seconds", type=_positive, default=5, help="of timing each way (default 5)")
+    tried = "CPU threads to try, such as 1 2 (default 1)"
+    speed.add_argument("--threads", type=threads, nargs="+", default=[1], metavar="N", help=tried)
+    speed.add_argument("--seconds", type=positive, default=5, help="of timing each way (default 5)")
     speed.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
 
     resume = command("resume", "go on with a run that was stopped, bit for bit")
     _run(resume)
     _data(resume)
     steps = "train on, to so many steps in all, over which schedules stretch"
-    resume.add_argument("--steps", type=_positive, help=steps)
+    resume.add_argument("--steps", type=positive, help=steps)
     resume.add_argument(
         "--device", help="where it goes on: cpu, cuda, ... (default: where it was; else not bit for bit)"
     )
@@ -56,14 +57,14 @@ def parser() -> argparse.ArgumentParser:
     _data(evaluate, "where the run's data lie now, if moved; or other data of their form, all of which are scored")
     _model_choice(evaluate)
     _seed(evaluate)
-    evaluate.add_argument("--samples", type=_positive, help="importance samples per example (default: the recipe's)")
-    evaluate.add_argument("--examples", type=_positive, help="a random subset of this size (default: the recipe's)")
+    evaluate.add_argument("--samples", type=positive, help="importance samples per example (default: the recipe's)")
+    evaluate.add_argument("--examples", type=positive, help="a random subset of this size (default: the recipe's)")
     evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
-    evaluate.add_argument("--temperatures", type=_positive, help="of annealed importance sampling of log Z")
-    evaluate.add_argument("--chains", type=_positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--temperatures", type=positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument("--chains", type=positive, help="of annealed importance sampling of log Z")
     evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")
     evaluate.add_argument("--split", choices=["test", "valid"], default="test")
-    evaluate.add_argument("--megabytes", type=_positive, default=64, help="memory for one piece of work (default 64)")
+    evaluate.add_argument("--megabytes", type=positive, default=64, help="memory for one piece of work (default 64)")
     evaluate.add_argument("--per-example", metavar="FILE", help="write every example's scores: .npz, .csv, .parquet")
     evaluate.add_argument("--results", metavar="FOLDER", help=_RESULTS)
 
@@ -76,8 +77,8 @@ def parser() -> argparse.ArgumentParser:
     _model_choice(sample)
     _seed(sample)
     _output(sample, "grid.png or samples.npz")
-    sample.add_argument("--rows", type=_positive, default=8)
-    sample.add_argument("--columns", type=_positive, default=8)
+    sample.add_argument("--rows", type=positive, default=8)
+    sample.add_argument("--columns", type=positive, default=8)
 
     encode = command("encode", "codes q(z = 1 | x) of data, group after group, from the likelier bits before")
     _run(encode)
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
         "data", help="an image or a folder of them, arrays or a table; NaN and empty cells are missing"
     )
     complete.add_argument("--mask", metavar="FILE", help="a picture that is white where values are missing, or an .npy")
-    complete.add_argument("--sweeps", type=_positive, default=200, help="of each example's chain (default 200)")
+    complete.add_argument("--sweeps", type=positive, default=200, help="of each example's chain (default 200)")
     _model_choice(complete)
     _seed(complete)
     _output(complete, "grid.png (what is there, a draw, the mean), completed.npz or .csv")
@@ -111,10 +112,19 @@ def parser() -> argparse.ArgumentParser:
     _data(interpolate)
     for place in ("first", "second"):
         interpolate.add_argument(place, help="the number of a test example, from 0, or a file of examples")
-    interpolate.add_argument("--steps", type=_positive, default=10, help="with both ends (default 10)")
+    interpolate.add_argument("--steps", type=positive, default=10, help="with both ends (default 10)")
     _model_choice(interpolate)
     _seed(interpolate)
     _output(interpolate, "grid.png or means.npz")
+
+    probe = command("probe", "how well codes tell the data's labels, beside the data and scikit-learn's BernoulliRBM")
+    _run(probe)
+    _data(probe)
+    probe.add_argument("--neighbours", type=positive, default=5, help="that vote (default 5)")
+    _model_choice(probe)
+    _seed(probe)
+    picture = "a picture of test examples and those of train with the nearest codes"
+    probe.add_argument("-o", "--output", metavar="FILE", help=picture)
 
     report = command("report", "one self-contained HTML page about a run")
     _run(report)
@@ -150,15 +160,17 @@ def parser() -> argparse.ArgumentParser:
     output = ".png, .svg, or no suffix for both (default: figure-NAME); of figure 4 an image (default: figure-4.png)"
     figure.add_argument("-o", "--output", metavar="FILE", help=output)
     figure.add_argument("--run", help="a run folder; figure 4 needs it, and the options below go with it")
-    figure.add_argument("--rows", type=_positive, help="samples of the prior (default 5)")
-    figure.add_argument("--columns", type=_positive, help="samples of local variables for each (default 5)")
+    figure.add_argument("--rows", type=positive, help="samples of the prior (default 5)")
+    figure.add_argument("--columns", type=positive, help="samples of local variables for each (default 5)")
     _model_choice(figure)
     _seed(figure)
 
     prior = command("prior", "a run's Boltzmann machine, for samplers elsewhere: JSON with energies as Ising or QUBO")
     _run(prior)
     _model_choice(prior)
-    _output(prior, "machine.json")
+    prior.add_argument("-o", "--output", metavar="FILE", help="such as machine.json")
+    samples = "judge samples from elsewhere: their temperature, moments and log Z; a dimod SampleSet too (.csv, .json)"
+    prior.add_argument("--samples", metavar="FILE", help=samples)
     prior.add_argument("--form", choices=["ising", "qubo"], default="ising", help="spins -1, 1 or bits 0, 1")
 
     data = command("data", "download data sets, or check the files of one")
@@ -171,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
 def _recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a recipe's name (`dvaepp list`), or a recipe.json")
     command.add_argument("--size", choices=["tiny", "small", "medium", "paper"], help="default small")
-    command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
+    command.add_argument("--steps", type=positive, help="training steps; schedules stretch with them")
     command.add_argument("--data", help="another data set by name, or your own file or folder of images")
     command.add_argument(
         "--set",
@@ -200,18 +212,18 @@ def _study(command: argparse.ArgumentParser) -> None:
         help="values of a setting, each of which is run; with several, every combination; component before settings",
     )
     command.add_argument("--size", choices=["tiny", "small", "medium", "paper"], help="default small")
-    command.add_argument("--steps", type=_positive, help="training steps; schedules stretch with them")
+    command.add_argument("--steps", type=positive, help="training steps; schedules stretch with them")
     command.add_argument("--data", help="another data set by name, or your own file or folder of images")
     command.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
     command.add_argument("--device", help="of new runs: cpu, cuda, cuda:1, ... (default cpu)")
-    command.add_argument("--threads", type=_threads, help="CPU threads of each new run (default 1)")
+    command.add_argument("--threads", type=threads, help="CPU threads of each new run (default 1)")
     command.add_argument(
-        "--jobs", type=_jobs, default=1, metavar="N", help="runs at a time, each in a process (default 1)"
+        "--jobs", type=jobs, default=1, metavar="N", help="runs at a time, each in a process (default 1)"
     )
     command.add_argument("--shard", metavar="I/N", help="only every N-th run, from the I-th on: for job arrays")
     command.add_argument("--budget", metavar="HOURS", help="stop cleanly after this time; the same command goes on")
     replicas = "runs of one cell that a process trains at once, where training.compile is true (default 1)"
-    command.add_argument("--replicas", type=_positive, default=1, metavar="N", help=replicas)
+    command.add_argument("--replicas", type=positive, default=1, metavar="N", help=replicas)
     command.add_argument("--out", metavar="FOLDER", help="the study's folder (default: studies/RECIPE-SIZE)")
 
 
@@ -224,12 +236,12 @@ def _gradients(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting")
     command.add_argument("--data", help="another data set or your own file; of a run, where its data lie now, if moved")
     command.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
-    command.add_argument("--examples", type=_positive, default=10, metavar="N", help="of the batch (default 10)")
-    command.add_argument("--draws", type=_draws, default=500, metavar="N", help="for each example (default 500)")
+    command.add_argument("--examples", type=positive, default=10, metavar="N", help="of the batch (default 10)")
+    command.add_argument("--draws", type=draws, default=500, metavar="N", help="for each example (default 500)")
     only = "methods by label, first word (reinmax, joint) or pattern ('joint*8'; default: all)"
     command.add_argument("--only", nargs="+", action="extend", default=[], metavar="NAME", help=only)
-    command.add_argument("--seed", type=_whole, default=0, help="of weights, examples and draws (default 0)")
-    command.add_argument("--threads", type=_threads, default=1, help="CPU threads (default 1); times are of one")
+    command.add_argument("--seed", type=whole, default=0, help="of weights, examples and draws (default 0)")
+    command.add_argument("--threads", type=threads, default=1, help="CPU threads (default 1); times are of one")
     files = "write it there too: .md, .csv, or variance against bias as .png, .svg; may be given several times"
     command.add_argument("-o", "--output", action="append", default=[], metavar="FILE", help=files)
 
@@ -253,39 +265,8 @@ def _model_choice(command: argparse.ArgumentParser) -> None:
 
 
 def _seed(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=_whole, default=0, help="of the random draws (default 0)")
+    command.add_argument("--seed", type=whole, default=0, help="of the random draws (default 0)")
 
 
 def _output(command: argparse.ArgumentParser, example: str) -> None:
     command.add_argument("-o", "--output", required=True, metavar="FILE", help=f"such as {example}")
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2147483647, not {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10**9:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000000, not {text!r}")
-    return int(text)
-
-
-def _draws(text: str) -> int:
-    if not text.isdecimal() or not 10 <= int(text) <= 10**7:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 10 to 10000000, not {text!r}")
-    return int(text)
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"expected a number of processes from 1 to 1024, not {text!r}")
-    return int(text)
-
-
-def _threads(text: str) -> int:
-    most = os.cpu_count() or 1
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"expected a number of CPU threads from 1 to {most}, not {text!r}")
-    return int(text)

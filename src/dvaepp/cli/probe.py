@@ -1,0 +1,48 @@
+"""The command `probe`: what codes tell of labels."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dvaepp.cli.run_folder import used
+from dvaepp.errors import InputError
+from dvaepp.report.pictures import enlargement, grid, save_grid, white
+from dvaepp.runs import probe as probing
+from dvaepp.runs.progress import console
+from dvaepp.runs.run import Run
+
+_SHOWN = 10
+"""Test examples in the picture."""
+
+
+def probe(arguments: Namespace) -> None:
+    """A table of accuracies, and a picture of test examples beside their nearest ones in train."""
+    run, path = used(arguments), arguments.output and Path(arguments.output)
+    if path is not None:
+        enlargement(_SHOWN, arguments.neighbours + 1, run.shape)
+    k = arguments.neighbours
+    rows = probing.probe(
+        run, k, seed=arguments.seed, tell=lambda what: console.print(f"probing {what} ..", style="dim")
+    )
+    console.print(f"{'':16}{'columns':>9}{f'{k} nearest':>16}{'linear':>16}")
+    for row in rows:
+        told = (f"{share:.3f} ± {row.error(share):.3f}" for share in (row.neighbours, row.linear))
+        console.print(f"{row.name:16}{row.columns:>9,}" + "".join(f"{each:>16}" for each in told))
+    if path is not None:
+        _write_neighbours(run, path, k)
+
+
+def _write_neighbours(run: Run, path: Path, count: int) -> None:
+    """In every row a test example, then those of train whose codes are nearest to its own."""
+    if len(run.data.test) < _SHOWN:
+        raise InputError(f"the picture shows {_SHOWN} test examples, and there are {len(run.data.test)}")
+    train, test = run.data.examples("train").x, run.data.examples("test").x[:_SHOWN]
+    codes = [run.encode(x.reshape(-1, *run.shape).numpy(), hard=not run.normal) for x in (train, test)]
+    near = probing.nearest(codes[0], codes[1], count)
+    shown = torch.cat([test[:, None], train[torch.from_numpy(np.ascontiguousarray(near))]], 1)
+    save_grid(path, grid(shown, run.shape, white(run.recipe)))
+    console.print(f"wrote {path}")
