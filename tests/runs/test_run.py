@@ -1,6 +1,8 @@
 """A run in a program: what goes in and comes out, and that the command's tools do the same."""
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +296,41 @@ def test_samples_from_elsewhere_are_judged(run: dvaepp.Run, tmp_path: Path, caps
     assert "log Z from them" in said
     assert main(["prior", str(run.folder)]) == 2
     assert "either -o, to write the machine, or --samples" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def directed(tmp_path_factory: pytest.TempPathFactory) -> dvaepp.Run:
+    return train(BITS, tmp_path_factory.mktemp("runs") / "directed", recipe="quick/directed")
+
+
+def test_compressed_examples_come_out_as_they_were(directed: dvaepp.Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", BITS)
+    folder, packed, out = str(directed.folder), tmp_path / "x.bb", tmp_path / "x.npz"
+    assert main(["compress", folder, str(tmp_path / "x.npy"), "-o", str(packed)]) == 0
+    command = [sys.executable, "-m", "dvaepp", "decompress", folder, str(packed), "-o", str(out)]
+    subprocess.run(command, check=True, capture_output=True)  # another process
+    with np.load(out) as found:
+        assert np.array_equal(found["x"], BITS)
+
+
+def test_compressed_files_that_cannot_be_read_are_refused(
+    directed: dvaepp.Run, run: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed, out = tmp_path / "x.bb", str(tmp_path / "x.npz")
+    assert main(["compress", str(directed.folder), "test", "-o", str(packed)]) == 0
+    whole = packed.read_bytes()
+    for content, message in (
+        (whole[:-5], "is damaged or cut short"),
+        (whole[:-5] + b"12345", "is damaged or cut short"),
+        (whole[:30], "is no file of compressed examples"),
+        (b"", "is no file of compressed examples"),
+    ):
+        packed.write_bytes(content)
+        assert main(["decompress", str(directed.folder), str(packed), "-o", out]) == 2
+        assert message in capsys.readouterr().err
+    packed.write_bytes(whole)
+    assert main(["decompress", str(run.folder), str(packed), "-o", out]) == 2
+    assert "was compressed with another model" in capsys.readouterr().err
+    assert main(["compress", str(directed.folder), "test", "-o", str(tmp_path / "x.zip")]) == 2
+    assert "must end in .bb" in capsys.readouterr().err
+    assert not Path(out).exists()

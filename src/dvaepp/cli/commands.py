@@ -12,6 +12,7 @@ import torch
 
 from dvaepp import data, distributed
 from dvaepp.boltzmann.samplers import Sampler
+from dvaepp.cli.compress import compress, decompress
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
@@ -258,6 +259,8 @@ COMMANDS = {
     "complete": complete,
     "interpolate": interpolate,
     "probe": probe,
+    "compress": compress,
+    "decompress": decompress,
     "report": report,
     "study": study,
     "compare": compare,

@@ -126,6 +126,19 @@ def parser() -> argparse.ArgumentParser:
     picture = "a picture of test examples and those of train with the nearest codes"
     probe.add_argument("-o", "--output", metavar="FILE", help=picture)
 
+    compress = command("compress", "examples of bits as the bits that the model takes for them, without loss")
+    _run(compress)
+    _data(compress)
+    compress.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
+    _model_choice(compress)
+    _output(compress, "examples.bb")
+
+    decompress = command("decompress", "the examples of such a file")
+    _run(decompress)
+    decompress.add_argument("file", help="examples.bb, as compress wrote it with the same model")
+    _model_choice(decompress)
+    _output(decompress, "examples.npz")
+
     report = command("report", "one self-contained HTML page about a run")
     _run(report)
     _data(report)

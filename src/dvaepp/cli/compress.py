@@ -1,0 +1,35 @@
+"""The commands `compress` and `decompress`: examples in the code of a run's model."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from dvaepp.cli.outputs import existing, save_arrays
+from dvaepp.cli.run_folder import used
+from dvaepp.errors import InputError
+from dvaepp.runs.packing import pack, unpack
+from dvaepp.runs.progress import console
+from dvaepp.storage import check_arrays_name, check_target
+
+
+def compress(arguments: Namespace) -> None:
+    """Write examples as the bits that the model takes for them, and say how many these are."""
+    run, path = used(arguments), Path(arguments.output)
+    check_target(path)
+    if path.suffix != ".bb":
+        raise InputError(f"{path} must end in .bb")
+    examples = run.examples(arguments.data)
+    packed = pack(run, examples, path)
+    raw = examples.x[0].numel()
+    console.print(
+        f"wrote {path}: {packed.examples:,} examples, {packed.size:,} bytes, {packed.bits:.2f} bits each of {raw:,} "
+        f"(and {packed.start:,} bytes of random bits that the coder begins with)"
+    )
+
+
+def decompress(arguments: Namespace) -> None:
+    """Write the examples of such a file as an array."""
+    path = Path(arguments.output)
+    check_arrays_name(path)
+    save_arrays(path, x=unpack(used(arguments), existing(arguments.file)))
