@@ -334,3 +334,21 @@ def test_compressed_files_that_cannot_be_read_are_refused(
     assert main(["compress", str(directed.folder), "test", "-o", str(tmp_path / "x.zip")]) == 2
     assert "must end in .bb" in capsys.readouterr().err
     assert not Path(out).exists()
+
+
+def test_samples_given_some_bits(run: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bits = np.full(9, np.nan)
+    bits[2] = 1
+    assert run.sample(4, clamp=bits).shape == (4, 4, 6)
+    (tmp_path / "bits.csv").write_text(",,1,,,,,,\n0,,,,,,,,1\n")
+    out = tmp_path / "grid.npz"
+    assert (
+        main(["sample", str(run.folder), "--clamp", str(tmp_path / "bits.csv"), "--columns", "3", "-o", str(out)]) == 0
+    )
+    with np.load(out) as found:
+        assert found["means"].shape == (2, 3, 4, 6)
+    (tmp_path / "bits.csv").write_text("0,1\n")
+    assert main(["sample", str(run.folder), "--clamp", str(tmp_path / "bits.csv"), "-o", str(out)]) == 2
+    assert "clamped bits must be (n, 9)" in capsys.readouterr().err
+    with pytest.raises(InputError, match="clamp holds 3 rows of bits, expected 2, or one"):
+        run.sample(2, clamp=np.zeros((3, 9)))

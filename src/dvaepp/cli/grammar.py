@@ -79,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     _output(sample, "grid.png or samples.npz")
     sample.add_argument("--rows", type=positive, default=8)
     sample.add_argument("--columns", type=positive, default=8)
+    clamp = "a row of pictures for each line of bits, of which empty cells are free: means given those bits"
+    sample.add_argument("--clamp", metavar="FILE.csv", help=clamp)
 
     encode = command("encode", "codes q(z = 1 | x) of data, group after group, from the likelier bits before")
     _run(encode)

@@ -12,6 +12,7 @@ import torch
 
 from dvaepp.cli.run_folder import opened, used
 from dvaepp.data import Examples
+from dvaepp.data.formats import content, table
 from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
@@ -24,6 +25,9 @@ from dvaepp.storage import check_columns_name, write_arrays, write_columns
 
 def sample(arguments: Namespace) -> None:
     """Pictures or arrays from the prior."""
+    if arguments.clamp is not None:
+        _sample_clamped(arguments)
+        return
     run = opened(arguments)
     trained, path = run.model(arguments.last, arguments.device), Path(arguments.output)
     size = (arguments.rows, arguments.columns, arguments.seed)
@@ -39,6 +43,21 @@ def sample(arguments: Namespace) -> None:
         save_arrays(path, **{name: x.reshape(*x.shape[:-1], *trained.shape).numpy() for name, x in arrays.items()})
     else:
         _write_picture(path, shown, trained.shape, run.recipe)
+
+
+def _sample_clamped(arguments: Namespace) -> None:
+    """In every row means of p(x | z) for other draws of z, given the bits in a line of a file."""
+    path, clamp = Path(arguments.output), existing(arguments.clamp)
+    run = used(arguments)
+    given = table(content(clamp), clamp, "absent", numbers=True, gaps=True)
+    _check_picture(path, len(given), arguments.columns, run.shape)
+    each = given.repeat(arguments.columns, 0)
+    means = run.sample(len(each), means=True, clamp=each, seed=arguments.seed)
+    shaped = means.reshape(len(given), arguments.columns, *run.shape)
+    if path.suffix == ".npz":
+        save_arrays(path, means=shaped)
+    else:
+        _write_picture(path, torch.from_numpy(shaped).flatten(2), run.shape, run.recipe)
 
 
 def encode(arguments: Namespace) -> None:

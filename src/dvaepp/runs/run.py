@@ -23,6 +23,7 @@ from dvaepp.data.kinds import DTYPES
 from dvaepp.data.own import gapped_at, mask_at
 from dvaepp.errors import InputError
 from dvaepp.evaluation import completion
+from dvaepp.evaluation.clamping import clamped_sample
 from dvaepp.evaluation.likelihood import score
 from dvaepp.evaluation.scores import Scores
 from dvaepp.models.base import Model, measuring
@@ -157,12 +158,24 @@ class Run:
         samples = self.recipe.evaluation.samples if samples is None else samples
         return score(self.model, self._examples(x), samples, seed=seed)
 
-    def sample(self, n: int, *, means: bool = False, seed: int = 0) -> Array:
-        """x ~ p(x | z) p(z), as the data come; or the `means` of p(x | z) of such z."""
+    def sample(self, n: int, *, means: bool = False, clamp: Any = None, seed: int = 0) -> Array:
+        """x ~ p(x | z) p(z), as the data come; or the `means` of p(x | z) of such z.
+
+        `clamp` gives bits of z, (bits,) or (n, bits), and NaN where they are free (`evaluation.clamping`).
+        """
         with measuring(self.model, stream_seed("samples", seed)):
-            laws = [self.model.decode(z) for z in torch.split(self.model.prior.sample(whole("n", n)), _PIECE)]
+            z = self.model.prior.sample(whole("n", n)) if clamp is None else self._clamped(n, clamp)
+            laws = [self.model.decode(piece) for piece in torch.split(z, _PIECE)]
             drawn = torch.cat([(law.mean if means else law.sample()).cpu() for law in laws])
         return self._shaped(drawn) if means else self._as_data(drawn)
+
+    def _clamped(self, n: int, clamp: Any) -> Float[Tensor, "n bits"]:
+        given = torch.from_numpy(as_array(clamp, "clamp").astype(np.float32)).to(self._trained.device)
+        if given.ndim == 1:
+            given = given.expand(whole("n", n), -1)
+        if len(given) != n:
+            raise InputError(f"clamp holds {len(given)} rows of bits, expected {n}, or one")
+        return clamped_sample(self.model.prior, given, ~given.isnan())
 
     def complete(self, x: Any, missing: Any = None, *, sweeps: int = 200, seed: int = 0) -> Completed:
         """Missing values drawn given those that are there, by a chain of so many sweeps (`evaluation.completion`).
