@@ -12,8 +12,8 @@ import torch
 
 from dvaepp import data, distributed
 from dvaepp.boltzmann.samplers import Sampler
-from dvaepp.cli.compress import compress, decompress
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
+from dvaepp.cli.files import compress, decompress, export
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
 from dvaepp.cli.prior import prior
@@ -261,6 +261,7 @@ COMMANDS = {
     "probe": probe,
     "compress": compress,
     "decompress": decompress,
+    "export": export,
     "report": report,
     "study": study,
     "compare": compare,

@@ -141,6 +141,12 @@ def parser() -> argparse.ArgumentParser:
     _model_choice(decompress)
     _output(decompress, "examples.npz")
 
+    export = command("export", "the encoder, x to logits of the code, or the decoder as ONNX")
+    _run(export)
+    export.add_argument("--decoder", action="store_true", help="the decoder, from bits to the mean of p(x | z)")
+    _model_choice(export)
+    _output(export, "encoder.onnx")
+
     report = command("report", "one self-contained HTML page about a run")
     _run(report)
     _data(report)

@@ -1,4 +1,4 @@
-"""The commands `compress` and `decompress`: examples in the code of a run's model."""
+"""The commands whose files other programs take: compress, decompress, export."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from dvaepp.cli.outputs import existing, save_arrays
 from dvaepp.cli.run_folder import used
 from dvaepp.errors import InputError
+from dvaepp.runs import export as exporting
 from dvaepp.runs.packing import pack, unpack
 from dvaepp.runs.progress import console
 from dvaepp.storage import check_arrays_name, check_target
@@ -26,6 +27,16 @@ def compress(arguments: Namespace) -> None:
         f"wrote {path}: {packed.examples:,} examples, {packed.size:,} bytes, {packed.bits:.2f} bits each of {raw:,} "
         f"(and {packed.start:,} bytes of random bits that the coder begins with)"
     )
+
+
+def export(arguments: Namespace) -> None:
+    """Write a network as ONNX."""
+    path = Path(arguments.output)
+    check_target(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"{path} must end in .onnx")
+    exporting.export(used(arguments), path, "decoder" if arguments.decoder else "encoder")
+    console.print(f"wrote {path}")
 
 
 def decompress(arguments: Namespace) -> None:
