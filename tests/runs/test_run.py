@@ -352,3 +352,51 @@ def test_samples_given_some_bits(run: dvaepp.Run, tmp_path: Path, capsys: pytest
     assert "clamped bits must be (n, 9)" in capsys.readouterr().err
     with pytest.raises(InputError, match="clamp holds 3 rows of bits, expected 2, or one"):
         run.sample(2, clamp=np.zeros((3, 9)))
+
+
+def test_columns_are_put_in_the_order_of_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pandas.DataFrame(REAL, columns=["length", "width", "depth"])
+    run = train(table, tmp_path / "run", {"model.likelihood": "normal"})
+    mixed = table[["depth", "length", "width"]]
+    assert np.array_equal(run.encode(mixed), run.encode(table))
+    mixed.to_csv(tmp_path / "mixed.csv", index=False)
+    assert np.array_equal(run.encode(tmp_path / "mixed.csv"), run.encode(REAL))
+    gaps = mixed.mask(np.arange(180).reshape(60, 3) % 5 == 0)
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    found = run.complete(tmp_path / "gaps.csv", sweeps=3)
+    assert found.columns == ("length", "width", "depth")
+    known = ~found.missing
+    np.testing.assert_allclose(found.samples[known], REAL[known], rtol=1e-5)
+    with pytest.raises(InputError, match="x has no column 'depth', expected length, width, depth as in training"):
+        run.encode(table.rename(columns={"depth": "height"}))
+    mixed[:30].to_csv(tmp_path / "mixed.csv", index=False)
+    scores = per_example(run, tmp_path / "mixed.scores.csv", "--data", str(tmp_path / "mixed.csv"))
+    table[:30].to_csv(tmp_path / "same.csv", index=False)
+    same = per_example(run, tmp_path / "same.scores.csv", "--data", str(tmp_path / "same.csv"))
+    np.testing.assert_allclose(scores["log_likelihood"], same["log_likelihood"])
+    table[["length", "width"]].to_csv(tmp_path / "narrow.csv", index=False)
+    assert main(["evaluate", str(run.folder), "--data", str(tmp_path / "narrow.csv")]) == 2
+    assert "narrow.csv has no column 'depth'" in capsys.readouterr().err
+
+
+def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(tmp_path: Path) -> None:
+    sizes = {f"model.convolutional.{name}": size for name, size in (("stem", 1), ("local", 4), ("top", 4))}
+    bits = (RANDOM.random_sample((40, 8, 8)) < 0.4).astype(np.uint8)
+    settings = {**sizes, "training.steps": 2}
+    run = dvaepp.train("table-3/mnist-static/rbm-normal", data=bits, settings=settings, out=tmp_path / "run", **SMALL)
+    codes, local = run.encode(bits, hard=True), run.local_codes(bits)
+    assert [h.shape for h in local] == [(40, 2, 4, 4)] * 2
+    means = run.decode(codes, local=local)
+    assert np.array_equal(means, run.decode(codes, local=local))
+    x, z = torch.from_numpy(bits.reshape(40, -1)).float(), torch.from_numpy(codes).float()
+    with measuring(run.model, 0):
+        trace = run.model.given(x, z, dvaepp.hard, [torch.from_numpy(h) for h in local])
+    np.testing.assert_allclose(means, trace.likelihood.mean.reshape(40, 8, 8).numpy(), atol=1e-5)
+    np.testing.assert_allclose(local[1], trace.local[1].q.mean.numpy(), atol=1e-5)
+    with pytest.raises(InputError, match="local holds groups of"):
+        run.decode(codes[:5], local=local)
+
+
+def test_a_run_without_local_variables_has_no_local_codes(run: dvaepp.Run) -> None:
+    with pytest.raises(InputError, match="has no local variables"):
+        run.local_codes(BITS)

@@ -70,7 +70,7 @@ def from_arrays(
         raise InputError("valid is given without test, expected train alone, train and test, or all three")
     if not isinstance(labels, Mapping):
         labels = {} if labels is None else {"train": labels}
-    columns = {split: _columns(x) for split, x in given.items()}
+    columns = {split: column_names(x) for split, x in given.items()}
     if len(set(columns.values())) > 1:
         raise InputError("train, valid and test differ in the names of their columns, expected the same in one order")
     arrays = {split: as_array(x, split) for split, x in given.items()}
@@ -117,7 +117,7 @@ def _of_table(table: Any, name: str) -> Grey:
     return np.asarray(table.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _columns(given: Any) -> tuple[str, ...] | None:
+def column_names(given: Any) -> tuple[str, ...] | None:
     """The names of a table's columns, where it has them."""
     return tuple(map(str, given.columns)) if hasattr(given, "dtypes") and hasattr(given, "columns") else None
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -39,12 +40,23 @@ class Examples:
     """Rows (n,) where they came from, or the names of pictures' files."""
     labels: NDArray[Any] | None = None
     """The names of their classes (n,), where they are known."""
+    columns: tuple[str, ...] | None = None
+    """Names of a table's columns, where they are known."""
 
     def at(self, places: Tensor) -> "Examples":
         """Those at these places."""
         chosen = places.numpy()
         labels = None if self.labels is None else self.labels[chosen]
-        return Examples(self.x[places], self.shape, self.ids[chosen], labels)
+        return Examples(self.x[places], self.shape, self.ids[chosen], labels, self.columns)
+
+
+def in_order(own: tuple[str, ...], wanted: Sequence[str], name: str) -> list[int]:
+    """Where the wanted columns are among a table's own; InputError, beginning with the name, where they are others."""
+    if len(set(own)) < len(own) or set(own) != set(wanted):
+        odd = next((column for column in wanted if column not in own), None)
+        held = f"has no column {odd!r}" if odd is not None else f"has the columns {', '.join(own[:20])}"
+        raise InputError(f"{name} {held}, expected {', '.join(wanted[:20])} as in training")
+    return [own.index(column) for column in wanted]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +171,9 @@ class Dataset:
         x = getattr(self, split)
         labels = None if self.labels is None else np.array(self.labels.classes)[getattr(self.labels, split).numpy()]
         drawn = self.batch(torch.arange(len(x))) if split == "train" else x.float()
-        return Examples(drawn, self.shape, np.arange(len(x)) if self.ids is None else self.ids[place], labels)
+        return Examples(
+            drawn, self.shape, np.arange(len(x)) if self.ids is None else self.ids[place], labels, self.columns
+        )
 
     def near(self, device: torch.device) -> "Dataset":
         """The same with `train` in a GPU's memory, where those of one digest are one.

@@ -56,7 +56,8 @@ def examples_at(path: Path, reading: Reading) -> Examples:
     rows = held.ids or {split: np.arange(len(x)) for split, x in held.arrays.items()}
     labels = np.concatenate([held.labels[split].astype(str) for split in held.arrays]) if held.labels else None
     ids = np.concatenate([rows[split] for split in held.arrays])
-    return Examples(torch.cat([as_rows(x) for x in examples]), tuple(examples[0].shape[1:]), ids, labels)
+    shape = tuple(examples[0].shape[1:])
+    return Examples(torch.cat([as_rows(x) for x in examples]), shape, ids, labels, held.columns)
 
 
 def gapped_at(path: Path, reading: Reading) -> tuple[Array, tuple[str, ...] | None]:

@@ -128,14 +128,27 @@ class ConvolutionalVAE(Model):
         parameters = 6 * grid.size**2 * self.decoder.likelihood.width
         return kept + parameters + 8 * enter.out_channels * (grid.size // self.backbone.stem) ** 2
 
-    def decode(self, zeta: Float[Tensor, "batch bits"]) -> Distribution:
-        """p(x | zeta, h) with h drawn from p(h | zeta), local bits in the binary limit."""
+    def decode(
+        self, zeta: Float[Tensor, "batch bits"], local: Sequence[Float[Tensor, "batch variables height width"]] = ()
+    ) -> Distribution:
+        """p(x | zeta, h), h being `local` and then drawn from p(h | zeta), local bits in the binary limit."""
         check_input(self, "zeta", zeta)
         check_bits("this model", self.upsampler.enter.in_features, zeta)
         with reduced(self.precision, zeta):
-            state, _ = self.hierarchy(self.upsampler(zeta), hard)
+            state, _ = self.hierarchy(self.upsampler(zeta), hard, given=local)
             likelihood: Distribution = self.decoder(state)
             return likelihood
+
+    def local_code(
+        self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch bits"]
+    ) -> tuple[Float[Tensor, "batch variables height width"], ...]:
+        """E[h_j | x, z, h_<j] of every local group, h_<j being those before; of local bits the likelier ones."""
+        h: list[Tensor] = []
+        for j in range(len(self.hierarchy.cells)):
+            group = self.given(x, z, hard, h).local[j]
+            mean = group.variables.mean(group.q)
+            h.append(mean if group.q.has_rsample else mean.round())
+        return tuple(h)
 
     def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
         """Logits of every global group given x and the likelier bits of the groups before it; of normals the means."""

@@ -26,6 +26,7 @@ from dvaepp.randomness import stream_seed
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
 from dvaepp.runs.folder import RunFolder, TrainedModel
+from dvaepp.runs.inputs import examples_in
 from dvaepp.runs.records import Result, check_result, complaint
 from dvaepp.storage import check_target
 from dvaepp.training.checkpoints import step_in
@@ -97,7 +98,10 @@ def others(run: RunFolder) -> Examples | None:
     with suppress(InputError):  # too few to be split, or none as yet
         if run.record.data in (None, run.data.digest()):
             return None
-    return load(at, run.data_dir).examples("test") if at in names() else run.recipe.examples_at(at)
+    if at in names():
+        return load(at, run.data_dir).examples("test")
+    trained = run.model(not (run.folder / "best.safetensors").exists())
+    return examples_in(at, run.recipe, trained.shape, run.record.columns)
 
 
 def again(

@@ -136,7 +136,8 @@ class RunFolder:
         path = self.folder / _RECORD
         if path.exists():
             raise InputError(f"{path} was written meanwhile: another process trains there")
-        record = self.record.model_copy(update={"data": self.data.digest()})
+        columns = self.data.columns and list(self.data.columns)
+        record = self.record.model_copy(update={"data": self.data.digest(), "columns": columns})
         if self.held is not None:
             save_dataset(self.folder / DATA, self.held)
         write_json(path, record.model_dump(mode="json"))

@@ -27,6 +27,8 @@ class Record(BaseModel):
     """Where the run folder was, an absolute path: what was moved together with it is found from there."""
     data: str | None = None
     """The digest of the data."""
+    columns: list[str] | None = None
+    """Names of the columns of a table that it was trained on."""
     start: str | None = None
     """The folder of the run from whose weights this one began."""
 

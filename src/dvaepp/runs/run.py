@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -17,21 +16,23 @@ from torch import Tensor
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.data import Dataset, Examples
-from dvaepp.data.arrays import as_array, bits_of, prepared
-from dvaepp.data.binarise import as_rows
+from dvaepp.data.arrays import as_array, column_names
+from dvaepp.data.dataset import in_order
 from dvaepp.data.kinds import DTYPES
-from dvaepp.data.own import gapped_at, mask_at
+from dvaepp.data.own import gapped_at
 from dvaepp.errors import InputError
 from dvaepp.evaluation import completion
 from dvaepp.evaluation.clamping import clamped_sample
 from dvaepp.evaluation.likelihood import score
 from dvaepp.evaluation.scores import Scores
 from dvaepp.models.base import Model, measuring
+from dvaepp.models.convolutional import ConvolutionalVAE
 from dvaepp.numerics import whole
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.inputs import codes_in, examples_in, gaps_in
 from dvaepp.smoothings.binary import hard
 from dvaepp.storage import AnyPath
 from dvaepp.training.journal import Metrics
@@ -140,9 +141,40 @@ class Run:
             return examples, (code > 0).to(torch.uint8).numpy()
         return examples, np.asarray(code if self.normal else torch.sigmoid(code))
 
-    def decode(self, codes: Any, *, seed: int = 0) -> Array:
-        """The mean of p(x | z) for each code (n, bits), which are rounded to bits; local variables are drawn."""
-        return self._shaped(self._means(self._codes(codes), "decoded codes", seed))
+    def decode(self, codes: Any, *, local: Any = (), seed: int = 0) -> Array:
+        """The mean of p(x | z) for each code (n, bits), which are rounded to bits.
+
+        Local variables, if any, are those of `local`, as `local_codes` gives them, and else drawn.
+        """
+        z, groups = codes_in(codes, sum(self.recipe.model.groups), self.normal), list(local)
+        if not groups:
+            return self._shaped(self._means(z, "decoded codes", seed))
+        model = self._convolutional()
+        h = [torch.from_numpy(as_array(group, "local").astype(np.float32)) for group in groups]
+        if any(len(group) != len(z) for group in h):
+            raise InputError(
+                f"local holds groups of {[len(group) for group in h]} examples, expected {len(z)} as codes"
+            )
+        pieces = zip(self._pieces(z), *map(self._pieces, h), strict=True)
+        with measuring(model, stream_seed("decoded codes", seed)):
+            return self._shaped(torch.cat([model.decode(piece, rest).mean.cpu() for piece, *rest in pieces]))
+
+    def local_codes(self, x: Any, *, seed: int = 0) -> tuple[Array, ...]:
+        """E[h_j | x, z, h_<j] of every group of local variables (n, variables, height, width), z being the hard code.
+
+        Of local bits the likelier ones. With them `decode` gives a reconstruction; InputError where there are none.
+        """
+        model = self._convolutional()
+        examples, codes = self.coded(x, hard=not self.normal, seed=seed)
+        pieces = zip(self._pieces(examples.x.float()), self._pieces(torch.from_numpy(codes).float()), strict=True)
+        with measuring(model, 0):
+            found = [[h.cpu() for h in model.local_code(*piece)] for piece in pieces]
+        return tuple(np.asarray(torch.cat(each)) for each in zip(*found, strict=True))
+
+    def _convolutional(self) -> ConvolutionalVAE:
+        if not isinstance(self.model, ConvolutionalVAE):
+            raise InputError(f"the model of {self.folder} has no local variables")
+        return self.model
 
     def reconstruct(self, x: Any, *, seed: int = 0) -> Array:
         """The mean of p(x | z, h) for one draw of q(z, h | x) each."""
@@ -184,8 +216,11 @@ class Run:
         and without it what is NaN in x, or no number in a table's file.
         """
         at_path = isinstance(x, str | PathLike)
-        given, columns = gapped_at(Path(x), self.recipe.reading) if at_path else (as_array(x, "x"), None)
-        gaps = self._gaps(given, missing)
+        held = gapped_at(Path(x), self.recipe.reading) if at_path else (as_array(x, "x"), column_names(x))
+        given, columns = held[0], self._folder.record.columns
+        if held[1] and columns:
+            given = given[:, in_order(held[1], columns, str(x) if at_path else "x")]
+        gaps = gaps_in(given, missing, self.shape)
         observed = self._examples(np.where(gaps, np.zeros((), given.dtype), given))
         holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
         drawn = [
@@ -195,18 +230,7 @@ class Run:
         samples, means = (torch.cat([getattr(each, name).cpu() for each in drawn]) for name in ("sample", "mean"))
         acceptance = float(torch.cat([each.acceptance for each in drawn]).mean())
         shaped = self._as_data(samples), self._shaped(means), gaps.reshape(-1, *self.shape)
-        return Completed(*shaped, acceptance, columns)
-
-    def _gaps(self, given: Array, missing: Any) -> Array:
-        """What is missing of examples (n, ...)."""
-        if missing is None:
-            return np.isnan(given) if given.dtype.kind == "f" else np.zeros(given.shape, bool)
-        gaps = mask_at(Path(missing)) if isinstance(missing, str | PathLike) else as_array(missing, "missing")
-        if gaps.dtype != bool or gaps.shape not in (given.shape, given.shape[1:], self.shape):
-            expected = f"True and False of the shape of x, {given.shape}, or of one example, {self.shape}"
-            raise InputError(f"missing is {gaps.dtype} of shape {gaps.shape}, expected {expected}")
-        whole = gaps if gaps.shape == given.shape else np.broadcast_to(gaps.reshape(given.shape[1:]), given.shape)
-        return np.array(whole)
+        return Completed(*shaped, acceptance, tuple(columns) if columns else held[1])
 
     def interpolate(self, first: Any, second: Any, *, steps: int = 8, seed: int = 0) -> Array:
         """Means of p(x | z) on the way from the codes of some examples to those of others, (n, steps, ...).
@@ -238,33 +262,10 @@ class Run:
         """Examples as the model takes them, with their rows and, where they are known, labels; else InputError."""
         if isinstance(x, str) and x in ("train", "valid", "test"):
             return self.data.examples(x)
-        if isinstance(x, str | PathLike):
-            name, found = str(x), self.recipe.examples_at(x)
-        else:
-            name, found = "x", self._read(as_array(x, "x"))
-        if found.shape != self.shape:
-            raise InputError(f"{name} holds examples of shape {found.shape}, the run's model {self.shape}")
-        return found
+        return examples_in(x, self.recipe, self.shape, self._folder.record.columns)
 
     def _examples(self, given: Any) -> Float[Tensor, "n pixels"]:
         return self.examples(given).x.float().to(self._trained.device)
-
-    def _read(self, array: Array) -> Examples:
-        """Those in an array."""
-        if array.ndim == 2 and array.shape[1] == math.prod(self.shape):
-            array = array.reshape(-1, *self.shape)
-        (found,) = bits_of(prepared({"": array}, "x", {"": "x"}, self.recipe.reading), self.recipe.reading)
-        return Examples(as_rows(found), tuple(found.shape[1:]), np.arange(len(found)))
-
-    def _codes(self, given: Any) -> Float[Tensor, "n bits"]:
-        """Codes as the decoder takes them."""
-        codes, bits = as_array(given, "codes"), sum(self.recipe.model.groups)
-        if codes.dtype.kind not in "buif" or codes.ndim != 2 or codes.shape[1] != bits or not len(codes):
-            raise InputError(f"codes are {codes.dtype} of shape {codes.shape}, expected numbers (n, {bits})")
-        if not np.isfinite(codes).all() or not (self.normal or ((codes >= 0) & (codes <= 1)).all()):
-            raise InputError(f"codes lie from {codes.min()} to {codes.max()}, expected bits or probabilities in [0, 1]")
-        found = torch.from_numpy(codes.astype(np.float32))
-        return found if self.normal else found.round()
 
     def _means(self, codes: Float[Tensor, "n bits"], purpose: Any, seed: int) -> Float[Tensor, "n pixels"]:
         with measuring(self.model, stream_seed(purpose, seed)):
