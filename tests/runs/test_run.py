@@ -393,6 +393,13 @@ def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(
         trace = run.model.given(x, z, dvaepp.hard, [torch.from_numpy(h) for h in local])
     np.testing.assert_allclose(means, trace.likelihood.mean.reshape(40, 8, 8).numpy(), atol=1e-5)
     np.testing.assert_allclose(local[1], trace.local[1].q.mean.numpy(), atol=1e-5)
+    np.save(tmp_path / "x.npy", bits)
+    files = [str(tmp_path / name) for name in ("x.npy", "codes.npz", "means.npz")]
+    assert main(["encode", str(run.folder), files[0], "--hard", "--local", "-o", files[1]]) == 0
+    assert main(["decode", str(run.folder), files[1], "-o", files[2]]) == 0
+    with np.load(files[2]) as found:
+        np.testing.assert_allclose(found["means"], means, atol=1e-6)
+    assert main(["encode", str(run.folder), files[0], "--local", "-o", str(tmp_path / "codes.csv")]) == 2
     with pytest.raises(InputError, match="local holds groups of"):
         run.decode(codes[:5], local=local)
 

@@ -89,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
     _model_choice(encode)
     _seed(encode)
     _output(encode, "codes.npz, .csv or .parquet")
+    local = "local means of a convolutional run too, with which decode gives reconstructions (.npz)"
+    encode.add_argument("--local", action="store_true", help=local)
     encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
 
     decode = command("decode", "means of p(x | z) of codes that `encode` wrote")

@@ -17,7 +17,7 @@ from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
 from dvaepp.report.pictures import GREY, columns_for, enlargement, grid, local_samples, samples, save_grid, white
-from dvaepp.runs.codes import read_codes
+from dvaepp.runs.codes import read_codes, read_local
 from dvaepp.runs.progress import console
 from dvaepp.runs.run import Run
 from dvaepp.storage import check_columns_name, write_arrays, write_columns
@@ -67,6 +67,11 @@ def encode(arguments: Namespace) -> None:
     examples, codes = run.coded(arguments.data, hard=arguments.hard, seed=arguments.seed)
     kind = "means" if run.normal else "codes" if arguments.hard else "probabilities"
     groups = {"groups": np.array(run.recipe.model.groups)} if path.suffix == ".npz" else {}
+    if arguments.local:
+        if path.suffix != ".npz":
+            raise InputError(f"--local writes arrays of several axes, and {path} must end in .npz")
+        local = run.local_codes(arguments.data, seed=arguments.seed)
+        groups |= {f"local_{place}": h for place, h in enumerate(local, 1)}
     save_columns(path, **known(examples), **{kind: codes}, **groups)
 
 
@@ -77,7 +82,7 @@ def decode(arguments: Namespace) -> None:
     path = Path(arguments.output)
     columns = columns_for(len(codes))
     _check_picture(path, math.ceil(len(codes) / columns), columns, run.shape)
-    means = torch.from_numpy(run.decode(codes)).flatten(1)
+    means = torch.from_numpy(run.decode(codes, local=read_local(Path(arguments.codes)))).flatten(1)
     if path.suffix == ".npz":
         save_arrays(path, means=means.reshape(-1, *run.shape).numpy())
     else:

@@ -37,6 +37,14 @@ def read_codes(path: Path, prior: Prior, bits: int) -> Float[Tensor, "n bits"]:
     return torch.from_numpy(np.asarray(probabilities, dtype=np.float32)).round()
 
 
+def read_local(path: Path) -> list[Any]:
+    """The arrays local_1, local_2, .. of an .npz file, as `encode --local` writes them; none in other files."""
+    found: list[Any] = []
+    while path.suffix == ".npz" and (each := _array(path, f"local_{len(found) + 1}")) is not None:
+        found.append(each)
+    return found
+
+
 def _means(path: Path, variables: int) -> Float[Tensor, "n variables"]:
     means = _array(path, "means") if path.suffix == ".npz" else None
     expected = f"means (n, {variables}) of normal variables in an .npz, as encode writes them"
