@@ -1,0 +1,26 @@
+"""The programs under examples/ run, in a folder of their own, at tiny size."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = {
+    "impute": (("wine", 60), {"model", "column means"}),
+    "pictures": ((40,), {"nats", "error of reconstructions", "error of completions", "classes"}),
+    "codes": ((60,), {"log p(x), nats", "5 nearest codes", "5 nearest pictures", "linear on codes"}),
+}
+FOLDER = Path(__file__).parent.parent / "examples"
+
+
+def test_every_example_is_here() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, said = EXAMPLES[name]
+    found = runpy.run_path(str(FOLDER / f"{name}.py"))["main"](*given)
+    assert found.keys() == said
+    assert all(isinstance(value, float | int) for value in found.values())
