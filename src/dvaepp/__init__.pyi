@@ -1,6 +1,8 @@
 # The public names, written here alone: __init__.py loads each from its module when it is first used.
 
+from . import data as data
 from . import estimators as estimators
+from . import sklearn as sklearn
 from .boltzmann.agreement import estimate_log_partition as estimate_log_partition
 from .boltzmann.annealing import annealed_importance_sampling as annealed_importance_sampling
 from .boltzmann.annealing import population_annealing as population_annealing

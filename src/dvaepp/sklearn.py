@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvaepp.data import Dataset
-from dvaepp.data.kinds import DTYPES
+from dvaepp.data.kinds import DTYPES, check_resolved
 from dvaepp.errors import InputError
 from dvaepp.models.base import Model, measuring
-from dvaepp.numerics import whole
+from dvaepp.numerics import plain, whole
 from dvaepp.objectives.importance import importance_weighted
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes import catalogue
@@ -80,6 +81,8 @@ class BinaryAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             raise InputError(f"output is {self.output!r}, expected bits or probabilities")
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)  # noqa: N806
         self.binary_ = bool(((X == 0) | (X == 1)).all())
+        if not self.binary_:
+            check_resolved(X, "X")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         data = _held(X, "bits" if self.binary_ else "real")
         recipe = self._recipe(len(X))
@@ -134,7 +137,7 @@ class BinaryAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         settings = {
             "model.groups": [bits - bits // 2, bits // 2] if halves else [bits],
             "model.prior": "rbm" if halves else "directed" if self.prior == "directed" else "bernoulli",
-            "model.hidden": list(self.hidden),
+            "model.hidden": list(self.hidden) if isinstance(self.hidden, Iterable) else self.hidden,
             "model.likelihood": "bernoulli" if self.binary_ else "normal",
             **({"model.prior.sampler": "gibbs", "model.prior.sampler.num_chains": 100} if halves else {}),
             "training.steps": whole("steps", self.steps),
@@ -145,7 +148,7 @@ class BinaryAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             "training.validation_samples": 1,
             "training.validation_examples": 1,
         }
-        changes = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+        changes = [f"{name}={json.dumps(value, default=plain)}" for name, value in settings.items()]
         return override(catalogue.find("quick/rbm"), changes, "BinaryAutoencoder")
 
     def _in_double(self) -> None:

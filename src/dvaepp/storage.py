@@ -158,14 +158,15 @@ def check_columns_name(path: Path) -> None:
         raise InputError(f"{path} must end in .npz, .csv or .parquet")
 
 
-def write_columns(path: Path, **columns: Any) -> None:
+def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
     """Replace `path` by columns (n,), and several (n, k) at once: .npz under their names, else a table.
 
     There those of an array are called after it, name_1 to name_k. InputError where the file's name says another kind.
     """
     check_columns_name(path)
     if path.suffix == ".npz":
-        write_arrays(path, **columns)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **columns)
         return
     table = {column: values for name, each in columns.items() for column, values in _columns(name, np.asarray(each))}
     with replacing(path) as temporary:

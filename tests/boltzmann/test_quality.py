@@ -35,6 +35,14 @@ def test_samples_of_another_temperature_are_found_out(temperature: float) -> Non
     assert found.pairs > 5 * found.pairs_noise
 
 
+def test_samples_that_are_all_alike_do_not_shrink_what_chance_would_do() -> None:
+    torch.manual_seed(0)
+    reference = exact_sample(MACHINE, 10_000)
+    found = sample_quality(MACHINE, torch.zeros(50, 7, dtype=torch.float64), reference)
+    assert found.bits > 3 * found.bits_noise
+    assert found.bits_noise == pytest.approx(float((reference.var(0).mean() * (1 / 50 + 1e-4)) ** 0.5), rel=1e-3)
+
+
 def test_a_machine_without_pairs_has_no_pairs_to_compare() -> None:
     alone = machine(3)
     found = sample_quality(alone, exact_sample(alone, 100), exact_sample(alone, 100))

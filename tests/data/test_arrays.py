@@ -132,7 +132,8 @@ def test_labels_of_splits_in_a_file(named: str, tmp_path: Path) -> None:
     assert found.labels is not None
     assert torch.equal(found.labels.valid, found.valid[:, 0].long())
     np.savez(tmp_path / "x.npz", train=BITS[:20], test=BITS[20:], **{named.format("test"): [1]})
-    assert data.load(tmp_path / "x.npz").labels is None
+    with pytest.raises(InputError, match="holds 1 of test labels, expected one for each example, 20 of train and 10"):
+        data.load(tmp_path / "x.npz")
 
 
 def test_names_of_classes_and_columns_in_a_file(tmp_path: Path) -> None:
@@ -143,3 +144,10 @@ def test_names_of_classes_and_columns_in_a_file(tmp_path: Path) -> None:
     assert (found.labels.classes, found.columns) == (("no", "yes"), tuple("abcdef"))
     np.savez(tmp_path / "x.npz", x=BITS, columns=names[:3])
     assert data.load(tmp_path / "x.npz").columns is None
+
+
+def test_what_a_masked_array_hides_is_missing() -> None:
+    with pytest.raises(InputError, match="train holds NaN"):
+        data.from_arrays(np.ma.array(BITS, mask=BITS == 1))
+    assert data.from_arrays(np.ma.array(BITS)).digest() == data.from_arrays(BITS).digest()
+    assert data.from_arrays(torch.from_numpy(BITS).to_sparse()).digest() == data.from_arrays(BITS).digest()

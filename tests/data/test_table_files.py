@@ -75,22 +75,48 @@ def test_missing_values_are_dealt_with_as_is_said(mark: str, tmp_path: Path) -> 
     rows = data.load(tmp_path / "x.csv", missing="drop-rows", **HOW)
     assert values(rows) == np.delete(REAL, [3, 7], 0).tolist()
     assert sorted(np.concatenate(rows.ids or ())) == [row for row in range(40) if row not in (3, 7)]
-    columns = data.load(tmp_path / "x.csv", missing="drop-columns", **HOW)
-    assert (values(columns), columns.columns) == (REAL[:, [0, 2]].tolist(), ("length", "depth"))
     with pytest.raises(InputError, match=r"line 5 holds .*data.missing=drop-rows"):
         data.load(tmp_path / "x.csv", **HOW)
-    with pytest.raises(
-        InputError, match=r"'width' misses 2 of 40 values, expected all: data.missing=drop-rows, drop-col"
-    ):
+    with pytest.raises(InputError, match=r"'width' misses 2 of 40 values, expected all: data.missing=drop-rows, or"):
         data.load(tmp_path / "x.csv", drop=["depth"], **HOW)
 
 
-def test_categories_may_be_words_and_missing(tmp_path: Path) -> None:
-    words = pandas.DataFrame({"size": SPECIES, "form": np.where(REAL[:, 0] > 0, "round", None)})
-    words.to_csv(tmp_path / "x.csv", index=False)
-    found = data.load(tmp_path / "x.csv", binarise="none", kind="categories", missing="category")
-    expected = np.stack([np.searchsorted(["ant", "bee", "wasp"], SPECIES), REAL[:, 0] <= 0], 1)
-    assert values(found) == expected.tolist()
+def test_words_are_no_categories_whose_numbers_would_be_those_of_a_file_alone(tmp_path: Path) -> None:
+    pandas.DataFrame({"size": SPECIES, "form": 1}).to_csv(tmp_path / "x.csv", index=False, sep=";")
+    with pytest.raises(InputError, match="column 'size' holds '(ant|bee|wasp)', expected numbers: data.label=size"):
+        data.load(tmp_path / "x.csv", binarise="none", kind="categories")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0;1;2;3\n" + "1;0;1;1\n" * 20, "line 1 holds 0 .. 3, which may be names of columns"),
+        ("a\tb\n" + "5,139\t4,000\n" * 20, "holds 5,139, which may be thousands or decimals"),
+        (" \n\n \n", "is empty, expected rows of a table"),
+        ("a;b\n" + "1_000;2\n" * 20, "column 'a' holds '1_000', expected numbers"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        data.load(tmp_path / "x.tsv", **HOW)
+
+
+def test_points_far_down_and_commas_go_together(tmp_path: Path) -> None:
+    rows = "".join(f"{place};{place * 2}\n" for place in (5, 3, 8, 1, 9) * 8)
+    (tmp_path / "x.csv").write_text("a;b\n" + rows + "1.5;2.25\n")
+    assert values(data.load(tmp_path / "x.csv", **HOW))[-1] == [1.5, 2.25]
+    (tmp_path / "x.csv").write_text("a;b\n" + rows + "1,5;2,25\n")
+    assert values(data.load(tmp_path / "x.csv", **HOW))[-1] == [1.5, 2.25]
+
+
+def test_labels_that_are_missing_are_refused_or_their_rows_dropped(tmp_path: Path) -> None:
+    TABLE.assign(y=["a", None] * 20).to_csv(tmp_path / "x.csv", index=False)
+    found = data.load(tmp_path / "x.csv", label="y", missing="drop-rows", **HOW)
+    assert values(found) == REAL[::2].tolist()
+    for labels in (["a", None] * 20, [1.0, np.nan] * 20, pandas.array(["a", pandas.NA] * 20)):
+        with pytest.raises(InputError, match="labels of train miss some, expected one for each example"):
+            data.from_arrays(REAL, kind="real", labels=labels)
 
 
 def test_grey_levels_with_a_label_as_kaggle_has_them(tmp_path: Path) -> None:
@@ -133,16 +159,12 @@ def test_minus_one_and_one_are_bits(suffix: str, tmp_path: Path) -> None:
         ),
         (TABLE, {"drop": ["widht"]}, "has no column 'widht', which data.drop names.*did you mean 'width'"),
         (TABLE, {"label": "species"}, "has no column 'species', which data.label names"),
-        (TABLE, {"drop": ["length", "width", "depth"]}, "no columns are left"),
+        (TABLE, {"drop": ["length", "width", "depth"]}, "no columns or no rows are left"),
         (TABLE.reset_index(), {"drop": ["width"]}, r"column 'index' counts the rows, expected .*data.drop=\[index\]"),
         (TABLE.assign(id=range(1, 41)), {"drop": ["width"]}, "column 'id' counts the rows"),
         (TABLE.assign(gap=np.nan), {"missing": "drop-rows"}, "every row misses a value"),
+        (TABLE.reset_index(), {}, r"column 'index' counts the rows, expected it left out: data.drop=\[index\]"),
         (TABLE, {"missing": "mean"}, "^missing is 'mean', expected one of refuse, drop-rows"),
-        (
-            TABLE.assign(gap=[1, None] * 20),
-            {"missing": "category"},
-            "'gap' misses values, and data.missing=category is for",
-        ),
         (TABLE.assign(y=["a", None] * 20), {"label": "y"}, "column 'y' misses 20 labels"),
     ],
 )

@@ -14,8 +14,7 @@ from dvaepp.errors import InputError
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
 from dvaepp.runs.archive import chosen, file_away, keep_latest
-from dvaepp.runs.folder import check_not_a_runs
-from dvaepp.runs.records import read_result
+from dvaepp.runs.records import check_not_a_runs, read_result
 from dvaepp.storage import write_json
 
 NAMES = ("nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size")

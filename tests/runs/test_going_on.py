@@ -62,8 +62,10 @@ def test_going_on_after_an_interruption_is_bit_for_bit_with_more_steps_too(proje
     (project / "second").mkdir()
     for name in ("run.json", "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"):
         (project / "second" / name).write_bytes((project / "first" / name).read_bytes())
-    for run in ("first", "second"):
-        RunFolder(run).extend(60)
+    for name in ("first", "second"):
+        run = RunFolder(name)
+        run.extend(60)
+        run.keep()
     RunFolder("first").trainer().fit()
     with pytest.raises(RuntimeError, match="stopped"):
         RunFolder("second").trainer().fit(stop_at_50)
@@ -76,6 +78,13 @@ def test_going_on_after_an_interruption_is_bit_for_bit_with_more_steps_too(proje
 def test_fewer_steps_than_were_taken_are_refused(project: Path, fails: Callable[..., str]) -> None:
     before = Path("first/run.json").read_bytes()
     assert "--steps is 20, and first has taken 20 steps: expected more" in fails("resume", "first", "--steps", 20)
+    assert Path("first/run.json").read_bytes() == before
+
+
+def test_a_resumption_that_fails_changes_nothing(project: Path, fails: Callable[..., str]) -> None:
+    before = Path("first/run.json").read_bytes()
+    Path("x.npy").rename("elsewhere.npy")
+    assert "does not exist: --data says where it lies now" in fails("resume", "first", "--steps", 40)
     assert Path("first/run.json").read_bytes() == before
 
 

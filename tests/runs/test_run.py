@@ -1,6 +1,7 @@
 """A run in a program: what goes in and comes out, and that the command's tools do the same."""
 
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -203,6 +204,10 @@ def test_a_table_with_gaps_is_completed_under_its_names(tmp_path: Path) -> None:
         ({"recipe": "quick/rbms"}, "quick/rbm"),
         ({"settings": {"model.hiden": [3]}}, "^settings has an unknown setting 'model.hiden'; did you mean"),
         ({"steps": 0}, "steps"),
+        ({"size": "huge"}, "^size is 'huge', expected one of tiny, small"),
+        ({"settings": ["a"]}, "^settings must map names to values"),
+        ({"seed": -3}, "^seed of a run must be a whole number of at least 0"),
+        ({"threads": 0}, "^threads of a run must be"),
         ({"recipe": "x.json", "size": "tiny"}, "^size chooses among named recipes"),
         ({"device": "tpu"}, "^device 'tpu' is not one of"),
     ],
@@ -222,7 +227,9 @@ def test_a_folder_of_its_own_each_time(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda run: run.encode(BITS[0]), r"shape \(6,\), the run's model \(4, 6\)"),
+        (lambda run: run.encode(BITS[0]), r"x is one example \(4, 6\), expected several \(n, ...\): x\[None\] is one"),
+        (lambda run: run.sample(2, clamp=["a"] * 9), r"clamp is <U1 of shape \(9,\), expected numbers"),
+        (lambda run: run.sample(2, clamp=1), r"clamp is int64 of shape \(\), expected numbers"),
         (lambda run: run.encode(BITS[:, :3]), r"x holds examples of shape \(3, 6\), the run's model \(4, 6\)"),
         (lambda run: run.encode("nothing.npy"), "^nothing.npy does not exist"),
         (lambda run: run.encode(REAL), "x holds values from"),
@@ -349,7 +356,7 @@ def test_samples_given_some_bits(run: dvaepp.Run, tmp_path: Path, capsys: pytest
         assert found["means"].shape == (2, 3, 4, 6)
     (tmp_path / "bits.csv").write_text("0,1\n")
     assert main(["sample", str(run.folder), "--clamp", str(tmp_path / "bits.csv"), "-o", str(out)]) == 2
-    assert "clamped bits must be (n, 9)" in capsys.readouterr().err
+    assert "expected numbers (bits,) or (n, bits) of 9 bits" in capsys.readouterr().err
     with pytest.raises(InputError, match="clamp holds 3 rows of bits, expected 2, or one"):
         run.sample(2, clamp=np.zeros((3, 9)))
 
@@ -407,3 +414,70 @@ def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(
 def test_a_run_without_local_variables_has_no_local_codes(run: dvaepp.Run) -> None:
     with pytest.raises(InputError, match="has no local variables"):
         run.local_codes(BITS)
+
+
+def test_files_of_a_run_and_what_is_read_are_not_written_over(
+    run: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", x=BITS)
+    folder, own, given = str(run.folder), str(run.folder / "data.npz"), str(tmp_path / "x.npz")
+    before = Path(own).read_bytes(), Path(given).read_bytes()
+    for command in (["encode", folder, "test"], ["sample", folder], ["complete", folder, given]):
+        assert main([*command, "-o", own]) == 2
+        assert "belongs to the run" in capsys.readouterr().err
+    for command in (["encode", folder, given], ["complete", folder, given]):
+        assert main([*command, "-o", given]) == 2
+        assert "is what the command reads, which would be lost" in capsys.readouterr().err
+    assert main(["evaluate", folder, "--per-example", own]) == 2
+    assert (Path(own).read_bytes(), Path(given).read_bytes()) == before
+
+
+def test_a_copy_of_a_run_has_its_own_data(tmp_path: Path) -> None:
+    first = train(BITS, tmp_path / "run")
+    shutil.copytree(first.folder, tmp_path / "copy")
+    shutil.rmtree(first.folder)
+    train(1 - BITS, tmp_path / "run")
+    assert dvaepp.load_run(tmp_path / "copy").data.digest() == first._trained.data
+
+
+def test_colours_of_torchs_order_are_completed_as_they_lie(tmp_path: Path) -> None:
+    colour = RANDOM.randint(0, 256, (40, 3, 4, 6)).astype(np.uint8)
+    run = train(colour, tmp_path / "run", {"model.likelihood": "logistic-mixture"})
+    missing = np.zeros(colour.shape, bool)
+    missing[:, 0] = True
+    found = run.complete(colour, missing, sweeps=2)
+    last = np.moveaxis(colour, 1, 3)
+    assert np.array_equal(found.missing, np.moveaxis(missing, 1, 3))
+    assert np.array_equal(found.samples[..., 1:], last[..., 1:])
+    pixels = run.complete(colour, np.arange(24).reshape(4, 6) < 6, sweeps=2)
+    assert np.array_equal(pixels.samples[:, 1:], last[:, 1:])
+    assert pixels.missing[:, 0].all()
+
+
+def test_categories_are_completed_by_those_drawn_most_often_and_new_ones_refused(tmp_path: Path) -> None:
+    given, settings = KINDS["categories"]
+    run = train(given, tmp_path / "run", settings)
+    found = run.complete(given, RANDOM.random_sample(given.shape) < 0.3, sweeps=5)
+    assert set(np.unique(found.means)) <= {0.0, 1.0, 2.0, 3.0}
+    with pytest.raises(InputError, match="x holds the category 7, and the run's data had 0 to 3"):
+        run.encode(given + 4)
+
+
+def test_grey_and_spins_are_completed(tmp_path: Path) -> None:
+    run = train(2 * BITS.astype(int) - 1, tmp_path / "spins")
+    spins = np.where(RANDOM.random_sample(BITS.shape) < 0.3, np.nan, 2.0 * BITS - 1)
+    found = run.complete(spins, sweeps=3)
+    assert np.array_equal(found.samples[~found.missing], BITS[~found.missing])
+    assert run.complete("test", np.eye(4, 6) > 0, sweeps=2).missing.sum() == 4 * len(run.data.test)
+
+
+def test_grey_is_not_compressed(directed: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "grey.npy", GREY)
+    assert main(["compress", str(directed.folder), str(tmp_path / "grey.npy"), "-o", str(tmp_path / "x.bb")]) == 2
+    assert "compression is of bits, without loss" in capsys.readouterr().err
+
+
+def test_numbers_of_numpys_are_settings(tmp_path: Path) -> None:
+    settings = {"training.batch": np.int64(10), "model.groups": [np.int64(3)], "model.prior": "bernoulli"}
+    run = dvaepp.train("quick/rbm", data=BITS, settings=settings, steps=np.int64(3), out=tmp_path / "run", **SMALL)
+    assert run.recipe.training.batch == 10

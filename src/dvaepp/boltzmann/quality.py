@@ -72,5 +72,5 @@ def _differences(one: Tensor, other: Tensor) -> tuple[float, float]:
     """Root mean squares of the difference of the columns' means, and of its standard error."""
     if not one.shape[1]:
         return 0.0, 0.0
-    noise = one.var(0) / len(one) + other.var(0) / len(other)
+    noise = other.var(0) * (1 / len(one) + 1 / len(other))
     return float((one.mean(0) - other.mean(0)).square().mean().sqrt()), float(noise.mean().sqrt())

@@ -18,7 +18,7 @@ from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
 from dvaepp.cli.prior import prior
 from dvaepp.cli.probe import probe
-from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
+from dvaepp.cli.run_folder import check_folder, check_named, check_output, named_recipe, opened
 from dvaepp.cli.speed import speed
 from dvaepp.cli.study import compare, study
 from dvaepp.cli.table import table
@@ -122,8 +122,11 @@ def resume(arguments: Namespace) -> None:
         raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
     with processes(arguments.device or run.record.device), distributed.entered_by_first(locked(run.folder)):
         if arguments.steps is not None:
-            distributed.on_first(lambda: run.extend(arguments.steps))
-        _fit(run, run.trainer(arguments.device))
+            run.extend(arguments.steps)
+        trainer = run.trainer(arguments.device)  # what is amiss ends here, before the record is changed
+        if arguments.steps is not None:
+            distributed.on_first(run.keep)
+        _fit(run, trainer)
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -137,7 +140,7 @@ def evaluate(arguments: Namespace) -> None:
         settings = settings.model_copy(update={"thorough": False})
     if arguments.per_example:
         check_columns_name(Path(arguments.per_example))
-        check_target(Path(arguments.per_example))
+        check_output(arguments.per_example, arguments.data_at)
     if arguments.results:
         results.check_comparable(run.recipe, f"{run.folder}, which --results is to keep,")
         check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
@@ -169,7 +172,7 @@ def _evaluate(run: RunFolder, settings: EvaluationSettings, arguments: Namespace
     if arguments.per_example:
         scores = {f.name: getattr(found.scores.examples, f.name).numpy() for f in fields(found.scores.examples)}
         kept = {name: each for name, each in scores.items() if arguments.per_example.endswith(".npz") or each.ndim < 3}
-        save_columns(Path(arguments.per_example), **known(found.examples), **kept)
+        save_columns(Path(arguments.per_example), {**known(found.examples), **kept})
     print_scores(found.scores)
 
 

@@ -6,20 +6,21 @@ from argparse import Namespace
 from pathlib import Path
 
 from dvaepp.cli.outputs import existing, save_arrays
-from dvaepp.cli.run_folder import used
+from dvaepp.cli.run_folder import check_output, used
 from dvaepp.errors import InputError
 from dvaepp.runs import export as exporting
 from dvaepp.runs.packing import pack, unpack
 from dvaepp.runs.progress import console
-from dvaepp.storage import check_arrays_name, check_target
+from dvaepp.storage import check_arrays_name
 
 
 def compress(arguments: Namespace) -> None:
     """Write examples as the bits that the model takes for them, and say how many these are."""
-    run, path = used(arguments), Path(arguments.output)
-    check_target(path)
+    check_output(arguments.output, arguments.data)
+    path = Path(arguments.output)
     if path.suffix != ".bb":
         raise InputError(f"{path} must end in .bb")
+    run = used(arguments)
     examples = run.examples(arguments.data)
     packed = pack(run, examples, path)
     raw = examples.x[0].numel()
@@ -31,8 +32,8 @@ def compress(arguments: Namespace) -> None:
 
 def export(arguments: Namespace) -> None:
     """Write a network as ONNX."""
+    check_output(arguments.output)
     path = Path(arguments.output)
-    check_target(path)
     if path.suffix != ".onnx":
         raise InputError(f"{path} must end in .onnx")
     exporting.export(used(arguments), path, "decoder" if arguments.decoder else "encoder")
@@ -41,6 +42,7 @@ def export(arguments: Namespace) -> None:
 
 def decompress(arguments: Namespace) -> None:
     """Write the examples of such a file as an array."""
+    check_output(arguments.output, arguments.file)
     path = Path(arguments.output)
     check_arrays_name(path)
     save_arrays(path, x=unpack(used(arguments), existing(arguments.file)))

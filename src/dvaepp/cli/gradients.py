@@ -29,8 +29,9 @@ from dvaepp.report.changes import flat
 from dvaepp.report.gradient_plot import plot
 from dvaepp.report.gradient_table import HEADS, caption, cells, comma_separated, markdown
 from dvaepp.report.subject import duration
-from dvaepp.runs.folder import RunFolder, check_not_a_runs
+from dvaepp.runs.folder import RunFolder
 from dvaepp.runs.progress import console, progress
+from dvaepp.runs.records import check_not_a_runs
 from dvaepp.storage import check_target, write_text
 from dvaepp.training.batches import BatchOrder
 

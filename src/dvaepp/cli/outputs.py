@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvaepp.cli.run_folder import opened, used
+from dvaepp.cli.run_folder import check_output, opened, used
 from dvaepp.data import Examples
 from dvaepp.data.formats import content, table
 from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
-from dvaepp.report.pictures import GREY, columns_for, enlargement, grid, local_samples, samples, save_grid, white
+from dvaepp.report.pictures import (
+    GREY,
+    check_picture_name,
+    columns_for,
+    enlargement,
+    grid,
+    local_samples,
+    samples,
+    save_grid,
+    white,
+)
 from dvaepp.runs.codes import read_codes, read_local
 from dvaepp.runs.progress import console
 from dvaepp.runs.run import Run
@@ -25,6 +35,7 @@ from dvaepp.storage import check_columns_name, write_arrays, write_columns
 
 def sample(arguments: Namespace) -> None:
     """Pictures or arrays from the prior."""
+    check_output(arguments.output, arguments.clamp)
     if arguments.clamp is not None:
         _sample_clamped(arguments)
         return
@@ -62,8 +73,10 @@ def _sample_clamped(arguments: Namespace) -> None:
 
 def encode(arguments: Namespace) -> None:
     """Codes of data."""
-    path, run = Path(arguments.output), used(arguments)
+    path = Path(arguments.output)
     check_columns_name(path)
+    check_output(arguments.output, arguments.data)
+    run = used(arguments)
     examples, codes = run.coded(arguments.data, hard=arguments.hard, seed=arguments.seed)
     kind = "means" if run.normal else "codes" if arguments.hard else "probabilities"
     groups = {"groups": np.array(run.recipe.model.groups)} if path.suffix == ".npz" else {}
@@ -72,11 +85,12 @@ def encode(arguments: Namespace) -> None:
             raise InputError(f"--local writes arrays of several axes, and {path} must end in .npz")
         local = run.local_codes(arguments.data, seed=arguments.seed)
         groups |= {f"local_{place}": h for place, h in enumerate(local, 1)}
-    save_columns(path, **known(examples), **{kind: codes}, **groups)
+    save_columns(path, {**known(examples), kind: codes, **groups})
 
 
 def decode(arguments: Namespace) -> None:
     """Means of p(x | z)."""
+    check_output(arguments.output, arguments.codes)
     run = used(arguments)
     codes = read_codes(existing(arguments.codes), run.model.prior, sum(run.recipe.model.groups))
     path = Path(arguments.output)
@@ -92,14 +106,22 @@ def decode(arguments: Namespace) -> None:
 
 def complete(arguments: Namespace) -> None:
     """Examples whose missing values are drawn given the others."""
+    check_output(arguments.output, arguments.data, arguments.mask)
     path, run = Path(arguments.output), used(arguments)
-    found = run.complete(existing(arguments.data), arguments.mask, sweeps=arguments.sweeps, seed=arguments.seed)
-    console.print(f"accepted {found.acceptance:.0%} of the chains' proposals", style="dim")
+    if path.suffix not in (".npz", ".csv", ".parquet"):
+        check_picture_name(path)
+    data = arguments.data if arguments.data in ("train", "valid", "test") else existing(arguments.data)
+    found = run.complete(data, arguments.mask, sweeps=arguments.sweeps, seed=arguments.seed)
+    console.print(f"accepted {found.acceptance:.1%} of the chains' proposals", style="dim")
+    if found.acceptance * arguments.sweeps < 3:
+        console.print("few proposals were accepted: these are hardly draws given what is there; more --sweeps help")
     if path.suffix == ".npz":
         save_arrays(path, samples=found.samples, means=found.means, missing=found.missing)
     elif path.suffix in (".csv", ".parquet"):
-        names = found.columns or [f"x_{place}" for place in range(1, math.prod(run.shape) + 1)]
-        save_columns(path, **dict(zip(names, found.samples.reshape(len(found.samples), -1).T, strict=True)))
+        columns = found.samples.reshape(len(found.samples), -1).T
+        names = found.columns if len(set(found.columns or ())) == len(columns) else None
+        numbered = [f"x_{place}" for place in range(1, len(columns) + 1)]
+        save_columns(path, dict(zip(names or numbered, columns, strict=True)))
     else:
         gaps = np.where(found.missing, GREY * white(run.recipe), found.means)
         shown = np.stack([gaps, found.samples, found.means], 1).reshape(len(gaps), 3, -1)
@@ -109,6 +131,7 @@ def complete(arguments: Namespace) -> None:
 
 def interpolate(arguments: Namespace) -> None:
     """Means on the way from the code of one example to that of another."""
+    check_output(arguments.output, arguments.first, arguments.second)
     run, path = used(arguments), Path(arguments.output)
     first, second = (_one(run, name) for name in (arguments.first, arguments.second))
     _check_picture(path, len(first), arguments.steps, run.shape)
@@ -175,12 +198,12 @@ def _write_picture(path: Path, drawn: torch.Tensor, shape: tuple[int, ...], reci
 
 def known(examples: Examples) -> dict[str, Any]:
     """Columns that say which examples these are: rows or files' names, and labels where they are known."""
-    name = "picture" if examples.ids.dtype.kind == "U" else "index"
+    name = "example" if examples.ids.dtype.kind == "U" else "index"
     return {name: examples.ids, **({} if examples.labels is None else {"label": examples.labels})}
 
 
-def save_columns(path: Path, **columns: Any) -> None:
-    write_columns(path, **columns)
+def save_columns(path: Path, columns: dict[str, Any]) -> None:
+    write_columns(path, columns)
     console.print(f"wrote {path}")
 
 

@@ -13,8 +13,8 @@ from dvaepp.errors import InputError
 from dvaepp.models.base import measuring
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.randomness import stream_seed
-from dvaepp.runs.folder import check_not_a_runs
 from dvaepp.runs.progress import console
+from dvaepp.runs.records import check_not_a_runs
 
 _REFERENCE = 10_000
 """Samples of the prior's own that others are compared with."""

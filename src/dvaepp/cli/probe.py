@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dvaepp.cli.run_folder import used
+from dvaepp.cli.run_folder import check_output, used
 from dvaepp.errors import InputError
-from dvaepp.report.pictures import enlargement, grid, save_grid, white
+from dvaepp.report.pictures import check_picture_name, enlargement, grid, save_grid, white
 from dvaepp.runs import probe as probing
 from dvaepp.runs.progress import console
 from dvaepp.runs.run import Run
@@ -21,8 +21,11 @@ _SHOWN = 10
 
 def probe(arguments: Namespace) -> None:
     """A table of accuracies, and a picture of test examples beside their nearest ones in train."""
+    if arguments.output is not None:
+        check_output(arguments.output)
     run, path = used(arguments), arguments.output and Path(arguments.output)
     if path is not None:
+        check_picture_name(path)
         enlargement(_SHOWN, arguments.neighbours + 1, run.shape)
     k = arguments.neighbours
     rows = probing.probe(
@@ -40,7 +43,7 @@ def _write_neighbours(run: Run, path: Path, count: int) -> None:
     """In every row a test example, then those of train whose codes are nearest to its own."""
     if len(run.data.test) < _SHOWN:
         raise InputError(f"the picture shows {_SHOWN} test examples, and there are {len(run.data.test)}")
-    train, test = run.data.examples("train").x, run.data.examples("test").x[:_SHOWN]
+    train, test = run.examples("train").x, run.examples("test").x[:_SHOWN]
     codes = [run.encode(x.reshape(-1, *run.shape).numpy(), hard=not run.normal) for x in (train, test)]
     near = probing.nearest(codes[0], codes[1], count)
     shown = torch.cat([test[:, None], train[torch.from_numpy(np.ascontiguousarray(near))]], 1)

@@ -9,7 +9,9 @@ from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.records import check_not_a_runs
 from dvaepp.runs.run import Run
+from dvaepp.storage import check_target
 
 
 def named_recipe(arguments: Namespace) -> Recipe:
@@ -37,6 +39,17 @@ def opened(arguments: Namespace) -> RunFolder:
 def used(arguments: Namespace) -> Run:
     """The run that the arguments name, with its model."""
     return Run(opened(arguments), last=arguments.last, device=arguments.device)
+
+
+def check_output(output: str, *inputs: str | None) -> None:
+    """InputError before any work where a file cannot be written, is one of those that make a run, or is read."""
+    check_named("-o", output)
+    path = Path(output)
+    check_target(path)
+    check_not_a_runs(path)
+    for each in inputs:
+        if each and path.exists() and Path(each).exists() and path.samefile(each):
+            raise InputError(f"{output} is what the command reads, which would be lost: name another file")
 
 
 def check_folder(option: str, path: str | None) -> None:

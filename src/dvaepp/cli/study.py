@@ -21,8 +21,8 @@ from dvaepp.cli.grid import grid
 from dvaepp.cli.run_folder import check_folder, check_named
 from dvaepp.errors import InputError, RunsFailedError
 from dvaepp.report.subject import duration
-from dvaepp.runs.folder import check_not_a_runs
 from dvaepp.runs.progress import console
+from dvaepp.runs.records import check_not_a_runs
 from dvaepp.storage import read_json, write_text
 from dvaepp.studies import comparison, grammar
 from dvaepp.studies.folder import RECORD

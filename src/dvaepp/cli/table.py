@@ -10,8 +10,8 @@ from dvaepp.cli.run_folder import check_folder, check_named
 from dvaepp.errors import InputError
 from dvaepp.runs import results
 from dvaepp.runs.checking import runs_under, verdict
-from dvaepp.runs.folder import check_not_a_runs
 from dvaepp.runs.progress import console, progress
+from dvaepp.runs.records import check_not_a_runs
 from dvaepp.storage import write_text
 
 

@@ -23,7 +23,7 @@ from dvaepp.data.reading import Binarise, Reading
 from dvaepp.errors import InputError
 
 Arrays = dict[str, Grey]
-"""Examples (n, ...) by split; all of them under the empty name where they are still to be split."""
+"""Examples (n, ...) by split; all under the empty name where they are still to be split."""
 _FEWEST = 10
 _PRINTED = {"levels": "8-bit levels", "real": "real numbers", "counts": "counts", "categories": "categories"}
 
@@ -64,8 +64,7 @@ def from_arrays(
     if binarise == "none":
         raise InputError("binarise is 'none', expected auto, threshold or dynamic: kind says what stays as it is")
     reading = Reading(binarise, threshold) if kind in (None, "bits") else Reading("none", threshold, str(kind))
-    splits = {"train": train, "valid": valid, "test": test}
-    given = {split: x for split, x in splits.items() if x is not None}
+    given = {k: x for k, x in {"train": train, "valid": valid, "test": test}.items() if x is not None}
     if given.keys() == {"train", "valid"}:
         raise InputError("valid is given without test, expected train alone, train and test, or all three")
     if not isinstance(labels, Mapping):
@@ -89,11 +88,13 @@ def from_arrays(
 def as_array(given: Any, name: str) -> Grey:
     """The numpy array of what people hold arrays in; InputError, beginning with its name, where it is none.
 
-    A pandas table of several types takes the one that holds them all; what is missing there is NaN.
+    A pandas table takes a type that holds all of its own; what is missing there, or masked, is NaN.
     """
     if isinstance(given, Tensor):
-        given = given.detach().cpu()
+        given = given.detach().cpu().to_dense()
         return np.asarray(given.float() if given.dtype == torch.bfloat16 else given)
+    if np.ma.is_masked(given):
+        return np.asarray(np.ma.filled(given.astype(np.float64), np.nan))
     if hasattr(given, "toarray"):  # scipy.sparse
         return np.asarray(given.toarray())
     if hasattr(given, "dtypes") and hasattr(given, "columns"):
@@ -101,7 +102,7 @@ def as_array(given: Any, name: str) -> Grey:
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{name} is no array, expected numbers (n, ...) of one shape each: {error}") from None
+        raise InputError(f"{name} is no array, expected numbers (n, ...): {error}") from None
 
 
 def _of_table(table: Any, name: str) -> Grey:
@@ -165,6 +166,11 @@ def _made(
     return static_dataset(name, (train, valid, test), f"{source}: {origin}, {how}.")
 
 
+def is_grey(arrays: Arrays, reading: Reading) -> bool:
+    """Whether prepared examples become bits that they were not."""
+    return reading.plain is None and not all(map(is_binary, arrays.values()))
+
+
 def bits_of(arrays: Arrays, reading: Reading) -> list[Grey]:
     """Prepared examples of each split as they are, or as bits as in valid and test: drawn once, or by threshold."""
     if reading.plain:
@@ -181,7 +187,7 @@ def prepared(arrays: Arrays, source: str, where: Mapping[str, str], reading: Rea
     For `training` single precision must tell the examples apart.
     """
     kind = reading.plain
-    arrays = {split: _channels_last(x, (1, 3) if kind == "levels" else (1,)) for split, x in arrays.items()}
+    arrays = {split: channels_last(x, (1, 3) if kind == "levels" else (1,)) for split, x in arrays.items()}
     if kind:
         wide = {split: array for split, array in arrays.items() if split in ("", "train")}
         arrays = {split: plain(array, kind, where[split]) for split, array in arrays.items()}
@@ -198,7 +204,7 @@ def prepared(arrays: Arrays, source: str, where: Mapping[str, str], reading: Rea
     return arrays
 
 
-def _channels_last(array: Grey, channels: tuple[int, ...]) -> Grey:
+def channels_last(array: Grey, channels: tuple[int, ...]) -> Grey:
     """Images (n, height, width, 1), and (n, channels, height, width), torch's order, as (n, height, width) or (.., 3).
 
     Where both the second and the last axis may be channels, it is the last.
@@ -285,6 +291,8 @@ def _labels(labels: Mapping[str, Grey], counts: Mapping[str, int], parts: tuple[
         if each.shape != (counts[split],):
             held = f"labels of {split or 'train'} have shape {each.shape}"
             raise InputError(f"{held}, expected one for each of its {counts[split]:,} examples")
+        if any(label is None or repr(label) in ("nan", "<NA>", "NaT") for label in each.tolist()):
+            raise InputError(f"labels of {split or 'train'} miss some, expected one for each example")
     every = np.concatenate([each.astype(str) if each.dtype.kind in "OUS" else each for each in labels.values()])
     classes, codes = np.unique(every, return_inverse=True)
     ends = np.cumsum([len(each) for each in labels.values()])[:-1]

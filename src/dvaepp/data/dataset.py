@@ -42,12 +42,14 @@ class Examples:
     """The names of their classes (n,), where they are known."""
     columns: tuple[str, ...] | None = None
     """Names of a table's columns, where they are known."""
+    drawn: bool = False
+    """Whether bits were drawn from grey, or cut from it."""
 
     def at(self, places: Tensor) -> "Examples":
         """Those at these places."""
         chosen = places.numpy()
         labels = None if self.labels is None else self.labels[chosen]
-        return Examples(self.x[places], self.shape, self.ids[chosen], labels, self.columns)
+        return Examples(self.x[places], self.shape, self.ids[chosen], labels, self.columns, self.drawn)
 
 
 def in_order(own: tuple[str, ...], wanted: Sequence[str], name: str) -> list[int]:
@@ -170,10 +172,10 @@ class Dataset:
         place = ("train", "valid", "test").index(split)
         x = getattr(self, split)
         labels = None if self.labels is None else np.array(self.labels.classes)[getattr(self.labels, split).numpy()]
+        grey = self.dynamic and split == "train"
         drawn = self.batch(torch.arange(len(x))) if split == "train" else x.float()
-        return Examples(
-            drawn, self.shape, np.arange(len(x)) if self.ids is None else self.ids[place], labels, self.columns
-        )
+        ids = np.arange(len(x)) if self.ids is None else self.ids[place]
+        return Examples(drawn, self.shape, ids, labels, self.columns, grey)
 
     def near(self, device: torch.device) -> "Dataset":
         """The same with `train` in a GPU's memory, where those of one digest are one.

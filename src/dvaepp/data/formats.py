@@ -137,6 +137,14 @@ def is_header(line: tuple[int, list[str]], path: Path) -> bool:
     return bool(names)
 
 
+def is_names(first: list[str], path: Path) -> bool:
+    """Whether the first line of a table holds names; InputError for numbers that count, which may be names."""
+    if _counting(first) is not None:
+        held = f"{first[0].strip()} .. {first[-1].strip()}"
+        raise _unclear(f"{path}: line 1 holds {held}, which may be names of columns")
+    return is_header((1, first), path)
+
+
 def _unclear(what: str) -> InputError:
     meant = "header=present if they are names, header=absent if they are a row (in a recipe data.header)"
     return InputError(f"{what}: expected {meant}")

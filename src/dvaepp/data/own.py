@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dvaepp.data import archives, formats, idx_files, pictures, tables
-from dvaepp.data.arrays import Arrays, bits_of, dataset_of, prepared
+from dvaepp.data.arrays import Arrays, bits_of, dataset_of, is_grey, prepared
 from dvaepp.data.binarise import as_rows
 from dvaepp.data.dataset import Dataset, Examples
 from dvaepp.data.formats import Array, Header
@@ -35,7 +35,12 @@ class _Held:
 
 def load_own(path: Path, name: str, reading: Reading) -> Dataset:
     """The data at a path, split, and binarised unless `reading` says that they stay; InputError naming the file."""
-    held = _with_others(_read(path, reading), path, reading)
+    held = _with_others(_read(path, reading, training=True), path, reading)
+    if tables.suffix(path) in tables.SUFFIXES and held.columns is not None:
+        values = next(iter(held.arrays.values()))
+        tables.refuse_index(
+            values.reshape(len(values), -1), held.columns, next(iter((held.ids or {}).values()), None), path
+        )
     return dataset_of(
         held.arrays,
         name=name,
@@ -52,12 +57,16 @@ def load_own(path: Path, name: str, reading: Reading) -> Dataset:
 def examples_at(path: Path, reading: Reading) -> Examples:
     """Every example at a path; grey becomes bits as in valid and test of `load`: drawn once, or by threshold."""
     held = _read(path, reading)
-    examples = bits_of(prepared(held.arrays, str(path), _where(held.arrays, path), reading), reading)
+    ready = prepared(held.arrays, str(path), _where(held.arrays, path), reading)
+    examples = bits_of(ready, reading)
     rows = held.ids or {split: np.arange(len(x)) for split, x in held.arrays.items()}
     labels = np.concatenate([held.labels[split].astype(str) for split in held.arrays]) if held.labels else None
-    ids = np.concatenate([rows[split] for split in held.arrays])
+    several = len(held.arrays) > 1
+    ids = np.concatenate([np.char.add(f"{s}/", rows[s].astype(str)) if several else rows[s] for s in held.arrays])
     shape = tuple(examples[0].shape[1:])
-    return Examples(torch.cat([as_rows(x) for x in examples]), shape, ids, labels, held.columns)
+    return Examples(
+        torch.cat([as_rows(x) for x in examples]), shape, ids, labels, held.columns, is_grey(ready, reading)
+    )
 
 
 def gapped_at(path: Path, reading: Reading) -> tuple[Array, tuple[str, ...] | None]:
@@ -102,17 +111,27 @@ def read_examples(
     return found.x, found.shape
 
 
-def _read(path: Path, reading: Reading) -> _Held:
-    """What lies at a path; labels count where there is one for each example."""
-    held = _sized(_reader(path)(path, reading), path, reading)
+def _read(path: Path, reading: Reading, training: bool = False) -> _Held:
+    """What lies at a path; InputError for labels of other numbers than there are examples."""
+    reader = _reader(path)
+    held = _sized(_table(path, reading, training) if reader is _table else reader(path, reading), path, reading)
     labels = held.labels
     if len(held.arrays) == 1:
         (name,) = held.arrays
         labels = {"": labels[name if name in labels else ""]} if {name, ""} & labels.keys() else {}
         ids = held.ids and {"": held.ids[name]}
         held = _Held({"": held.arrays[name]}, labels, ids, held.columns)
-    fit = labels.keys() == held.arrays.keys() and all(len(labels[split]) == len(x) for split, x in held.arrays.items())
-    return held if fit else replace(held, labels={})
+    counts = {split: len(x) for split, x in held.arrays.items()}
+    if "" in labels and "" not in counts:  # of no split
+        labels = {}
+    found = {split: len(each) for split, each in labels.items()}
+    if found and found != counts:
+        raise InputError(f"{path}: holds {_counted(found)} labels, expected one for each example, {_counted(counts)}")
+    return replace(held, labels=labels)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return " and ".join(f"{count:,}{split and f' of {split}'}" for split, count in counts.items())
 
 
 def _sized(held: _Held, path: Path, reading: Reading) -> _Held:
@@ -209,9 +228,9 @@ def _numpy(path: Path, reading: Reading) -> _Held:
     return _Held(arrays, archives.labels_beside(raw), ids, columns if fits else None)
 
 
-def _table(path: Path, reading: Reading) -> _Held:
+def _table(path: Path, reading: Reading, training: bool = False) -> _Held:
     if not tables.is_plain(path, reading):
-        values, labels, rows, columns = tables.read(path, reading)
+        values, labels, rows, columns = tables.read(path, reading, training)
         if not reading.plain and (values % 1 == 0).all():  # bits, -1 and 1, or grey levels
             values = values.astype(np.int64)
         return _Held({"": values}, {} if labels is None else {"": labels}, {"": rows}, columns)

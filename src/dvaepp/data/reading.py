@@ -9,7 +9,7 @@ from dvaepp.data.pictures import Background, Fit
 from dvaepp.errors import InputError
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
-Missing = Literal["refuse", "drop-rows", "drop-columns", "category"]
+Missing = Literal["refuse", "drop-rows"]
 
 
 @dataclass(frozen=True)

@@ -47,17 +47,16 @@ def load(
     a table. Transparent images are laid over the `background`. `header` says whether the first line of a .csv is
     "present" names of columns or they are "absent"; "auto" takes a line without any number for names, and refuses
     numbers that may be or stand among names. Columns of a table that `drop` names are left out, and the column `label`
-    is kept as labels; one without names is called by its number, "1". Where values are `missing`, rows or columns with
-    them are dropped, or of categories they are one more. Pictures are scaled to a `size`, (height, width) or one side
-    of a square: to "crop" so that they fill it, to "pad" so that they fit in it, or to "resize" each side by itself;
-    rows of as many numbers become images of it. `valid` and `test` lead to splits of their own; what lies at the path
-    itself is then train.
+    is kept as labels; one without names is called by its number, "1". Rows with values that are `missing` are refused
+    or dropped. Pictures are scaled to a `size`, (height, width) or one side of a square: to "crop" so that they fill
+    it, to "pad" so that they fit in it, or to "resize" each side by itself; rows of as many numbers become images of
+    it. `valid` and `test` lead to splits of their own; what lies at the path itself is then train.
 
     InputError for everything that is not as expected.
     """
     sides = (size, size) if isinstance(size, int) else size
     lie = [None if path is None else str(Path(path).expanduser()) for path in (valid, test)]
-    columns = tuple(drop), label, missing
+    columns = tuple(map(str, drop)), None if label is None else str(label), missing
     reading = Reading(binarise, threshold, kind, background, header, *columns, sides, fit, valid=lie[0], test=lie[1])
     name = os.fspath(name)
     if name in names():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +36,34 @@ def is_plain(path: Path, reading: Reading) -> bool:
     return _separator(lines) == "," and reading.binarise in ("auto", "none")
 
 
-def read(path: Path, reading: Reading, gaps: bool = False) -> tuple[Array, Array | None, Array, tuple[str, ...] | None]:
+def read(
+    path: Path, reading: Reading, training: bool = False, gaps: bool = False
+) -> tuple[Array, Array | None, Array, tuple[str, ...] | None]:
     """The numbers (n, columns) of the columns that are examples', labels (n,), their rows, and names of the columns.
 
-    Rows are counted from 0 after the names. With `gaps`, missing numbers are NaN, whatever `reading` says. InputError
-    naming the column that holds no numbers, or misses some, and the
-    setting that helps.
+    Rows are counted from 0 after the names. With `gaps`, missing numbers are NaN, whatever `reading` says. Where it is
+    not for `training`, columns of labels and columns left out need not be there. InputError naming the column that
+    holds no numbers, or misses some, and the setting that helps.
     """
     table, named = _table(path, reading)
     for column in reading.drop:
-        table = table.drop(columns=_found(table, column, path, "drop"))
+        if training or column in table.columns:
+            table = table.drop(columns=_found(table, column, path, "drop"))
     labels = None
-    if reading.label is not None:
+    if reading.label is not None and (training or reading.label in table.columns):
         found = _found(table, reading.label, path, "label")
+        if reading.missing == "drop-rows":
+            table = table[table[found].notna()]
         if table[found].isna().any():
             raise InputError(f"{path}: column {found!r} misses {int(table[found].isna().sum())} labels, expected all")
         labels, table = table[found].astype(str).to_numpy(dtype=str), table.drop(columns=found)
+    rows = np.asarray(table.index)
     if not table.shape[1] or not len(table):
-        raise InputError(f"{path}: no columns are left, expected some that are not dropped and not labels")
-    table, rows = (table, np.arange(len(table))) if gaps else _without_gaps(table, reading, path)
-    values = np.column_stack([_numbers(table[column], column, reading, path, gaps) for column in table.columns])
-    _refuse_index(values, table.columns, rows, path)
-    labels = labels if labels is None else labels[rows]
+        raise InputError(f"{path}: no columns or no rows are left, expected some that are not dropped and not labels")
+    if not gaps:
+        kept = _whole(table, reading, path)
+        table, rows, labels = table[kept], rows[kept], labels if labels is None else labels[kept]
+    values = np.column_stack([_numbers(table[column], column, path) for column in table.columns])
     return values, labels, rows, tuple(map(str, table.columns)) if named else None
 
 
@@ -65,17 +72,18 @@ def _table(path: Path, reading: Reading) -> tuple[Any, bool]:
     pandas = _pandas(path)
     if suffix(path) == ".parquet":
         try:
-            return pandas.read_parquet(path), True
+            table = pandas.read_parquet(path).reset_index(drop=True)
+            return table.set_axis([str(name) for name in table.columns], axis=1), True
         except Exception as error:  # pyarrow lets many kinds escape from a broken file
             raise InputError(f"{path}: expected a whole Parquet file, but {error}") from error
     text = _text(formats.content(path), path)
-    lines = text.splitlines()[:_LOOK]
-    if not any(lines):
+    lines = [line for line in text.splitlines() if line.strip()][:_LOOK]
+    if not lines:
         raise InputError(f"{path}: is empty, expected rows of a table")
     separator = _separator(lines)
-    comma = separator != "," and not any("." in cell for cell in _cells(lines, separator)[1:])
-    first = next(csv.reader([next(line for line in lines if line.strip())], delimiter=separator))
-    named = reading.header == "present" or (reading.header == "auto" and formats.is_header((1, first), path))
+    comma = separator != "," and _has_decimal_commas(text, path)
+    first = next(csv.reader([lines[0]], delimiter=separator))
+    named = reading.header == "present" or (reading.header == "auto" and formats.is_names(first, path))
     how = {"sep": separator, "decimal": "," if comma else ".", "header": 0 if named else None, "skipinitialspace": True}
     try:
         table = pandas.read_csv(io.StringIO(text), na_values=list(formats.MISSING), **how)
@@ -107,8 +115,14 @@ def _separator(lines: list[str]) -> str:
     return max(chosen, key=lambda each: chosen[each]) if chosen else ","
 
 
-def _cells(lines: list[str], separator: str) -> list[str]:
-    return [cell for row in csv.reader(lines[1:], delimiter=separator) for cell in row]
+def _has_decimal_commas(text: str, path: Path) -> bool:
+    """Whether commas stand before decimals; InputError where all of them may stand between thousands as well."""
+    found = re.findall(r"\d+(?:,\d+)+", text)
+    if not found or re.search(r"\d\.\d", text):
+        return False
+    if all(re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", number) for number in found):
+        raise InputError(f"{path}: holds {found[0]}, which may be thousands or decimals: write it without the comma")
+    return True
 
 
 def _found(table: Any, column: str, path: Path, setting: str) -> Any:
@@ -119,47 +133,30 @@ def _found(table: Any, column: str, path: Path, setting: str) -> Any:
     return column
 
 
-def _without_gaps(table: Any, reading: Reading, path: Path) -> tuple[Any, Array]:
-    """The table with what is missing dealt with, and the rows that are left of it."""
-    rows, gaps = np.arange(len(table)), table.isna()
-    if not gaps.to_numpy().any():
-        return table, rows
+def _whole(table: Any, reading: Reading, path: Path) -> Array:
+    """Which rows are kept: those without gaps where others are to be dropped, else all, of which none may have gaps."""
+    gaps = table.isna()
+    whole = ~gaps.to_numpy().any(1)
+    if whole.all():
+        return np.asarray(whole)
     if reading.missing == "drop-rows":
-        kept = ~gaps.to_numpy().any(1)
-        if not kept.any():
-            raise InputError(
-                f"{path}: every row misses a value, expected some that miss none: data.missing=drop-columns"
-            )
-        return table[kept], rows[kept]
-    if reading.missing == "drop-columns":
-        kept = ~gaps.to_numpy().any(0)
-        if not kept.any():
-            raise InputError(
-                f"{path}: every column misses a value, expected some that miss none: data.missing=drop-rows"
-            )
-        return table.loc[:, kept], rows
-    if reading.missing == "category":
-        return table, rows
+        if not whole.any():
+            raise InputError(f"{path}: every row misses a value, expected some without gaps: data.drop names columns")
+        return np.asarray(whole)
     first = next(column for column in table.columns if gaps[column].any())
     count = f"{int(gaps[first].sum()):,} of {len(table):,} values"
     others = int(gaps.any().sum()) - 1
     also = f" (and {others} other column{'s' * (others > 1)} some)" if others else ""
     raise InputError(
-        f"{path}: column {first!r} misses {count}{also}, expected all: data.missing=drop-rows, drop-columns or, for "
-        f"categories, category; or data.drop=[{first}]"
+        f"{path}: column {first!r} misses {count}{also}, expected all: data.missing=drop-rows, or data.drop=[{first}]"
     )
 
 
-def _numbers(column: Any, name: str, reading: Reading, path: Path, gaps: bool) -> Array:
-    """A column's numbers; of categories each value's place among those there, in order, those that are missing last."""
-    if reading.plain == "categories" and (column.dtype.kind not in "iub" or column.isna().any()):
-        codes, values = _pandas(path).factorize(column, sort=True)
-        return np.where(codes < 0, len(values), codes).astype(np.float64)
-    if column.isna().any() and not gaps:
-        raise InputError(f"{path}: column {name!r} misses values, and data.missing=category is for categories")
-    if column.dtype.kind in "buif":
+def _numbers(column: Any, name: str, path: Path) -> Array:
+    """A column's numbers, NaN where they are missing."""
+    if getattr(column.dtype, "kind", "O") in "buif":
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    shown = next(value for value in column if not _is_number(value))
+    shown = next((value for value in column.dropna() if not _is_number(value)), column.dropna().iloc[0])
     raise InputError(
         f"{path}: column {name!r} holds {shown!r}, expected numbers: data.label={name} keeps it as labels, "
         f"data.drop=[{name}] leaves it out"
@@ -174,11 +171,13 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _refuse_index(values: Array, names: Any, rows: Array, path: Path) -> None:
-    """InputError for a column that counts the rows, from 0 or 1."""
-    for name, column in zip(names, values.T, strict=True):
+def refuse_index(values: Array, names: tuple[str, ...] | None, rows: Array | None, path: Path) -> None:
+    """InputError for a column of a table to train on that counts its rows, from 0 or 1."""
+    places = np.arange(len(values)) if rows is None else rows
+    for place, column in enumerate(values.T):
+        name = names[place] if names else str(place + 1)
         for start in (0, 1):
-            if len(rows) > 2 and np.array_equal(column, rows + start):
+            if len(values) > 2 and values.shape[1] > 1 and np.array_equal(column, places + start):
                 raise InputError(f"{path}: column {name!r} counts the rows, expected it left out: data.drop=[{name}]")
 
 

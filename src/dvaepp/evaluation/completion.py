@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.standard import CategoricalLikelihood
 from dvaepp.models.base import Model, Trace, measuring, unchecked
 from dvaepp.models.pyramid import PyramidLikelihood
 from dvaepp.numerics import whole
@@ -22,7 +24,8 @@ class Completion:
     """Examples (n, pixels) whose missing values are filled in; those observed are as they were given.
 
     sample: one draw of each from about p(x_missing | x_observed). mean: of p(x | z, h) over the second half of the
-    chain, about E[x_missing | x_observed]. acceptance (n,): the share of proposals that were accepted.
+    chain, about E[x_missing | x_observed]; of categories the one drawn most often there. acceptance (n,): the share of
+    proposals that were accepted.
     """
 
     sample: Float[Tensor, "n pixels"]
@@ -54,7 +57,9 @@ def complete(
         x = torch.where(missing, start.sample(), x)
         first = model(x, hard)
         zeta, h = first.posterior.zeta, [group.h for group in first.local]
-        accepted, total = x.new_zeros(len(x)), torch.zeros_like(x)
+        likelihood = getattr(model, "likelihood", None)
+        k = likelihood.categories if isinstance(likelihood, CategoricalLikelihood) else 0
+        accepted, total = x.new_zeros(len(x)), x.new_zeros(*x.shape, *([k] if k else []))
         for sweep in range(sweeps):
             proposed, current = model(x, hard), model.given(x, zeta, hard, h)
             log_ratio = _log_weight(model, proposed, x) - _log_weight(model, current, x)
@@ -65,8 +70,8 @@ def complete(
             x = torch.where(missing, chosen(proposed.likelihood.sample(), current.likelihood.sample()), x)
             accepted += accepts
             if sweep >= sweeps // 2:
-                total += chosen(proposed.likelihood.mean, current.likelihood.mean)
-        mean = torch.where(missing, total / (sweeps - sweeps // 2), x)
+                total += F.one_hot(x.long(), k) if k else chosen(proposed.likelihood.mean, current.likelihood.mean)
+        mean = torch.where(missing, total.argmax(-1).to(x) if k else total / (sweeps - sweeps // 2), x)
         return Completion(x, mean, accepted / sweeps)
 
 

@@ -134,12 +134,17 @@ def signed(values: Float[Tensor, "rows columns"], scale: float) -> Image.Image:
     return Image.fromarray(torch.cat([colour, opacity.round()], -1).to(torch.uint8).numpy())
 
 
+def check_picture_name(path: Path) -> None:
+    """InputError unless a file is named as a picture."""
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"{path} has no suffix of an image format, expected one of {', '.join(_FORMATS)}")
+
+
 def save_grid(path: AnyPath, image: Image.Image) -> None:
     """Write an image in the format that the suffix names; the file is whole or not there."""
     path = Path(path)
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise InputError(f"{path} has no suffix of an image format, expected one of {', '.join(_FORMATS)}")
+    check_picture_name(path)
+    kind = _FORMATS[path.suffix.lower()]
     with replacing(path) as temporary:
         try:
             image.save(temporary, kind)

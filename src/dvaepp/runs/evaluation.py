@@ -26,7 +26,7 @@ from dvaepp.randomness import stream_seed
 from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
 from dvaepp.runs.folder import RunFolder, TrainedModel
-from dvaepp.runs.inputs import examples_in
+from dvaepp.runs.inputs import check_categories, examples_in
 from dvaepp.runs.records import Result, check_result, complaint
 from dvaepp.storage import check_target
 from dvaepp.training.checkpoints import step_in
@@ -99,9 +99,11 @@ def others(run: RunFolder) -> Examples | None:
         if run.record.data in (None, run.data.digest()):
             return None
     if at in names():
-        return load(at, run.data_dir).examples("test")
+        return run.recipe.check_data(load(at, run.data_dir)).examples("test")
     trained = run.model(not (run.folder / "best.safetensors").exists())
-    return examples_in(at, run.recipe, trained.shape, run.record.columns)
+    found = examples_in(at, run.recipe, trained.shape, run.record.columns)
+    check_categories(found.x, trained.model, at)
+    return found
 
 
 def again(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,22 +20,19 @@ from dvaepp.data.archives import save_dataset
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
+from dvaepp.numerics import whole
 from dvaepp.objectives.base import Objective
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.build import spec_of
 from dvaepp.recipes.recipe import Recipe, override, recipe_from, same_recipe
 from dvaepp.runs.devices import device_named
-from dvaepp.runs.records import Number, Record, complaint, holds_result, read_result
+from dvaepp.runs.records import DATA, RECORD, Number, Record, complaint, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.averages import AVERAGE, averaged
 from dvaepp.training.checkpoints import TakenOver, check_origin, load_model, spec_in, step_in, take_over
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import CHECKPOINT, Trainer
 
-_RECORD = "run.json"
-DATA = "data.npz"
-"""What data that a program gave are called in the folder of a run on them."""
-_OWN = re.compile(r"run\.json|data\.npz|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(dict[str, Number])
 
 
@@ -101,11 +97,12 @@ class RunFolder:
             raise InputError(f"{folder} is not a folder, which a run needs")
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: --out names another, and `dvaepp resume` goes on with a run")
-        check_target(folder / _RECORD)
+        check_target(folder / RECORD)
         device_named(device)
         distributed.share(recipe.training.batch, "training.batch")
         if held is not None:
             recipe = recipe.on(str(folder.resolve() / DATA))
+        threads, seed = whole("threads of a run", threads), whole("seed of a run", seed, least=0)
         record = Record(
             recipe=recipe.absolute().model_dump(mode="json"),
             seed=seed,
@@ -133,7 +130,7 @@ class RunFolder:
 
     def write(self) -> None:
         """Write run.json of a planned run, and data that are held; InputError where another is there by now."""
-        path = self.folder / _RECORD
+        path = self.folder / RECORD
         if path.exists():
             raise InputError(f"{path} was written meanwhile: another process trains there")
         columns = self.data.columns and list(self.data.columns)
@@ -147,7 +144,7 @@ class RunFolder:
         """What run.json says, or is to say."""
         if self.planned is not None:
             return self.planned
-        path = self.folder / _RECORD
+        path = self.folder / RECORD
         values = read_json(path, "the record of a run (is this a run folder?)")
         try:
             return Record.model_validate(values, strict=True)
@@ -157,7 +154,7 @@ class RunFolder:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe."""
-        return recipe_from(self.record.recipe, str(self.folder / _RECORD))
+        return recipe_from(self.record.recipe, str(self.folder / RECORD))
 
     @cached_property
     def data(self) -> Dataset:
@@ -193,6 +190,9 @@ class RunFolder:
 
     def _now(self, recorded: str) -> str:
         """A path in run.json as it is now: where it was, or else as far from the run folder as it was."""
+        own = self.folder / Path(recorded).name
+        if self.record.folder is not None and Path(recorded).parent == Path(self.record.folder) and own.exists():
+            return str(own)  # what lies in a run's folder goes with it, whatever is at the former place
         if self.record.folder is None or Path(recorded).exists():
             return recorded
         moved = (self.folder.resolve() / os.path.relpath(recorded, self.record.folder)).resolve()
@@ -234,14 +234,17 @@ class RunFolder:
         return trainer
 
     def extend(self, steps: int) -> None:
-        """Let the training last so many steps, over which its schedules stretch; InputError where more were taken."""
+        """Let the training last so many steps, over which schedules stretch, once `keep` has written that."""
         taken = step_in(self.folder / CHECKPOINT)
         if steps <= taken:
             raise InputError(f"--steps is {steps:,}, and {self.folder} has taken {taken:,} steps: expected more")
         recipe = override(self.recipe, [f"training.steps={steps}"]).model_dump(mode="json")
         record = self.record.model_copy(update={"recipe": recipe})
-        write_json(self.folder / _RECORD, record.model_dump(mode="json"))
-        self.__dict__.update(record=record, recipe=recipe_from(recipe, str(self.folder / _RECORD)))
+        self.__dict__.update(record=record, recipe=recipe_from(recipe, str(self.folder / RECORD)))
+
+    def keep(self) -> None:
+        """Write run.json as the record is now."""
+        write_json(self.folder / RECORD, self.record.model_dump(mode="json"))
 
     def model(self, last: bool = False, device: str | None = None) -> TrainedModel:
         """The model with the best validation likelihood, or the last one, on any device; needs no data.
@@ -290,11 +293,3 @@ class RunFolder:
         if not path.exists():
             return None
         return read_result(path).model_dump()
-
-
-def check_not_a_runs(path: Path) -> None:
-    """InputError where a file to be written is one of those that make a run, or holds a result."""
-    if _OWN.fullmatch(path.name) and (path.parent / _RECORD).exists():
-        raise InputError(f"{path} belongs to the run in {path.parent}, which would be lost: name another file")
-    if holds_result(path):
-        raise InputError(f"{path} holds the scores of a run, which would be lost: name another file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from operator import itemgetter
@@ -27,20 +28,23 @@ _MAGIC = b"dvaepp bits back 1\n"
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of examples: sizes in bytes of the file, and of the random bits that the coder began with."""
+    """What became of examples: bytes of the file, of the code in it, and of the random bits that it began with."""
 
     examples: int
     size: int
+    code: int
     start: int
 
     @property
     def bits(self) -> float:
         """Of each example, without the bits at the start, which the code of the first examples takes back."""
-        return 8 * (self.size - self.start) / self.examples
+        return 8 * (self.code - self.start) / self.examples
 
 
 def pack(run: Run, examples: Examples, path: Path) -> Packed:
-    """Write the examples, bits, in the code of a run's model; InputError where it has none that is exact."""
+    """Write examples of bits in the code of a run's model; InputError where it has none that is exact, or for grey."""
+    if examples.drawn:
+        raise InputError("compression is of bits, without loss, and these are bits drawn from grey")
     code = BitsBack(run.model)
     words = code.encode(examples.x.to(torch.uint8))
     payload = words.astype("<u4").tobytes()
@@ -53,7 +57,7 @@ def pack(run: Run, examples: Examples, path: Path) -> Packed:
     }
     with replacing(path) as temporary:
         temporary.write_bytes(_MAGIC + json.dumps(header).encode() + b"\n" + payload)
-    return Packed(len(examples.x), path.stat().st_size, code.start.nbytes)
+    return Packed(len(examples.x), path.stat().st_size, len(payload), code.start.nbytes)
 
 
 def unpack(run: Run, path: Path) -> NDArray[np.uint8]:
@@ -73,7 +77,10 @@ def unpack(run: Run, path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path} is damaged or cut short: it holds {len(payload):,} bytes of code, expected {size:,}")
     if digest != model_digest(run.model):
         raise InputError(f"{path} was compressed with another model than that of {run.folder}")
-    found = BitsBack(run.model).decode(np.frombuffer(payload, "<u4").astype(np.uint32), count)
+    code = BitsBack(run.model)
+    if math.prod(shape) != code.pixels or count < 1:
+        raise InputError(f"{path} is damaged: its header speaks of {count} examples of shape {shape}")
+    found = code.decode(np.frombuffer(payload, "<u4").astype(np.uint32), count)
     return found.reshape(count, *shape).numpy()
 
 

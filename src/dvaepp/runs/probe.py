@@ -51,7 +51,9 @@ def probe(
     data, neighbours = run.data, whole("neighbours", neighbours)
     if data.labels is None:
         raise InputError(f"{data.name} has no labels to probe (data.label names a table's column of them)")
-    train, test = (data.examples(split).x[:_TRAIN].numpy() for split in ("train", "test"))
+    if len(set(data.labels.train[:_TRAIN].tolist())) < 2:
+        raise InputError(f"the labels of {data.name}'s train are all alike, expected two classes or more")
+    train, test = (run.examples(split).x[:_TRAIN].numpy() for split in ("train", "test"))
     binary = data.kind == "bits"
     found = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dvaepp.errors import InputError
 from dvaepp.storage import read_json
+
+RECORD = "run.json"
+DATA = "data.npz"
+"""What data that a program gave are called in the folder of a run on them."""
 
 
 class Record(BaseModel):
@@ -33,6 +38,8 @@ class Record(BaseModel):
     """The folder of the run from whose weights this one began."""
 
 
+_OWN = re.compile(r"run\.json|data\.npz|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
+"""Files of a run's folder."""
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 _SCORES = {"nll", "nll_standard_error", "nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl"} | {
     "effective_sample_size",
@@ -142,3 +149,11 @@ def complaint(error: ValueError) -> str:
         return str(error)
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+
+
+def check_not_a_runs(path: Path) -> None:
+    """InputError where a file to be written is one of those that make a run, or holds a result."""
+    if _OWN.fullmatch(path.name) and (path.parent / RECORD).exists():
+        raise InputError(f"{path} belongs to the run in {path.parent}, which would be lost: name another file")
+    if holds_result(path):
+        raise InputError(f"{path} holds the scores of a run, which would be lost: name another file")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.data import Dataset, Examples
-from dvaepp.data.arrays import as_array, column_names
+from dvaepp.data.arrays import as_array, channels_last, column_names
 from dvaepp.data.dataset import in_order
 from dvaepp.data.kinds import DTYPES
 from dvaepp.data.own import gapped_at
@@ -32,12 +32,13 @@ from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.runs.folder import RunFolder
-from dvaepp.runs.inputs import codes_in, examples_in, gaps_in
+from dvaepp.runs.inputs import check_categories, clamped_bits, codes_in, examples_in, filled, gaps_in
 from dvaepp.smoothings.binary import hard
 from dvaepp.storage import AnyPath
 from dvaepp.training.journal import Metrics
 
 Array = NDArray[Any]
+_SPLITS = ("train", "valid", "test")
 _PIECE = 1000
 """Examples that go through the model at a time."""
 
@@ -116,7 +117,7 @@ class Run:
 
     @property
     def log_partition(self) -> LogPartition:
-        """log Z of the prior with its uncertainty, as the last validation found it; `evaluate` finds it anew."""
+        """log Z of the prior as the last validation found it; `evaluate` finds it anew."""
         return self.model.prior.known_log_partition()
 
     def metrics(self) -> list[Metrics]:
@@ -196,32 +197,26 @@ class Run:
         `clamp` gives bits of z, (bits,) or (n, bits), and NaN where they are free (`evaluation.clamping`).
         """
         with measuring(self.model, stream_seed("samples", seed)):
-            z = self.model.prior.sample(whole("n", n)) if clamp is None else self._clamped(n, clamp)
+            if clamp is None:
+                z = self.model.prior.sample(whole("n", n))
+            else:
+                bits = clamped_bits(clamp, whole("n", n), sum(self.recipe.model.groups))
+                given = torch.from_numpy(bits).to(self._trained.device)
+                z = clamped_sample(self.model.prior, given, ~given.isnan())
             laws = [self.model.decode(piece) for piece in torch.split(z, _PIECE)]
             drawn = torch.cat([(law.mean if means else law.sample()).cpu() for law in laws])
         return self._shaped(drawn) if means else self._as_data(drawn)
-
-    def _clamped(self, n: int, clamp: Any) -> Float[Tensor, "n bits"]:
-        given = torch.from_numpy(as_array(clamp, "clamp").astype(np.float32)).to(self._trained.device)
-        if given.ndim == 1:
-            given = given.expand(whole("n", n), -1)
-        if len(given) != n:
-            raise InputError(f"clamp holds {len(given)} rows of bits, expected {n}, or one")
-        return clamped_sample(self.model.prior, given, ~given.isnan())
 
     def complete(self, x: Any, missing: Any = None, *, sweeps: int = 200, seed: int = 0) -> Completed:
         """Missing values drawn given those that are there, by a chain of so many sweeps (`evaluation.completion`).
 
         Missing is what is True in `missing`, of the shape of x or of one example, or white in the picture at that path;
-        and without it what is NaN in x, or no number in a table's file.
+        without it what is NaN in x, or no number in a table's file. Of grey, what is there is drawn to bits first.
         """
-        at_path = isinstance(x, str | PathLike)
-        held = gapped_at(Path(x), self.recipe.reading) if at_path else (as_array(x, "x"), column_names(x))
-        given, columns = held[0], self._folder.record.columns
-        if held[1] and columns:
-            given = given[:, in_order(held[1], columns, str(x) if at_path else "x")]
+        given, columns = self._gapped(x)
         gaps = gaps_in(given, missing, self.shape)
-        observed = self._examples(np.where(gaps, np.zeros((), given.dtype), given))
+        observed = self._examples(filled(given, gaps))
+        gaps = channels_last(gaps, (1, 3))
         holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
         drawn = [
             completion.complete(self.model, piece, hole, sweeps, seed=stream_seed("completion", seed, place))
@@ -230,7 +225,20 @@ class Run:
         samples, means = (torch.cat([getattr(each, name).cpu() for each in drawn]) for name in ("sample", "mean"))
         acceptance = float(torch.cat([each.acceptance for each in drawn]).mean())
         shaped = self._as_data(samples), self._shaped(means), gaps.reshape(-1, *self.shape)
-        return Completed(*shaped, acceptance, tuple(columns) if columns else held[1])
+        return Completed(*shaped, acceptance, columns)
+
+    def _gapped(self, x: Any) -> tuple[Array, tuple[str, ...] | None]:
+        """Examples (n, ...) as they came, NaN where values are missing, and their columns in the run's order."""
+        if isinstance(x, str) and x in _SPLITS:
+            return self._shaped(self.examples(x).x), self.data.columns
+        if isinstance(x, str | PathLike):
+            name, (given, own) = str(x), gapped_at(Path(x), self.recipe.reading)
+        else:
+            name, given, own = "x", as_array(x, "x"), column_names(x)
+        columns = self._folder.record.columns
+        if own is None or columns is None:
+            return given, own
+        return given[:, in_order(own, columns, name)], tuple(columns)
 
     def interpolate(self, first: Any, second: Any, *, steps: int = 8, seed: int = 0) -> Array:
         """Means of p(x | z) on the way from the codes of some examples to those of others, (n, steps, ...).
@@ -260,9 +268,12 @@ class Run:
 
     def examples(self, x: Any) -> Examples:
         """Examples as the model takes them, with their rows and, where they are known, labels; else InputError."""
-        if isinstance(x, str) and x in ("train", "valid", "test"):
-            return self.data.examples(x)
-        return examples_in(x, self.recipe, self.shape, self._folder.record.columns)
+        if isinstance(x, str) and x in _SPLITS:
+            with measuring(self.model, stream_seed("codes", 0)):  # of grey, train is drawn
+                return self.data.examples(x)
+        found = examples_in(x, self.recipe, self.shape, self._folder.record.columns)
+        check_categories(found.x, self.model, "x" if not isinstance(x, str | PathLike) else str(x))
+        return found
 
     def _examples(self, given: Any) -> Float[Tensor, "n pixels"]:
         return self.examples(given).x.float().to(self._trained.device)

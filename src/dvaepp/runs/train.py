@@ -9,9 +9,10 @@ from typing import Any
 
 from dvaepp.data import Dataset, from_arrays
 from dvaepp.errors import InputError
+from dvaepp.numerics import plain
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.recipes.settings import Size
+from dvaepp.recipes.settings import SIZES, Size
 from dvaepp.runs.folder import RunFolder
 from dvaepp.runs.progress import progress, show_metrics
 from dvaepp.runs.run import Run
@@ -21,7 +22,7 @@ from dvaepp.training.journal import Metrics
 
 
 def train(
-    recipe: str | Recipe = "quick/rbm",
+    recipe: str | Path | Recipe = "quick/rbm",
     data: Any = None,
     *,
     size: Size | None = None,
@@ -45,6 +46,7 @@ def train(
 
     Raises InputError before anything is written where data, recipe and settings do not go together.
     """
+    recipe = str(recipe) if isinstance(recipe, Path) else recipe
     chosen = _recipe(recipe, size, steps, settings or {})
     held = None
     if isinstance(data, str | Path):
@@ -67,12 +69,18 @@ def train(
     return Run(RunFolder(folder), last=not (folder / "best.safetensors").exists())
 
 
-def _recipe(recipe: str | Recipe, size: Size | None, steps: int | None, settings: Mapping[str, Any]) -> Recipe:
+def _recipe(recipe: str | Recipe, size: Any, steps: int | None, settings: Any) -> Recipe:
+    if size not in (None, *SIZES):
+        raise InputError(f"size is {size!r}, expected one of {', '.join(SIZES)}")
+    if not isinstance(settings, Mapping):
+        raise InputError(f"settings must map names to values, such as {{'training.batch': 50}}, not {settings!r}")
     if size is not None and (isinstance(recipe, Recipe) or recipe.endswith(".json")):
         raise InputError("size chooses among named recipes, and this one has its own settings")
     found = recipe if isinstance(recipe, Recipe) else catalogue.find(recipe, size or "small")
     changes = {**({} if steps is None else {"training.steps": steps}), **settings}
-    return override(found, [f"{name}={json.dumps(value)}" for name, value in changes.items()], "settings")
+    return override(
+        found, [f"{name}={json.dumps(value, default=plain)}" for name, value in changes.items()], "settings"
+    )
 
 
 def _read(data: Any, recipe: Recipe) -> Dataset:
@@ -95,7 +103,7 @@ def _free(recipe: Recipe, size: Size | None, seed: int) -> Path:
     """The first folder of the usual name that is not taken."""
     first = Path("runs") / f"{recipe.name.replace('/', '_')}-{size or 'small'}-seed{seed}"
     others = (first.with_name(f"{first.name}-{number}") for number in range(2, 10_000))
-    return next(path for path in (first, *others) if not path.exists() or not any(path.iterdir()))
+    return next(path for path in (first, *others) if not path.exists() or (path.is_dir() and not any(path.iterdir())))
 
 
 def _fit(run: RunFolder, shows: bool) -> None:
