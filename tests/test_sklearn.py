@@ -21,15 +21,14 @@ REAL = RANDOM.normal(size=(300, 3)) + 4.0 * CLASS[:, None]
 TINY: dict[str, Any] = {"bits": 4, "hidden": (8,), "steps": 20, "samples": 10}
 
 
-@parametrize_with_checks([BinaryAutoencoder(**TINY), BinaryAutoencoder(**{**TINY, "bits": 1}, prior="directed")])
+@parametrize_with_checks([BinaryAutoencoder(**TINY)])
 def test_the_contract_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("prior", ["rbm", "bernoulli", "directed"])
-@pytest.mark.parametrize("X", [BITS, REAL], ids=["bits", "real"])
+@pytest.mark.parametrize(("prior", "X"), [("rbm", BITS), ("bernoulli", REAL), ("directed", BITS)])
 def test_codes_tell_classes_apart_that_no_fit_saw(prior: str, X: np.ndarray) -> None:  # noqa: N803
-    coder = BinaryAutoencoder(bits=6, prior=prior, hidden=(16,), steps=400, random_state=0)
+    coder = BinaryAutoencoder(bits=6, prior=prior, hidden=(16,), steps=300, random_state=0)
     pipeline = make_pipeline(coder, LogisticRegression()).fit(X[:200], CLASS[:200])
     assert pipeline.score(X[200:], CLASS[200:]) > 0.9
 

@@ -17,7 +17,7 @@ MACHINE = machine(4, 3, sd=0.7)
 
 def test_samples_of_the_machine_are_found_to_be() -> None:
     torch.manual_seed(0)
-    found = sample_quality(MACHINE, exact_sample(MACHINE, 20_000), exact_sample(MACHINE, 20_000))
+    found = sample_quality(MACHINE, exact_sample(MACHINE, 20_000), exact_sample(MACHINE, 20_000), 100)
     assert found.samples == 20_000
     assert found.inverse_temperature == pytest.approx(1, abs=0.05)
     assert 0.5 < found.bits / found.bits_noise < 2
@@ -30,7 +30,7 @@ def test_samples_of_the_machine_are_found_to_be() -> None:
 def test_samples_of_another_temperature_are_found_out(temperature: float) -> None:
     torch.manual_seed(0)
     z = MACHINE.gibbs(MACHINE.uniform(20_000), 100, 1 / temperature)
-    found = sample_quality(MACHINE, z, exact_sample(MACHINE, 20_000))
+    found = sample_quality(MACHINE, z, exact_sample(MACHINE, 20_000), 10)
     assert found.inverse_temperature == pytest.approx(1 / temperature, rel=0.1)
     assert found.pairs > 5 * found.pairs_noise
 
@@ -38,14 +38,14 @@ def test_samples_of_another_temperature_are_found_out(temperature: float) -> Non
 def test_samples_that_are_all_alike_do_not_shrink_what_chance_would_do() -> None:
     torch.manual_seed(0)
     reference = exact_sample(MACHINE, 10_000)
-    found = sample_quality(MACHINE, torch.zeros(50, 7, dtype=torch.float64), reference)
+    found = sample_quality(MACHINE, torch.zeros(50, 7, dtype=torch.float64), reference, 10)
     assert found.bits > 3 * found.bits_noise
     assert found.bits_noise == pytest.approx(float((reference.var(0).mean() * (1 / 50 + 1e-4)) ** 0.5), rel=1e-3)
 
 
 def test_a_machine_without_pairs_has_no_pairs_to_compare() -> None:
     alone = machine(3)
-    found = sample_quality(alone, exact_sample(alone, 100), exact_sample(alone, 100))
+    found = sample_quality(alone, exact_sample(alone, 100), exact_sample(alone, 100), 10)
     assert (found.pairs, found.pairs_noise) == (0, 0)
 
 

@@ -28,7 +28,7 @@ def drawn(model: Any, n: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", CODED)
 def test_what_goes_in_comes_out_at_the_length_of_the_bound(name: str) -> None:
     model = case_model(name)
-    code, x = BitsBack(model), drawn(model, 4000)
+    code, x = BitsBack(model), drawn(model, 1600)
     words = code.encode(x)
     assert torch.equal(code.decode(words, len(x)), x)
     bits = 32 * (len(words) - len(code.start)) / len(x)

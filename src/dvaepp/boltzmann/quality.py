@@ -38,9 +38,14 @@ class SampleQuality:
 
 @torch.no_grad()
 def sample_quality(
-    machine: BoltzmannMachine, samples: Float[Tensor, "n bits"], reference: Float[Tensor, "m bits"]
+    machine: BoltzmannMachine,
+    samples: Float[Tensor, "n bits"],
+    reference: Float[Tensor, "m bits"],
+    temperatures: int = 1000,
 ) -> SampleQuality:
     """How samples from anywhere compare with a reference: samples of p(z) by a sampler that is trusted.
+
+    `temperatures` are those of the annealing.
 
     InputError where either holds other than states of the machine.
 
@@ -64,7 +69,7 @@ def sample_quality(
         bits_noise,
         pairs,
         pairs_noise,
-        reverse_annealed_importance_sampling(machine, samples=samples),
+        reverse_annealed_importance_sampling(machine, samples=samples, temperatures=temperatures),
     )
 
 
