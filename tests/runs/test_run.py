@@ -386,6 +386,16 @@ def test_columns_are_put_in_the_order_of_the_training(tmp_path: Path, capsys: py
     assert "narrow.csv has no column 'depth'" in capsys.readouterr().err
 
 
+def test_columns_of_one_name_are_told_by_their_places(tmp_path: Path) -> None:
+    table = "a,a,b\n" + "".join(f"{one:.3f},{two:.3f},{three:.3f}\n" for one, two, three in REAL)
+    (tmp_path / "x.csv").write_text(table)
+    run = train(tmp_path / "x.csv", tmp_path / "run", {"model.likelihood": "normal"})
+    assert run.encode(tmp_path / "x.csv").shape == (60, 9)
+    (tmp_path / "other.csv").write_text(table.replace("a,a,b", "b,a,a"))
+    with pytest.raises(InputError, match="has the columns b, a, a, expected a, a, b as in training"):
+        run.encode(tmp_path / "other.csv")
+
+
 def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(tmp_path: Path) -> None:
     sizes = {f"model.convolutional.{name}": size for name, size in (("stem", 1), ("local", 4), ("top", 4))}
     bits = (RANDOM.random_sample((40, 8, 8)) < 0.4).astype(np.uint8)

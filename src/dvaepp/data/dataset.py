@@ -54,6 +54,8 @@ class Examples:
 
 def in_order(own: tuple[str, ...], wanted: Sequence[str], name: str) -> list[int]:
     """Where the wanted columns are among a table's own; InputError, beginning with the name, where they are others."""
+    if own == tuple(wanted):  # of one name there may be several
+        return list(range(len(own)))
     if len(set(own)) < len(own) or set(own) != set(wanted):
         odd = next((column for column in wanted if column not in own), None)
         held = f"has no column {odd!r}" if odd is not None else f"has the columns {', '.join(own[:20])}"
