@@ -45,6 +45,7 @@ from dvaepp.estimators import StraightThrough as StraightThroughEstimator
 from dvaepp.estimators import StraightThroughGumbel as StraightThroughGumbelEstimator
 from dvaepp.likelihoods.base import Likelihood
 from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
+from dvaepp.likelihoods.mixed import MixedLikelihood
 from dvaepp.likelihoods.standard import BernoulliLikelihood, CategoricalLikelihood, NormalLikelihood, PoissonLikelihood
 from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
@@ -610,6 +611,7 @@ every_likelihood: list[Likelihood] = [
     NormalLikelihood(),
     CategoricalLikelihood(5),
     PoissonLikelihood(),
+    MixedLikelihood(columns=(PoissonLikelihood(), CategoricalLikelihood(3), NormalLikelihood(), PoissonLikelihood())),
     DiscretizedLogisticMixture(components=4, values=1),
     DiscretizedLogisticMixture(components=3, values=3),
 ]

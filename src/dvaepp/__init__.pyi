@@ -42,6 +42,7 @@ from .evaluation.logit_gradients import GradientMethod as GradientMethod
 from .evaluation.methods import gradient_methods as gradient_methods
 from .likelihoods.base import Likelihood as Likelihood
 from .likelihoods.logistic_mixture import DiscretizedLogisticMixture as DiscretizedLogisticMixture
+from .likelihoods.mixed import MixedLikelihood as MixedLikelihood
 from .likelihoods.standard import BernoulliLikelihood as BernoulliLikelihood
 from .likelihoods.standard import CategoricalLikelihood as CategoricalLikelihood
 from .likelihoods.standard import NormalLikelihood as NormalLikelihood

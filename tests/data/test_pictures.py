@@ -14,6 +14,7 @@ from PIL import Image
 
 from dvaepp import data
 from dvaepp.data.binarise import permuted
+from dvaepp.data.own import examples_at
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
@@ -221,7 +222,7 @@ def test_a_recipe_says_the_background_of_training_and_of_codes(tmp_path: Path) -
         settings = ["model.likelihood=logistic-mixture", f"data.background={value}"]
         made = recipe(tmp_path, *settings)
         assert made.load_data().train.numpy().reshape(-1, 4, 5)[permuted(ALPHA)[:10] == 0].tolist().count(clear) > 20
-        assert set(made.examples_at(tmp_path).x.numpy().reshape(-1, 4, 5)[ALPHA == 0].tolist()) == {clear}
+        assert set(examples_at(tmp_path, made.reading).x.numpy().reshape(-1, 4, 5)[ALPHA == 0].tolist()) == {clear}
     assert recipe(tmp_path).data.background == "white"
     with pytest.raises(InputError, match=r"setting 'data.background'.*'white' or 'black'"):
         recipe(tmp_path, "data.background=grey")

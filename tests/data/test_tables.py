@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from dvaepp import data
 from dvaepp.cli import main
 from dvaepp.data import formats
+from dvaepp.data.own import examples_at
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
@@ -285,7 +286,7 @@ def test_a_recipe_says_whether_tables_have_a_header(tmp_path: Path) -> None:
     for value, rows in {"present": 30, "absent": 31}.items():
         recipe = override(catalogue.find("quick/rbm", "tiny"), [*settings, f"data.header={value}"])
         assert sum(map(len, (recipe.load_data().train, recipe.load_data().valid, recipe.load_data().test))) == rows
-        assert len(recipe.examples_at(file).x) == rows
+        assert len(examples_at(file, recipe.reading).x) == rows
     with pytest.raises(InputError, match="which may be names of columns"):
         override(catalogue.find("quick/rbm", "tiny"), settings).load_data()
     with pytest.raises(InputError, match=r"setting 'data.header'.*'auto', 'present' or 'absent'"):

@@ -6,12 +6,23 @@ import pytest
 import torch
 from deep import deep_model
 from registry import all_states, assert_mean, boltzmann_prior, case_model, exact_log_likelihood
-from torch import Tensor
+from torch import Tensor, nn
 
+from dvaepp import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    FeedForwardVAE,
+    HierarchicalEncoder,
+    MixedLikelihood,
+    OverlappingExponential,
+    PoissonLikelihood,
+    dense,
+)
 from dvaepp.errors import InputError
 from dvaepp.evaluation.completion import complete
 from dvaepp.models.base import Model, measuring
 from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
+from dvaepp.networks.dense import Affine, OneHot
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.binary import hard
 
@@ -31,6 +42,31 @@ def test_draws_follow_the_law_given_what_is_observed(name: str) -> None:
     assert torch.equal(found.sample[:, ~MISSING], X[:, ~MISSING].expand(CHAINS, -1))
     assert_mean(found.mean, law @ states)
     assert 0.1 < found.acceptance.mean() < 0.95, "or plain alternation would pass too"
+
+
+def test_draws_of_columns_of_several_kinds_follow_their_law() -> None:
+    laws = (CategoricalLikelihood(3), BernoulliLikelihood(), PoissonLikelihood(), CategoricalLikelihood(4))
+    entrance = OneHot([law.one_hot for law in laws])
+    likelihood = MixedLikelihood(columns=laws)
+    torch.manual_seed(4)
+    model = FeedForwardVAE(
+        HierarchicalEncoder(nn.Sequential(entrance, dense(9, 2)), nn.Sequential(entrance, dense(11, 1))),
+        boltzmann_prior(2, 1).float(),
+        nn.Sequential(dense(3, likelihood.width), Affine(torch.zeros(likelihood.width), 2.0)),
+        OverlappingExponential(8.0),
+        likelihood,
+    ).double()
+    x, missing = torch.tensor([[0.0, 1.0, 2.0, 0.0]]).double(), torch.tensor([True, True, False, True])
+    found = complete(model, x.repeat(CHAINS, 1), missing.repeat(CHAINS, 1), sweeps=200)
+    states = torch.cartesian_prod(*map(torch.arange, (3, 2, 1, 4))).double()
+    states[:, 2] = 2
+    law = torch.softmax(exact_log_likelihood(model, states), 0)
+    assert_mean((found.sample[:, None] == states).all(2).double(), law)
+    assert_mean(found.mean[:, 1], law @ states[:, 1])
+    for column, k in ((0, 3), (3, 4)):
+        shares = torch.stack([law[states[:, column] == value].sum() for value in range(k)])
+        assert found.mean[:, column].mode().values == shares.argmax()
+    assert 0.1 < found.acceptance.mean() < 0.95
 
 
 def conditional_mean(model: Model, x: Tensor, missing: Tensor, draws: int) -> Tensor:

@@ -16,6 +16,7 @@ from dvaepp import (
     DiscretizedLogisticMixture,
     InputError,
     Likelihood,
+    MixedLikelihood,
     NormalLikelihood,
     PoissonLikelihood,
 )
@@ -125,7 +126,7 @@ def test_settings_are_checked() -> None:
 @pytest.mark.parametrize("size", [0.0, 20.0, 80.0, 1e4, 1e15])
 @each
 def test_values_and_gradients_are_finite_in_float32(likelihood: Likelihood, size: float) -> None:
-    size = min(size, 80.0) if isinstance(likelihood, PoissonLikelihood) else size
+    size = min(size, 80.0) if isinstance(likelihood, PoissonLikelihood | MixedLikelihood) else size
     parameters = (size * torch.randn(200, likelihood.width).clamp(-1, 1)).requires_grad_()
     for x in (torch.zeros(200, likelihood.values), torch.ones(200, likelihood.values)):
         values = [x, 127 * x, 255 * x] if likelihood.values == 3 or likelihood is GREY else [x]

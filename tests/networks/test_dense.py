@@ -140,9 +140,10 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "twice": lambda inputs: nn.Sequential(
         nn.Sequential(Affine(MEAN[:inputs], 2.0), Affine(MEAN[:inputs], SCALE[:inputs])), dense(inputs, 3)
     ),
-    "categories": lambda inputs: nn.Sequential(OneHot(PIXELS, 4), dense(inputs + 3 * PIXELS, 3, (6,), True)),
-    "some-categories": lambda inputs: nn.Sequential(OneHot(2, 4), dense(inputs + 3 * 2, 3, (6,))),
-    "categories-of-both": lambda inputs: nn.Sequential(OneHot(inputs, 4), dense(4 * inputs, 3)),
+    "categories": lambda inputs: nn.Sequential(OneHot([4] * PIXELS), dense(inputs + 3 * PIXELS, 3, (6,), True)),
+    "some-categories": lambda inputs: nn.Sequential(OneHot([4, 4]), dense(inputs + 3 * 2, 3, (6,))),
+    "one-of-categories": lambda inputs: nn.Sequential(OneHot([0, 4, 0]), dense(inputs + 3, 3, (6,))),
+    "categories-of-both": lambda inputs: nn.Sequential(OneHot([4] * inputs), dense(4 * inputs, 3)),
     "plain": Plain,
     "plain-behind": lambda inputs: nn.Sequential(Affine(MEAN[:inputs]), Plain(inputs)),
     "activation-first": lambda inputs: nn.Sequential(nn.Tanh(), nn.Linear(inputs, 3)),

@@ -371,7 +371,7 @@ def test_columns_are_put_in_the_order_of_the_training(tmp_path: Path, capsys: py
     gaps = mixed.mask(np.arange(180).reshape(60, 3) % 5 == 0)
     gaps.to_csv(tmp_path / "gaps.csv", index=False)
     found = run.complete(tmp_path / "gaps.csv", sweeps=3)
-    assert found.columns == ("length", "width", "depth")
+    assert run.columns == ("length", "width", "depth")
     known = ~found.missing
     np.testing.assert_allclose(found.samples[known], REAL[known], rtol=1e-5)
     with pytest.raises(InputError, match="x has no column 'depth', expected length, width, depth as in training"):

@@ -71,12 +71,12 @@ def parser() -> argparse.ArgumentParser:
     sample = command(
         "sample",
         "pictures from the prior, a row for each prior sample: its mean, then draws, or of a convolutional run a mean "
-        "for each draw of local variables; .npz for arrays",
+        "for each draw of local variables; .npz for arrays; .csv or .parquet for a table of as many draws as rows",
     )
     _run(sample)
     _model_choice(sample)
     _seed(sample)
-    _output(sample, "grid.png or samples.npz")
+    _output(sample, "grid.png, samples.npz or table.csv")
     sample.add_argument("--rows", type=positive, default=8)
     sample.add_argument("--columns", type=positive, default=8)
     clamp = "a row of pictures for each line of bits, of which empty cells are free: means given those bits"

@@ -34,8 +34,11 @@ from dvaepp.storage import check_columns_name, write_arrays, write_columns
 
 
 def sample(arguments: Namespace) -> None:
-    """Pictures or arrays from the prior."""
+    """Pictures, arrays or rows of a table from the prior."""
     check_output(arguments.output, arguments.clamp)
+    if Path(arguments.output).suffix in (".csv", ".parquet"):
+        _sample_rows(arguments)
+        return
     if arguments.clamp is not None:
         _sample_clamped(arguments)
         return
@@ -56,11 +59,23 @@ def sample(arguments: Namespace) -> None:
         _write_picture(path, shown, trained.shape, run.recipe)
 
 
+def _sample_rows(arguments: Namespace) -> None:
+    """Draws x ~ p(x | z) p(z) as rows of a table, one for each line of clamped bits if there are any."""
+    path, run = Path(arguments.output), used(arguments)
+    given = None if arguments.clamp is None else _clamped(arguments)
+    drawn = run.sample(arguments.rows if given is None else len(given), clamp=given, seed=arguments.seed)
+    save_columns(path, run.cells(drawn))
+
+
+def _clamped(arguments: Namespace) -> Any:
+    """Bits by line of a file, NaN where they are free."""
+    clamp = existing(arguments.clamp)
+    return table(content(clamp), clamp, "absent", numbers=True, gaps=True)
+
+
 def _sample_clamped(arguments: Namespace) -> None:
     """In every row means of p(x | z) for other draws of z, given the bits in a line of a file."""
-    path, clamp = Path(arguments.output), existing(arguments.clamp)
-    run = used(arguments)
-    given = table(content(clamp), clamp, "absent", numbers=True, gaps=True)
+    path, given, run = Path(arguments.output), _clamped(arguments), used(arguments)
     _check_picture(path, len(given), arguments.columns, run.shape)
     each = given.repeat(arguments.columns, 0)
     means = run.sample(len(each), means=True, clamp=each, seed=arguments.seed)
@@ -118,10 +133,7 @@ def complete(arguments: Namespace) -> None:
     if path.suffix == ".npz":
         save_arrays(path, samples=found.samples, means=found.means, missing=found.missing)
     elif path.suffix in (".csv", ".parquet"):
-        columns = found.samples.reshape(len(found.samples), -1).T
-        names = found.columns if len(set(found.columns or ())) == len(columns) else None
-        numbered = [f"x_{place}" for place in range(1, len(columns) + 1)]
-        save_columns(path, dict(zip(names or numbered, columns, strict=True)))
+        save_columns(path, run.cells(found.samples))
     else:
         gaps = np.where(found.missing, GREY * white(run.recipe), found.means)
         shown = np.stack([gaps, found.samples, found.means], 1).reshape(len(gaps), 3, -1)

@@ -1,6 +1,7 @@
 """numpy's files, .npy and .npz: examples by split, with labels and names of columns beside them; never unpickled."""
 
 import io
+import json
 import math
 import re
 import zipfile
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from dvaepp.data import splits
+from dvaepp.data.columns import Column
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.formats import Array
 from dvaepp.errors import InputError
 from dvaepp.storage import write_arrays
 
 _LABELS = re.compile("^y$|^y_|(^|_)(label|target)s?(_|$)", re.IGNORECASE)
-_NAMES = ("classes", "columns")
+_NAMES = ("classes", "columns", "schema")
 
 
 def numpy_arrays(raw: bytes, path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
@@ -66,6 +68,15 @@ def column_names_beside(raw: bytes) -> tuple[str, ...] | None:
     return None if columns is None else tuple(map(str, columns))
 
 
+def schema_beside(raw: bytes) -> tuple[Column, ...] | None:
+    """What the columns of several kinds hold, of a file that `save_dataset` wrote."""
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        schema = _texts(archive, "schema")
+    with suppress(ValueError):
+        return None if schema is None else tuple(Column.read(json.loads(each)) for each in schema.tolist())
+    return None
+
+
 def ids_beside(raw: bytes) -> dict[str, Array] | None:
     """What the examples of each split are called in a file that `save_dataset` wrote, where that was known."""
     with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
@@ -97,6 +108,8 @@ def save_dataset(path: Path, data: Dataset) -> None:
         arrays["classes"] = np.array(data.labels.classes)
     if data.columns is not None:
         arrays["columns"] = np.array(data.columns)
+    if data.schema is not None:
+        arrays["schema"] = np.array([json.dumps(column.written()) for column in data.schema])
     write_arrays(path, **arrays)
 
 

@@ -1,14 +1,14 @@
 """Arrays by split become a `Dataset`: checked, split, binarised, with labels beside them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from dvaepp.data import tables
 from dvaepp.data.binarise import (
-    SEED,
     Grey,
     drawn_bits,
     dynamic_dataset,
@@ -17,15 +17,24 @@ from dvaepp.data.binarise import (
     static_dataset,
     threshold_bits,
 )
+from dvaepp.data.columns import Column
 from dvaepp.data.dataset import Dataset, Labels
+from dvaepp.data.given import as_array, as_frame, column_names
 from dvaepp.data.kinds import Kind, Plain, check_resolved, plain
-from dvaepp.data.reading import Binarise, Reading
+from dvaepp.data.reading import Binarise, Missing, Reading
+from dvaepp.data.splits import Parts, divided, taken
 from dvaepp.errors import InputError
 
 Arrays = dict[str, Grey]
 """Examples (n, ...) by split; all under the empty name where they are still to be split."""
 _FEWEST = 10
-_PRINTED = {"levels": "8-bit levels", "real": "real numbers", "counts": "counts", "categories": "categories"}
+_PRINTED = {
+    "levels": "8-bit levels",
+    "real": "real numbers",
+    "counts": "counts",
+    "categories": "categories",
+    "mixed": "columns of several kinds",
+}
 
 
 def from_arrays(
@@ -37,6 +46,8 @@ def from_arrays(
     *,
     binarise: Binarise = "auto",
     threshold: float = 0.5,
+    kinds: Mapping[str, str] | None = None,
+    missing: Missing = "refuse",
     name: str = "arrays",
 ) -> Dataset:
     """Examples (n, ...) of numpy, torch, pandas or scipy.sparse, or nested lists, as data to train on.
@@ -45,8 +56,10 @@ def from_arrays(
     a pandas table's columns keep their names. Without `test` all is split 80/10/10 in a fixed random order; with it and
     without `valid`, that is the last tenth of train. `kind` says what the numbers are: "bits", the default, takes 0 and
     1, or grey (integers in 0..255, floats in [0, 1]) that `binarise` makes bits of, as `load` does; "levels" of images,
-    "real" numbers, "counts" and "categories" 0, 1, .. stay as they are. `labels`, one for each example of train, or
-    those of each split by its name, are kept as `Dataset.labels`; no model sees them.
+    "real" numbers, "counts" and "categories" 0, 1, .. stay as they are. "mixed" takes pandas tables of columns of
+    several kinds, each as `kinds` says ({"age": "real", ..}) or as its values do (`columns.columns_of`); values that
+    are `missing` are refused, or rows or columns with them dropped, or they are a category. `labels`, one for each
+    example of train, or those of each split by its name, are kept as `Dataset.labels`; no model sees them.
 
     InputError for everything that is not as expected, naming the array.
 
@@ -63,12 +76,19 @@ def from_arrays(
         raise InputError(f"binarise is {binarise!r} but kind is {kind!r}, expected kind bits: it makes bits of grey")
     if binarise == "none":
         raise InputError("binarise is 'none', expected auto, threshold or dynamic: kind says what stays as it is")
-    reading = Reading(binarise, threshold) if kind in (None, "bits") else Reading("none", threshold, str(kind))
+    plain = kind not in (None, "bits")
+    reading = Reading(
+        "none" if plain else binarise, threshold, str(kind) if plain else "levels", kinds=kinds or {}, missing=missing
+    )
+    if missing != "refuse" and kind != "mixed":
+        raise InputError(f"missing is {missing!r} but kind is {kind!r}, expected kind mixed: leave such rows out")
     given = {k: x for k, x in {"train": train, "valid": valid, "test": test}.items() if x is not None}
     if given.keys() == {"train", "valid"}:
         raise InputError("valid is given without test, expected train alone, train and test, or all three")
     if not isinstance(labels, Mapping):
         labels = {} if labels is None else {"train": labels}
+    if kind == "mixed":
+        return _of_tables(given, labels, reading, name)
     columns = {split: column_names(x) for split, x in given.items()}
     if len(set(columns.values())) > 1:
         raise InputError("train, valid and test differ in the names of their columns, expected the same in one order")
@@ -85,42 +105,29 @@ def from_arrays(
     )
 
 
-def as_array(given: Any, name: str) -> Grey:
-    """The numpy array of what people hold arrays in; InputError, beginning with its name, where it is none.
-
-    A pandas table takes a type that holds all of its own; what is missing there, or masked, is NaN.
-    """
-    if isinstance(given, Tensor):
-        given = given.detach().cpu().to_dense()
-        return np.asarray(given.float() if given.dtype == torch.bfloat16 else given)
-    if np.ma.is_masked(given):
-        return np.asarray(np.ma.filled(given.astype(np.float64), np.nan))
-    if hasattr(given, "toarray"):  # scipy.sparse
-        return np.asarray(given.toarray())
-    if hasattr(given, "dtypes") and hasattr(given, "columns"):
-        return _of_table(given, name)
-    try:
-        return np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name} is no array, expected numbers (n, ...): {error}") from None
-
-
-def _of_table(table: Any, name: str) -> Grey:
-    """The numbers of a pandas table, in a dtype that holds them all."""
-    for column, dtype in zip(table.columns, table.dtypes, strict=True):
-        if getattr(dtype, "kind", "O") not in "buif":
-            raise InputError(
-                f"{name}: column {column!r} holds {dtype}, expected numbers: leave it out, or give its codes"
-            )
-    kinds = {dtype.kind for dtype in table.dtypes}
-    if kinds == {"b"} and not table.isna().to_numpy().any():
-        return np.asarray(table.to_numpy(dtype=bool))
-    return np.asarray(table.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def column_names(given: Any) -> tuple[str, ...] | None:
-    """The names of a table's columns, where it has them."""
-    return tuple(map(str, given.columns)) if hasattr(given, "dtypes") and hasattr(given, "columns") else None
+def _of_tables(given: Mapping[str, Any], labels: Mapping[str, Any], reading: Reading, name: str) -> Dataset:
+    """Pandas tables of columns of several kinds by split, what these are being found in train."""
+    found: dict[str, tables.Table] = {}
+    for split, table in given.items():
+        found[split] = tables.of_frame(as_frame(table, split), reading, split, training=True)
+        reading = replace(reading, known=found["train"].schema, names=found["train"].columns)
+    classes = {split: as_array(each, f"labels of {split}") for split, each in labels.items()}
+    for split, each in classes.items():
+        if split in given and len(each) != len(given[split]):
+            held = f"labels of {split} have shape {each.shape}"
+            raise InputError(f"{held}, expected one for each of its {len(given[split]):,} examples")
+    called = {split: "" if len(given) == 1 else split for split in (*given, *labels)}
+    return dataset_of(
+        {called[split]: table.values for split, table in found.items()},
+        name=name,
+        source=name,
+        where={called[split]: split for split in found},
+        reading=reading,
+        labels={called[split]: each[found[split].rows] if split in found else each for split, each in classes.items()},
+        ids={called[split]: table.rows for split, table in found.items()},
+        columns=found["train"].columns,
+        schema=found["train"].schema,
+    )
 
 
 def dataset_of(
@@ -133,6 +140,7 @@ def dataset_of(
     labels: Mapping[str, Grey] | None = None,
     ids: Mapping[str, Grey] | None = None,
     columns: tuple[str, ...] | None = None,
+    schema: tuple[Column, ...] | None = None,
     grey: Callable[[], str] = lambda: "grey data",
 ) -> Dataset:
     """The data set of arrays that hold examples as they came, split, and binarised where `reading` says so.
@@ -145,19 +153,26 @@ def dataset_of(
     if count < _FEWEST:
         raise InputError(f"{source}: holds {count} examples, expected at least {_FEWEST}")
     counts = {split: len(array) for split, array in arrays.items()}
-    parts, how = _split(counts, source)
-    made = _made(name, _taken(arrays, parts), source, how, reading, grey)
+    parts, how = divided(counts, source)
+    made = _made(name, taken(arrays, parts), source, how, reading, grey, columns, schema)
     rows = {split: np.arange(count) for split, count in counts.items()} if ids is None else ids
-    known = {"labels": _labels(labels or {}, counts, parts), "ids": _taken(rows, parts), "columns": columns}
-    return Dataset(**{**vars(made), **known})
+    return replace(made, labels=_labels(labels or {}, counts, parts), ids=taken(rows, parts), columns=columns)
 
 
 def _made(
-    name: str, splits: tuple[Grey, Grey, Grey], source: str, how: str, reading: Reading, grey: Callable[[], str]
+    name: str,
+    splits: tuple[Grey, Grey, Grey],
+    source: str,
+    how: str,
+    reading: Reading,
+    grey: Callable[[], str],
+    columns: tuple[str, ...] | None,
+    schema: tuple[Column, ...] | None,
 ) -> Dataset:
     """Three splits of prepared examples as bits, or as they are."""
     if reading.plain:
-        return plain_dataset(name, splits, f"{source}: {_PRINTED[reading.plain]} as they are, {how}.", reading.plain)
+        protocol = f"{source}: {_PRINTED[reading.plain]} as they are, {how}."
+        return plain_dataset(name, splits, protocol, reading.plain, columns, schema)
     binary = all(map(is_binary, splits))
     if not binary and reading.binarise != "threshold":
         return dynamic_dataset(name, splits, f"{source}: {grey()}, {how}")
@@ -191,7 +206,7 @@ def prepared(arrays: Arrays, source: str, where: Mapping[str, str], reading: Rea
     if kind:
         wide = {split: array for split, array in arrays.items() if split in ("", "train")}
         arrays = {split: plain(array, kind, where[split]) for split, array in arrays.items()}
-        for split, array in wide.items() if training and kind == "real" else ():
+        for split, array in wide.items() if training and kind in ("real", "mixed") else ():
             check_resolved(array, where[split])
     else:
         arrays = _unsigned(arrays)
@@ -253,34 +268,7 @@ def _grey(arrays: Arrays) -> Arrays:
     }
 
 
-Part = tuple[str, Grey]
-"""The array that a split is taken from, and its examples there."""
-
-
-def _split(counts: Mapping[str, int], source: str) -> tuple[tuple[Part, Part, Part], str]:
-    """Where train, valid and test are in what there is, and how they came about."""
-    if "" in counts:
-        order = np.random.RandomState(SEED).permutation(counts[""])
-        held = max(1, len(order) // 10)
-        train, valid, test = np.split(order, [len(order) - 2 * held, len(order) - held])
-        return (("", train), ("", valid), ("", test)), f"split 80/10/10 after numpy RandomState({SEED}).permutation"
-    every = {split: np.arange(count) for split, count in counts.items()}
-    if "valid" in counts:
-        return (("train", every["train"]), ("valid", every["valid"]), ("test", every["test"])), "split as stored"
-    held = max(1, counts["train"] // 10)
-    if counts["train"] == held:
-        raise InputError(f"{source}: train holds {held} example, expected at least 2 since valid is taken from it")
-    first, last = np.split(every["train"], [counts["train"] - held])
-    how = f"test as stored, valid the last {held} examples of train"
-    return (("train", first), ("train", last), ("test", every["test"])), how
-
-
-def _taken(arrays: Mapping[str, Grey], parts: tuple[Part, Part, Part]) -> tuple[Grey, Grey, Grey]:
-    train, valid, test = (arrays[split][examples] for split, examples in parts)
-    return train, valid, test
-
-
-def _labels(labels: Mapping[str, Grey], counts: Mapping[str, int], parts: tuple[Part, Part, Part]) -> Labels | None:
+def _labels(labels: Mapping[str, Grey], counts: Mapping[str, int], parts: Parts) -> Labels | None:
     """Labels of every example, split as these are; InputError unless there is one for each."""
     if not labels:
         return None
@@ -297,4 +285,4 @@ def _labels(labels: Mapping[str, Grey], counts: Mapping[str, int], parts: tuple[
     classes, codes = np.unique(every, return_inverse=True)
     ends = np.cumsum([len(each) for each in labels.values()])[:-1]
     by_split = dict(zip(labels, np.split(codes.reshape(-1), ends), strict=True))
-    return Labels(tuple(map(str, classes)), *(torch.from_numpy(x.astype(np.int64)) for x in _taken(by_split, parts)))
+    return Labels(tuple(map(str, classes)), *(torch.from_numpy(x.astype(np.int64)) for x in taken(by_split, parts)))

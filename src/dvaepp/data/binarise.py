@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvaepp.data.columns import Column
 from dvaepp.data.dataset import Dataset
 from dvaepp.data.kinds import Plain
 
@@ -63,10 +64,17 @@ def as_rows(examples: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(examples, order="C").reshape(len(examples), -1))
 
 
-def plain_dataset(name: str, splits: Splits, protocol: str, kind: Plain) -> Dataset:
+def plain_dataset(
+    name: str,
+    splits: Splits,
+    protocol: str,
+    kind: Plain,
+    columns: tuple[str, ...] | None = None,
+    schema: tuple[Column, ...] | None = None,
+) -> Dataset:
     """Train, valid and test (n, ...) as they are, in the dtype of their kind."""
     train, valid, test = map(as_rows, splits)
-    return Dataset(name, splits[0].shape[1:], train, valid, test, dynamic=False, protocol=protocol, kind=kind)
+    return Dataset(name, splits[0].shape[1:], train, valid, test, False, protocol, kind, columns, schema)
 
 
 def static_dataset(name: str, splits: Splits, protocol: str) -> Dataset:

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvaepp.data.columns import Column, ColumnKind
 from dvaepp.data.kinds import DTYPES, MOST, Kind
 from dvaepp.errors import InputError
 
@@ -81,9 +82,12 @@ class Dataset:
     protocol: str
     """Source, split, binarisation and seeds, in a sentence or two."""
     kind: Kind = "bits"
-    """bits, levels 0..255 (uint8), real (float32), counts or categories (int32), in all splits alike."""
+    """bits, levels 0..255 (uint8), real (float32), counts or categories (int32), in all splits alike; or mixed
+    (float32), each column being what `schema` says."""
     columns: tuple[str, ...] | None = None
     """Names of a table's columns, where they are known; they take no part in the digest."""
+    schema: tuple[Column, ...] | None = field(default=None, repr=False)
+    """What each column holds, of a table of several kinds."""
     labels: Labels | None = field(default=None, repr=False)
     """Classes of the examples, where they are known; they take no part in the digest."""
     ids: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = field(default=None, repr=False)
@@ -95,6 +99,12 @@ class Dataset:
             raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected one of {', '.join(DTYPES)}")
         if self.dynamic and self.kind != "bits":
             raise InputError(f"data set {self.name!r}: kind is {self.kind!r}, expected bits of dynamic data")
+        if (self.kind == "mixed") != (self.schema is not None):
+            raise InputError(
+                f"data set {self.name!r}: kind is {self.kind!r}, expected mixed with a schema, and only so"
+            )
+        if self.schema is not None and tuple(column.name for column in self.schema) != self.columns:
+            raise InputError(f"data set {self.name!r}: its schema is of other columns than {self.columns}")
         if self.columns is not None and (len(self.columns),) != self.shape:
             held = f"{len(self.columns)} names of columns for examples of shape {self.shape}"
             raise InputError(f"data set {self.name!r} has {held}, expected one for each column of a table")
@@ -113,9 +123,11 @@ class Dataset:
             raise InputError(f"{where} has shape {tuple(examples.shape)}, expected {expected}")
         if examples.numel() == 0:
             raise InputError(f"{where} is empty, expected at least one example of at least one pixel")
-        if self.kind == "real":
+        if self.kind in ("real", "mixed"):
             if not bool(examples.isfinite().all()):
                 raise InputError(f"{where} holds a number that is not finite, expected finite numbers")
+            for column, values in zip(self.schema or (), examples.T, strict=False):
+                column.check(values.numpy(), where)
             return
         top = {"bits": 255 if self.dynamic and split == "train" else 1, "levels": 255}.get(self.kind, MOST)
         for value in (int(examples.min()), int(examples.max())):
@@ -133,6 +145,10 @@ class Dataset:
         counts = ", ".join(f"{split} {len(getattr(self, split)):,}" for split in ("train", "valid", "test"))
         sides = " x ".join(map(str, self.shape)) if len(self.shape) > 1 else f"{self.shape[0]} columns of"
         kind = {"real": "real numbers"}.get(self.kind, self.kind)
+        if self.schema is not None:
+            named = {each: [c.name for c in self.schema if c.kind == each] for each in get_args(ColumnKind)}
+            kind = "; ".join(f"{each} {', '.join(names)}" for each, names in named.items() if names)
+            sides = f"{self.shape[0]} columns:"
         drawn = ", of train drawn from grey on every use" if self.dynamic else ""
         labels = "" if self.labels is None else f"; {len(self.labels.classes)} classes as labels"
         return f"{counts} examples of {sides} {kind}{drawn}{labels}"
@@ -150,7 +166,8 @@ class Dataset:
     @property
     def mean(self) -> Float[Tensor, " pixels"]:
         """Mean of each value over train in the units of `batch`: in [0, 1] for bits, in 0..255 for levels."""
-        total = self.train.sum(0, dtype=torch.float64 if self.kind == "real" else torch.int64).double()
+        real = self.train.is_floating_point()
+        total = self.train.sum(0, dtype=torch.float64 if real else torch.int64).double()
         return (total / (len(self.train) * (255 if self.dynamic else 1))).float()
 
     @property
@@ -194,7 +211,11 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 over the bytes and the shape of the three splits: identifies the data in checkpoints."""
         # Bits came first, and the digests in their checkpoints name no kind.
-        form = (self.shape, self.dynamic) if self.kind == "bits" else (self.shape, self.dynamic, self.kind)
+        form: tuple[Any, ...] = (self.shape, self.dynamic)
+        if self.kind != "bits":
+            form = (*form, self.kind)
+        if self.schema is not None:
+            form = (*form, [(column.kind, column.values) for column in self.schema])
         total = hashlib.sha256(repr(form).encode())
         for examples in (self.train, self.valid, self.test):
             total.update(repr(tuple(examples.shape)).encode())

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from dvaepp.errors import InputError
 
-Plain = Literal["levels", "real", "counts", "categories"]
-"""Numbers as they are: 8-bit levels of images; real numbers, counts or indices of categories in tables."""
+Plain = Literal["levels", "real", "counts", "categories", "mixed"]
+"""Numbers as they are: 8-bit levels of images; in tables real numbers, counts or indices of categories, or mixed."""
 Kind = Literal["bits", Plain]
 _LEAST_SD = 1e-37
 """Single precision has its full digits down to 1.2e-38."""
@@ -21,6 +21,7 @@ DTYPES: dict[str, torch.dtype] = {
     "real": torch.float32,
     "counts": torch.int32,
     "categories": torch.int32,
+    "mixed": torch.float32,
 }
 
 
@@ -40,7 +41,7 @@ def plain(array: Array, kind: Plain, where: str) -> Array:
         raise InputError(f"{where} has dtype {array.dtype}, expected {expected}")
     if array.size == 0:
         raise InputError(f"{where} is empty (shape {array.shape}), expected at least one example")
-    return _real(array, where) if kind == "real" else _whole(array, kind, where)
+    return _real(array, where) if kind in ("real", "mixed") else _whole(array, kind, where)
 
 
 def check_resolved(array: Array, where: str) -> None:
@@ -73,6 +74,8 @@ def _validate_shape(array: Array, kind: Plain, where: str) -> None:
     if kind == "levels" and array.ndim != 3 and (array.ndim != 4 or array.shape[3] != 3):
         expected = "images (n, height, width), (n, height, width, 3) or (n, 3, height, width)"
         raise InputError(f"{where} has shape {array.shape}, expected {expected}; of tables say which kind they are")
+    if kind == "mixed" and array.ndim != 2:
+        raise InputError(f"{where} has shape {array.shape}, expected a table (n, columns)")
     if kind != "levels" and array.ndim not in (2, 3):
         raise InputError(f"{where} has shape {array.shape}, expected (n, columns) or (n, height, width)")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dvaepp.data import archives, formats, idx_files, pictures, tables
 from dvaepp.data.arrays import Arrays, bits_of, dataset_of, is_grey, prepared
 from dvaepp.data.binarise import as_rows
+from dvaepp.data.columns import Column
 from dvaepp.data.dataset import Dataset, Examples
 from dvaepp.data.formats import Array, Header
 from dvaepp.data.kinds import Plain
@@ -31,6 +32,7 @@ class _Held:
     labels: Arrays = field(default_factory=dict)
     ids: Arrays | None = None
     columns: tuple[str, ...] | None = None
+    schema: tuple[Column, ...] | None = None
 
 
 def load_own(path: Path, name: str, reading: Reading) -> Dataset:
@@ -50,6 +52,7 @@ def load_own(path: Path, name: str, reading: Reading) -> Dataset:
         labels=held.labels,
         ids=held.ids,
         columns=held.columns,
+        schema=held.schema,
         grey=lambda: _grey_of(path),
     )
 
@@ -77,8 +80,8 @@ def gapped_at(path: Path, reading: Reading) -> tuple[Array, tuple[str, ...] | No
     if tables.is_plain(path, reading):
         values = formats.table(formats.content(path), path, reading.header, numbers=True, gaps=True)
         return values, formats.column_names(path, reading.header)
-    values, _, _, columns = tables.read(path, reading, gaps=True)
-    return values, columns
+    table = tables.read(path, reading, gaps=True)
+    return table.values, table.columns
 
 
 def mask_at(path: Path) -> Array:
@@ -120,7 +123,7 @@ def _read(path: Path, reading: Reading, training: bool = False) -> _Held:
         (name,) = held.arrays
         labels = {"": labels[name if name in labels else ""]} if {name, ""} & labels.keys() else {}
         ids = held.ids and {"": held.ids[name]}
-        held = _Held({"": held.arrays[name]}, labels, ids, held.columns)
+        held = replace(held, arrays={"": held.arrays[name]}, labels=labels, ids=ids)
     counts = {split: len(x) for split, x in held.arrays.items()}
     if "" in labels and "" not in counts:  # of no split
         labels = {}
@@ -153,6 +156,8 @@ def _with_others(held: _Held, path: Path, reading: Reading) -> _Held:
     if "" not in held.arrays:
         raise InputError(f"{path}: has splits of its own, expected none where data.test names another place")
     named = {"": path, **({"valid": Path(reading.valid)} if reading.valid else {}), "test": Path(reading.test)}
+    if held.schema is not None:
+        reading = replace(reading, known=held.schema, names=held.columns)
     every = {split or "train": held if not split else _whole(each, reading) for split, each in named.items()}
     if len({each.columns for each in every.values()}) > 1:
         raise InputError(f"{path}: its columns are not called as those of {reading.test}, expected the same names")
@@ -161,7 +166,7 @@ def _with_others(held: _Held, path: Path, reading: Reading) -> _Held:
         each = {split: getattr(one, what) for split, one in every.items()}
         return {split: found[""] for split, found in each.items()} if all(each.values()) else {}
 
-    return _Held(joined("arrays"), joined("labels"), joined("ids") or None, held.columns)
+    return replace(held, arrays=joined("arrays"), labels=joined("labels"), ids=joined("ids") or None)
 
 
 def _whole(path: Path, reading: Reading) -> _Held:
@@ -219,21 +224,25 @@ def _picture(path: Path, reading: Reading) -> _Held:
 def _numpy(path: Path, reading: Reading) -> _Held:
     raw = formats.content(path)
     arrays = archives.numpy_arrays(raw, path)
+    schema = archives.schema_beside(raw) if reading.kind == "mixed" and path.suffix.lower() == ".npz" else None
+    if reading.kind == "mixed" and schema is None:
+        raise InputError(f"{path}: columns of several kinds are read from .csv, .tsv and .parquet, or pandas tables")
     if path.suffix.lower() == ".npy":
         return _Held(arrays)
     columns = archives.column_names_beside(raw)
     fits = all(x.shape[1:] == (len(columns or ()),) for x in arrays.values())
     ids = archives.ids_beside(raw)
     ids = ids if ids and {split: len(x) for split, x in ids.items()} == {s: len(x) for s, x in arrays.items()} else None
-    return _Held(arrays, archives.labels_beside(raw), ids, columns if fits else None)
+    return _Held(arrays, archives.labels_beside(raw), ids, columns if fits else None, schema)
 
 
 def _table(path: Path, reading: Reading, training: bool = False) -> _Held:
     if not tables.is_plain(path, reading):
-        values, labels, rows, columns = tables.read(path, reading, training)
-        if not reading.plain and (values % 1 == 0).all():  # bits, -1 and 1, or grey levels
-            values = values.astype(np.int64)
-        return _Held({"": values}, {} if labels is None else {"": labels}, {"": rows}, columns)
+        found = tables.read(path, reading, training)
+        whole = not reading.plain and (found.values % 1 == 0).all()  # bits, -1 and 1, or grey levels
+        values = found.values.astype(np.int64) if whole else found.values
+        labels = {} if found.labels is None else {"": found.labels}
+        return _Held({"": values}, labels, {"": found.rows}, found.columns, found.schema)
     table = formats.number_table if reading.plain else formats.table
     array = table(formats.content(path), path, reading.header)
     return _Held({"": array}, columns=formats.column_names(path, reading.header))

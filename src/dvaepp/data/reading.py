@@ -1,15 +1,17 @@
 """How data become examples: plain values that every reader takes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
+from dvaepp.data.columns import Column
 from dvaepp.data.formats import Header
 from dvaepp.data.kinds import Plain
 from dvaepp.data.pictures import Background, Fit
 from dvaepp.errors import InputError
 
 Binarise = Literal["auto", "threshold", "dynamic", "none"]
-Missing = Literal["refuse", "drop-rows"]
+Missing = Literal["refuse", "drop-rows", "drop-columns", "category"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Reading:
     fit: str = "crop"
     valid: str | None = None
     test: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    """The columns that a model takes, where the data are not to train on."""
+    known: tuple[Column, ...] | None = None
+    """What these are in a table of several kinds."""
 
     def __post_init__(self) -> None:
         options: dict[str, tuple[str, Any]] = {
@@ -45,10 +52,19 @@ class Reading:
             raise InputError(
                 f"kind is {self.kind!r} but binarise is {self.binarise!r}, expected binarise none: bits have no kind"
             )
+        if self.kinds and self.kind != "mixed":
+            raise InputError(f"kinds are of the columns of a table of several kinds, and kind is {self.kind!r}")
+        if self.missing == "category" and self.kind != "mixed":
+            raise InputError("missing is 'category', which a table of several kinds has (model.likelihood=mixed)")
         if not 0 <= self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}, expected a number in [0, 1)")
         if self.valid is not None and self.test is None:
             raise InputError("valid is given without test, expected test alone, or both")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {name: value for name, value in vars(self).items() if name not in ("names", "known")}
 
     @property
     def plain(self) -> Plain | None:

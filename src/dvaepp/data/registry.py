@@ -1,7 +1,7 @@
 """Data by name or path: load it, describe it, fetch its files, check them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvaepp.components.registry import components, faults
@@ -36,6 +36,7 @@ def load(
     fit: Fit = "crop",
     valid: AnyPath | None = None,
     test: AnyPath | None = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> Dataset:
     """The data set of one of `names()`, found or downloaded, or the user's own data at a path.
 
@@ -44,20 +45,24 @@ def load(
     makes grey into bits: "auto" and "dynamic" draw train afresh on every use, "threshold" takes 1[grey > threshold].
     Pictures in colour become grey for it, which the protocol says. "none" leaves numbers as they are, and `kind` says
     what they are: 8-bit "levels" of images, grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of
-    a table. Transparent images are laid over the `background`. `header` says whether the first line of a .csv is
-    "present" names of columns or they are "absent"; "auto" takes a line without any number for names, and refuses
-    numbers that may be or stand among names. Columns of a table that `drop` names are left out, and the column `label`
-    is kept as labels; one without names is called by its number, "1". Rows with values that are `missing` are refused
-    or dropped. Pictures are scaled to a `size`, (height, width) or one side of a square: to "crop" so that they fill
-    it, to "pad" so that they fit in it, or to "resize" each side by itself; rows of as many numbers become images of
-    it. `valid` and `test` lead to splits of their own; what lies at the path itself is then train.
+    a table, or "mixed", columns of several kinds, each as `kinds` says ({"age": "real", ..}) or as its values do
+    (`columns.columns_of`). Transparent images are laid over the `background`. `header` says whether the first line of a
+    .csv is "present" names of columns or they are "absent"; "auto" takes a line without any number for names, and
+    refuses numbers that may be or stand among names. Columns of a table that `drop` names are left out, and the column
+    `label` is kept as labels; one without names is called by its number, "1". Values that are `missing` are refused, or
+    rows or columns with them dropped, or among columns of several kinds they are a category. Pictures are scaled to a
+    `size`, (height, width) or one side of a square: to "crop" so that they fill it, to "pad" so that they fit in it, or
+    to "resize" each side by itself; rows of as many numbers become images of it. `valid` and `test` lead to splits of
+    their own; what lies at the path itself is then train.
 
     InputError for everything that is not as expected.
     """
     sides = (size, size) if isinstance(size, int) else size
     lie = [None if path is None else str(Path(path).expanduser()) for path in (valid, test)]
     columns = tuple(map(str, drop)), None if label is None else str(label), missing
-    reading = Reading(binarise, threshold, kind, background, header, *columns, sides, fit, valid=lie[0], test=lie[1])
+    reading = Reading(
+        binarise, threshold, kind, background, header, *columns, sides, fit, lie[0], lie[1], dict(kinds or {})
+    )
     name = os.fspath(name)
     if name in names():
         if binarise != "auto":

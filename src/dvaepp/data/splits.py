@@ -1,12 +1,18 @@
-"""Which folders and arrays are train, valid and test, by the names in use; none is merged or dropped in silence."""
+"""What is train, valid and test: folders and arrays by the names in use, of which none is dropped in silence; parts."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvaepp.data.pictures import images_below, is_visible
 from dvaepp.errors import InputError
 
+Array = NDArray[Any]
+_SEED = 1
 _NAMES = {
     "train": ("train", "training"),
     "valid": ("valid", "val", "validation", "dev"),
@@ -72,3 +78,35 @@ def beside(path: Path, what: str, train: str) -> InputError:
     """The refusal of what stands beside train and is of no split."""
     valid, test = (f"{names[0]} (or {', '.join(names[1:])})" for names in (_NAMES["valid"], _NAMES["test"]))
     return InputError(f"{path}: holds {what} beside {train}, expected only {valid} and {test} there")
+
+
+Part = tuple[str, Array]
+"""The array that a split is taken from, and its examples there."""
+Parts = tuple[Part, Part, Part]
+
+
+def divided(counts: Mapping[str, int], source: str) -> tuple[Parts, str]:
+    """Where train, valid and test are in arrays of so many examples by split, and how they came about.
+
+    All under the empty name are still to be split.
+    """
+    if "" in counts:
+        order = np.random.RandomState(_SEED).permutation(counts[""])
+        held = max(1, len(order) // 10)
+        train, valid, test = np.split(order, [len(order) - 2 * held, len(order) - held])
+        return (("", train), ("", valid), ("", test)), f"split 80/10/10 after numpy RandomState({_SEED}).permutation"
+    every = {split: np.arange(count) for split, count in counts.items()}
+    if "valid" in counts:
+        return (("train", every["train"]), ("valid", every["valid"]), ("test", every["test"])), "split as stored"
+    held = max(1, counts["train"] // 10)
+    if counts["train"] == held:
+        raise InputError(f"{source}: train holds {held} example, expected at least 2 since valid is taken from it")
+    first, last = np.split(every["train"], [counts["train"] - held])
+    how = f"test as stored, valid the last {held} examples of train"
+    return (("train", first), ("train", last), ("test", every["test"])), how
+
+
+def taken(arrays: Mapping[str, Array], parts: Parts) -> tuple[Array, Array, Array]:
+    """The examples of train, valid and test."""
+    train, valid, test = (arrays[split][examples] for split, examples in parts)
+    return train, valid, test

@@ -3,12 +3,15 @@
 import csv
 import io
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dvaepp.data import formats
+from dvaepp.data.columns import GAP, Column, columns_of, numbers_in
+from dvaepp.data.dataset import in_order
 from dvaepp.data.formats import Array
 from dvaepp.data.reading import Reading
 from dvaepp.errors import InputError, nearest
@@ -27,7 +30,7 @@ def suffix(path: Path) -> str:
 
 def is_plain(path: Path, reading: Reading) -> bool:
     """Whether `formats.table` reads it: commas between numbers, or between 0 and 1 where these are wanted, in UTF-8."""
-    if suffix(path) != ".csv" or path.suffix == ".gz" or reading.chooses_columns:
+    if suffix(path) != ".csv" or path.suffix == ".gz" or reading.chooses_columns or reading.kind == "mixed":
         return False
     start = formats.stored(path)[:10_000]
     if start[:2] in _ENCODINGS:
@@ -36,35 +39,74 @@ def is_plain(path: Path, reading: Reading) -> bool:
     return _separator(lines) == "," and reading.binarise in ("auto", "none")
 
 
-def read(
-    path: Path, reading: Reading, training: bool = False, gaps: bool = False
-) -> tuple[Array, Array | None, Array, tuple[str, ...] | None]:
-    """The numbers (n, columns) of the columns that are examples', labels (n,), their rows, and names of the columns.
+@dataclass(frozen=True)
+class Table:
+    """The cells of a table as numbers (n, columns), NaN where they are missing, and what is beside them."""
 
-    Rows are counted from 0 after the names. With `gaps`, missing numbers are NaN, whatever `reading` says. Where it is
-    not for `training`, columns of labels and columns left out need not be there. InputError naming the column that
-    holds no numbers, or misses some, and the setting that helps.
+    values: Array
+    rows: Array
+    """Counted from 0 after the names."""
+    labels: Array | None
+    columns: tuple[str, ...] | None
+    """Their names, where they have any."""
+    schema: tuple[Column, ...] | None = None
+    """What they hold, where they are of several kinds."""
+
+
+def read(path: Path, reading: Reading, training: bool = False, gaps: bool = False) -> Table:
+    """The columns of a file that are examples' (`of_frame`)."""
+    frame, named = _table(path, reading)
+    found = of_frame(frame, reading, str(path), training, gaps)
+    return found if named or found.schema is not None else replace(found, columns=None)
+
+
+def of_frame(frame: Any, reading: Reading, where: str, training: bool = False, gaps: bool = False) -> Table:
+    """The columns of a pandas table that are examples'.
+
+    With `gaps`, missing numbers are NaN, whatever `reading` says. Where it is not for `training`, columns of labels and
+    columns left out need not be there. InputError, beginning with `where`, naming the column that holds no numbers, or
+    misses some, and the setting that helps.
     """
-    table, named = _table(path, reading)
+    table = frame
     for column in reading.drop:
         if training or column in table.columns:
-            table = table.drop(columns=_found(table, column, path, "drop"))
+            table = table.drop(columns=_found(table, column, where, "drop"))
     labels = None
     if reading.label is not None and (training or reading.label in table.columns):
-        found = _found(table, reading.label, path, "label")
+        found = _found(table, reading.label, where, "label")
         if reading.missing == "drop-rows":
             table = table[table[found].notna()]
         if table[found].isna().any():
-            raise InputError(f"{path}: column {found!r} misses {int(table[found].isna().sum())} labels, expected all")
+            raise InputError(f"{where}: column {found!r} misses {int(table[found].isna().sum())} labels, expected all")
         labels, table = table[found].astype(str).to_numpy(dtype=str), table.drop(columns=found)
+    table = _chosen(table, reading, where)
     rows = np.asarray(table.index)
     if not table.shape[1] or not len(table):
-        raise InputError(f"{path}: no columns or no rows are left, expected some that are not dropped and not labels")
+        raise InputError(f"{where}: no columns or no rows are left, expected some that are not dropped and not labels")
+    schema = reading.known
+    if reading.kind == "mixed" and schema is None:
+        schema = columns_of(table, reading.kinds, where, reading.missing == "category")
     if not gaps:
-        kept = _whole(table, reading, path)
+        named = [column.name for column in schema or () if GAP in column.values]
+        kept = _whole(table.drop(columns=named), reading, where)
         table, rows, labels = table[kept], rows[kept], labels if labels is None else labels[kept]
-    values = np.column_stack([_numbers(table[column], column, path) for column in table.columns])
-    return values, labels, rows, tuple(map(str, table.columns)) if named else None
+    if schema is None:
+        values = np.column_stack([_numbers(table[column], column, where) for column in table.columns])
+    else:
+        values = numbers_in(table, schema, where)
+    return Table(values, rows, labels, tuple(map(str, table.columns)), schema)
+
+
+def _chosen(table: Any, reading: Reading, where: str) -> Any:
+    """Columns without gaps where others are to be dropped; those that a model takes, in its order, where it says so."""
+    dropping = reading.missing == "drop-columns"
+    if reading.names is None:
+        return table.loc[:, ~table.isna().any()] if dropping else table
+    if dropping:
+        table = table[[column for column in table.columns if column in reading.names]]
+    elif reading.known is None:
+        return table
+    return table.iloc[:, in_order(tuple(table.columns), reading.names, where)]
 
 
 def _table(path: Path, reading: Reading) -> tuple[Any, bool]:
@@ -125,15 +167,15 @@ def _has_decimal_commas(text: str, path: Path) -> bool:
     return True
 
 
-def _found(table: Any, column: str, path: Path, setting: str) -> Any:
+def _found(table: Any, column: str, where: str, setting: str) -> Any:
     if column not in table.columns:
         held = ", ".join(map(str, table.columns[:20]))
         hint = nearest(column, list(map(str, table.columns)))
-        raise InputError(f"{path}: has no column {column!r}, which data.{setting} names, expected one of {held}{hint}")
+        raise InputError(f"{where}: has no column {column!r}, which data.{setting} names, expected one of {held}{hint}")
     return column
 
 
-def _whole(table: Any, reading: Reading, path: Path) -> Array:
+def _whole(table: Any, reading: Reading, where: str) -> Array:
     """Which rows are kept: those without gaps where others are to be dropped, else all, of which none may have gaps."""
     gaps = table.isna()
     whole = ~gaps.to_numpy().any(1)
@@ -141,25 +183,31 @@ def _whole(table: Any, reading: Reading, path: Path) -> Array:
         return np.asarray(whole)
     if reading.missing == "drop-rows":
         if not whole.any():
-            raise InputError(f"{path}: every row misses a value, expected some without gaps: data.drop names columns")
+            raise InputError(f"{where}: every row misses a value, expected some without gaps: data.drop names columns")
         return np.asarray(whole)
     first = next(column for column in table.columns if gaps[column].any())
     count = f"{int(gaps[first].sum()):,} of {len(table):,} values"
     others = int(gaps.any().sum()) - 1
     also = f" (and {others} other column{'s' * (others > 1)} some)" if others else ""
+    ways = [
+        "drop-rows",
+        "drop-columns",
+        *(["category"] if reading.kind == "mixed" and reading.missing == "refuse" else []),
+    ]
     raise InputError(
-        f"{path}: column {first!r} misses {count}{also}, expected all: data.missing=drop-rows, or data.drop=[{first}]"
+        f"{where}: column {first!r} misses {count}{also}, expected all: data.missing={', or '.join(ways)}, "
+        f"or data.drop=[{first}]"
     )
 
 
-def _numbers(column: Any, name: str, path: Path) -> Array:
+def _numbers(column: Any, name: str, where: str) -> Array:
     """A column's numbers, NaN where they are missing."""
     if getattr(column.dtype, "kind", "O") in "buif":
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     shown = next((value for value in column.dropna() if not _is_number(value)), column.dropna().iloc[0])
     raise InputError(
-        f"{path}: column {name!r} holds {shown!r}, expected numbers: data.label={name} keeps it as labels, "
-        f"data.drop=[{name}] leaves it out"
+        f"{where}: column {name!r} holds {shown!r}, expected numbers: data.label={name} keeps it as labels, "
+        f"data.drop=[{name}] leaves it out, model.likelihood=mixed takes columns of several kinds"
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dvaepp.errors import InputError
-from dvaepp.likelihoods.standard import CategoricalLikelihood
+from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.base import Model, Trace, measuring, unchecked
 from dvaepp.models.pyramid import PyramidLikelihood
 from dvaepp.numerics import whole
@@ -57,9 +57,7 @@ def complete(
         x = torch.where(missing, start.sample(), x)
         first = model(x, hard)
         zeta, h = first.posterior.zeta, [group.h for group in first.local]
-        likelihood = getattr(model, "likelihood", None)
-        k = likelihood.categories if isinstance(likelihood, CategoricalLikelihood) else 0
-        accepted, total = x.new_zeros(len(x)), x.new_zeros(*x.shape, *([k] if k else []))
+        accepted, total, counts = x.new_zeros(len(x)), torch.zeros_like(x), _Counts(model, x)
         for sweep in range(sweeps):
             proposed, current = model(x, hard), model.given(x, zeta, hard, h)
             log_ratio = _log_weight(model, proposed, x) - _log_weight(model, current, x)
@@ -70,9 +68,32 @@ def complete(
             x = torch.where(missing, chosen(proposed.likelihood.sample(), current.likelihood.sample()), x)
             accepted += accepts
             if sweep >= sweeps // 2:
-                total += F.one_hot(x.long(), k) if k else chosen(proposed.likelihood.mean, current.likelihood.mean)
-        mean = torch.where(missing, total.argmax(-1).to(x) if k else total / (sweeps - sweeps // 2), x)
+                total += chosen(proposed.likelihood.mean, current.likelihood.mean)
+                counts.add(x)
+        mean = torch.where(missing, counts.commonest(total / (sweeps - sweeps // 2)), x)
         return Completion(x, mean, accepted / sweeps)
+
+
+class _Counts:
+    """How often each category was drawn of the values that are categories."""
+
+    def __init__(self, model: Model, x: Tensor) -> None:
+        likelihood = getattr(model, "likelihood", None)
+        laws = likelihood.of_values(x.shape[1]) if isinstance(likelihood, Likelihood) else ()
+        self.named = [place for place, law in enumerate(laws) if law.one_hot]
+        self.most = max((law.one_hot for law in laws), default=0)
+        self.counts = x.new_zeros(len(x), len(self.named), self.most)
+
+    def add(self, x: Float[Tensor, "n pixels"]) -> None:
+        """Count these draws."""
+        if self.named:
+            self.counts += F.one_hot(x[:, self.named].long(), self.most)
+
+    def commonest(self, mean: Float[Tensor, "n pixels"]) -> Float[Tensor, "n pixels"]:
+        """The mean, but of categories the one that was drawn most often."""
+        if self.named:
+            mean[:, self.named] = self.counts.argmax(-1).to(mean)
+        return mean
 
 
 def _log_weight(model: Model, trace: Trace, x: Tensor) -> Float[Tensor, " n"]:

@@ -27,6 +27,8 @@ class DataSpec:
     sd: Float[Tensor, " pixels"]
     """Where it is 0, and for bits, 1 stands for it."""
     categories: int = 2
+    columns: tuple[tuple[str, int], ...] = ()
+    """Of a table of several kinds that of each column, and how many categories it has."""
 
 
 class Placement(NamedTuple):
@@ -54,8 +56,6 @@ class Likelihood(Component, ABC):
     folder: ClassVar[str] = "dvaepp.likelihoods"
     data_kind: ClassVar[str] = "real"
     """The kind of data that it is for, of `dvaepp.data.Kind`."""
-    one_hot: ClassVar[bool] = False
-    """Encoders see a column for each category of each value; else numbers."""
     standardised: ClassVar[bool] = True
     """Encoders see (x - mean) / sd; else x - mean."""
     image_scale: ClassVar[float] = 1.0
@@ -78,6 +78,15 @@ class Likelihood(Component, ABC):
         return 1
 
     @property
+    def one_hot(self) -> int:
+        """Categories of each value, for each of which encoders see a column; 0 where they see numbers."""
+        return 0
+
+    def of_values(self, count: int) -> tuple[Likelihood, ...]:
+        """The law of each of so many values of x: itself, unless they differ."""
+        return (self,) * count
+
+    @property
     @abstractmethod
     def width(self) -> int:
         """Parameters that the decoder gives for each site."""
@@ -92,6 +101,14 @@ class Likelihood(Component, ABC):
         self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
     ) -> Float[Tensor, "*batch sites"]:
         """log p(x_s; parameters_s), nats a site; x is taken to lie in the support."""
+
+    def by_value(
+        self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
+    ) -> Float[Tensor, "*batch sites values"]:
+        """log p(x_i) of each value of x, nats; InputError where a site has several, which depend on each other."""
+        if self.values != 1:
+            raise InputError(f"the {self.values} values of a site of {type(self).__name__} depend on each other")
+        return self.log_prob(parameters, x)[..., None]
 
     @abstractmethod
     def sample(self, parameters: Float[Tensor, "*batch sites width"]) -> Float[Tensor, "*batch sites values"]:
@@ -144,6 +161,14 @@ class Factorial(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*shape values"]) -> Float[Tensor, "*batch"]:
         """log p(x), nats: the sum over sites."""
+        return self.likelihood.log_prob(*self._by_site(value)).sum(-1)
+
+    def by_value(self, value: Float[Tensor, "*shape values"]) -> Float[Tensor, "*batch values"]:
+        """log p(x_i) of each value, nats; InputError where those of a site depend on each other."""
+        return self.likelihood.by_value(*self._by_site(value)).flatten(-2)
+
+    def _by_site(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters and x of all sites; InputError where x is of another shape, or not in the support."""
         if value.shape[-1:] != self.event_shape:
             expected = self.event_shape[0]
             raise InputError(f"x has shape {tuple(value.shape)}, expected {expected} values in its last dimension")
@@ -151,8 +176,7 @@ class Factorial(Distribution):
             self.likelihood.check(value)
         x = value.reshape(*value.shape[:-1], -1, self.likelihood.values)
         batch = np.broadcast_shapes(self.batch_shape, value.shape[:-1])
-        parameters = self.parameters.expand(*batch, -1, -1)
-        return self.likelihood.log_prob(parameters, x.expand(*batch, -1, -1)).sum(-1)
+        return self.parameters.expand(*batch, -1, -1), x.expand(*batch, -1, -1)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Float[Tensor, "*shape values"]:

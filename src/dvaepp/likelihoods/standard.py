@@ -166,7 +166,6 @@ class CategoricalLikelihood(Likelihood):
 
     name: ClassVar[str] = "categorical"
     data_kind: ClassVar[str] = "categories"
-    one_hot: ClassVar[bool] = True
     categories: int = field(default=2, metadata=OF_DATA)
 
     def for_data(self, spec: DataSpec) -> CategoricalLikelihood:
@@ -176,6 +175,11 @@ class CategoricalLikelihood(Likelihood):
     def __post_init__(self) -> None:
         keep_plain(self)
         check_counts(type(self).__name__, least=2, categories=self.categories)
+
+    @property
+    def one_hot(self) -> int:
+        """The categories."""
+        return self.categories
 
     @property
     def width(self) -> int:

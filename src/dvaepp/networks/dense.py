@@ -71,15 +71,25 @@ class Affine(nn.Module):
 
 
 class OneHot(nn.Module):
-    """[x, zeta] -> [1[x_1 = 0], 1[x_1 = 1], ..., 1[x_n = K - 1], zeta], for n categorical values x of K categories."""
+    """[x, zeta] -> [.., 1[x_i = 0], 1[x_i = 1], .., 1[x_i = K_i - 1], .., zeta] for values x_i of K_i categories.
 
-    def __init__(self, values: int, categories: int) -> None:
+    `categories` has K_i of each value of x; one of which it is 0 stays as it is.
+    """
+
+    def __init__(self, categories: Sequence[int]) -> None:
         super().__init__()
-        self.values, self.categories = values, categories
+        self.values = len(categories)
+        each = [(place, category) for place, k in enumerate(categories) for category in (range(k) if k else (-1,))]
+        self.source: Tensor
+        self.category: Tensor
+        source, category = zip(*each, strict=True)
+        self.register_buffer("source", torch.tensor(source), persistent=False)
+        self.register_buffer("category", torch.tensor(category, dtype=torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """The columns, one for each value and category, then what follows x."""
-        columns = F.one_hot(x[..., : self.values].long(), self.categories).flatten(-2).to(x.dtype)
+        seen = x[..., self.source]
+        columns = torch.where(self.category < 0, seen, (seen == self.category).to(x.dtype))
         return torch.cat([columns, x[..., self.values :]], -1)
 
     def split(self, x: Tensor, zeta: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
 from torch import nn
 
 from dvaepp.data import Dataset
+from dvaepp.data.columns import kinds_of
 from dvaepp.likelihoods.base import DataSpec, Likelihood
 from dvaepp.models.base import Model
 from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
@@ -50,13 +52,24 @@ def _feed_forward(settings: ModelSettings, spec: DataSpec) -> FeedForwardVAE:
 
 def _entrance(likelihood: Likelihood, spec: DataSpec, latents: int) -> tuple[nn.Module, int]:
     """What stands before a network that sees [x, zeta], and how many numbers leave it: x moved, or in columns."""
-    if likelihood.one_hot:
-        return OneHot(len(spec.mean), spec.categories), len(spec.mean) * spec.categories + latents
-    inputs = len(spec.mean) + latents
-    if not likelihood.standardised:
-        return centring(spec.mean, latents), inputs
+    laws = likelihood.of_values(len(spec.mean))
+    categories = [law.one_hot for law in laws]
+    outputs = sum(max(k, 1) for k in categories) + latents
+    if all(categories):
+        return OneHot(categories), outputs
+    moved = _moved(laws, spec, latents)
+    return (nn.Sequential(moved, OneHot(categories)) if any(categories) else moved), outputs
+
+
+def _moved(laws: Sequence[Likelihood], spec: DataSpec, latents: int) -> Affine:
+    """[x, zeta] -> [(x - mean) / sd, zeta], x - mean or x, as the law of each value has it."""
+    named = torch.tensor([law.one_hot > 0 for law in laws])
+    scaled = torch.tensor([law.standardised for law in laws]) & ~named
+    if not scaled.any() and not named.any():
+        return centring(spec.mean, latents)
+    mean, sd = torch.where(named, 0.0, spec.mean), torch.where(scaled, spec.sd, 1.0)
     zeros, ones = spec.mean.new_zeros(latents), spec.mean.new_ones(latents)
-    return Affine(torch.cat([-spec.mean / spec.sd, zeros]), torch.cat([1 / spec.sd, ones])), inputs
+    return Affine(torch.cat([-mean / sd, zeros]), torch.cat([1 / sd, ones]))
 
 
 def _convolutional(settings: ModelSettings, c: ConvolutionalSettings, spec: DataSpec) -> ConvolutionalVAE:
@@ -88,4 +101,5 @@ def _convolutional(settings: ModelSettings, c: ConvolutionalSettings, spec: Data
 
 def spec_of(data: Dataset) -> DataSpec:
     """What of the data a model is built for."""
-    return DataSpec(data.shape, data.mean, data.sd, data.categories if data.kind == "categories" else 2)
+    categories = data.categories if data.kind == "categories" else 2
+    return DataSpec(data.shape, data.mean, data.sd, categories, kinds_of(data.schema))

@@ -12,8 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from dvaepp.components.fields import Named, Settings, complaint
 from dvaepp.components.registry import components, settings_of
-from dvaepp.data import Dataset, Examples, load, names
-from dvaepp.data.own import examples_at
+from dvaepp.data import Dataset, load, names
 from dvaepp.data.reading import Reading
 from dvaepp.errors import InputError, nearest
 from dvaepp.likelihoods.base import DataSpec
@@ -24,7 +23,7 @@ from dvaepp.priors.base import Prior
 from dvaepp.recipes import build
 from dvaepp.recipes.formats import MOVED, as_now, optimiser
 from dvaepp.recipes.settings import DataSettings, EvaluationSettings, ModelSettings, check_sharpness
-from dvaepp.storage import AnyPath, read_json
+from dvaepp.storage import read_json
 from dvaepp.training.settings import TrainingSettings
 
 
@@ -104,16 +103,10 @@ class Recipe(Settings):
 
     def load_data(self, data_dir: str | Path | None = None) -> Dataset:
         """The data set that the recipe names."""
-        of, reading = self.data, self.reading
+        of = self.data
         if of.name in names():
             return self.check_data(load(of.name, data_dir, of.binarise, of.threshold))
-        return self.check_data(load(of.name, data_dir, **vars(reading)))
-
-    def examples_at(self, path: AnyPath) -> Examples:
-        """Every example at a path as the model takes them; InputError where there is nothing."""
-        if not Path(path).exists():
-            raise InputError(f"{path} does not exist")
-        return examples_at(Path(path), self.reading)
+        return self.check_data(load(of.name, data_dir, **self.reading.options))
 
     @property
     def _bits(self) -> bool:
@@ -125,8 +118,8 @@ class Recipe(Settings):
         """How the user's own data become what the likelihood is for."""
         of = self.data
         binarise, kind = (of.binarise, "levels") if self._bits else ("none", self.model.likelihood.data_kind)
-        same = ("threshold", "background", "header", "drop", "label", "missing", "size", "fit", "valid", "test")
-        return Reading(binarise, kind=kind, **{name: getattr(of, name) for name in same})
+        same = {name: value for name, value in of if name not in ("name", "binarise")}
+        return Reading(binarise, kind=kind, **same)
 
     def build(self, spec: DataSpec) -> tuple[Model, Objective]:
         """The model for data of this spec, its weights drawn from torch's generator, and the objective.

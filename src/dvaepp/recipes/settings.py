@@ -58,6 +58,8 @@ class DataSettings(Settings):
     """The column of a table that holds labels."""
     missing: Missing = "refuse"
     """What becomes of values that a table misses."""
+    kinds: dict[str, str] = Field(default_factory=dict)
+    """Of a table of several kinds that of a column: `data.kinds.age=real`; else it is found by what is there."""
     size: tuple[_Size, _Size] | None = None
     """Height and width that pictures are scaled to, or one number for both; rows of as many numbers become images."""
     fit: Fit = "crop"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Shaped
 from markupsafe import Markup
 from torch import Tensor
 
-from dvaepp.data import Dataset
+from dvaepp.data import Dataset, Kind
+from dvaepp.data.columns import cells_of
+from dvaepp.data.kinds import DTYPES
+from dvaepp.errors import InputError
+from dvaepp.evaluation.by_column import distortion_by_column
 from dvaepp.report import pictures, plots
 from dvaepp.report.page import parts
 from dvaepp.report.subject import Subject, short
@@ -36,20 +41,67 @@ def columns(subject: Subject) -> list[Markup]:
         return []
     data, x, model = subject.data, subject.valid.cpu(), subject.trained.model
     means, draws = pictures.samples(model, _DRAWS, 2).unbind(1)
-    made = pictures.reconstructions(model, subject.valid)
-    found = _categories(data, x, draws, made) if data.kind == "categories" else _numbers(data, x, means, draws, made)
-    shown: list[int] = found.apart.topk(min(_MOST, data.pixels)).indices.sort().values.tolist()
-    cut = f"{len(shown)} of {data.pixels:,} columns are listed, those in which the {found.measure} most."
+    made, nats = pictures.reconstructions(model, subject.valid), torch.full((data.pixels,), torch.nan)
+    with suppress(InputError):  # a likelihood under which columns depend on each other given z
+        nats = distortion_by_column(model, subject.valid).cpu()
+    found = []
+    for places in _alike(data):
+        part, seen = _part(data, places), (x[:, places], means[:, places], draws[:, places], made[:, places])
+        found += _section(part, *seen, nats[places])
     real = x[:_ROWS]
     head = ["Column", *(f"{what} {i}" for what, n in (("real", len(real)), ("drawn", _ROWS)) for i in range(1, n + 1))]
+    rows = _words(data, torch.cat([real, draws[:_ROWS]]))
+    return [*found, parts.text("Validation examples beside draws of the model:"), parts.table(head, rows)]
+
+
+def _alike(data: Dataset) -> list[list[int]]:
+    """The places of columns that are told of in the same way: all, or of several kinds numbers and categories."""
+    if data.schema is None:
+        return [list(range(data.pixels))]
+    named = [place for place, column in enumerate(data.schema) if column.kind == "categories"]
+    return [places for places in ([p for p in range(data.pixels) if p not in named], named) if places]
+
+
+def _part(data: Dataset, places: list[int]) -> Dataset:
+    """Columns of several kinds that are told of in the same way, as data of one kind; of one kind the data."""
+    if data.schema is None:
+        return data
+    kind: Kind = "categories" if data.schema[places[0]].kind == "categories" else "real"
+    splits = {split: getattr(data, split)[:, places].to(DTYPES[kind]) for split in ("train", "valid", "test")}
+    names = tuple(data.schema[place].name for place in places)
+    return replace(data, **splits, shape=(len(places),), kind=kind, columns=names, schema=None)
+
+
+def _section(
+    data: Dataset,
+    x: Float[Tensor, "n columns"],
+    means: Float[Tensor, "draws columns"],
+    draws: Float[Tensor, "draws columns"],
+    made: Float[Tensor, "n columns"],
+    nats: Float[Tensor, " columns"],
+) -> list[Markup]:
+    """A row for each column, or those in which data and model differ most."""
+    found = _categories(data, x, draws, made) if data.kind == "categories" else _numbers(data, x, means, draws, made)
+    numbers = found.numbers | {"nats": nats.double().round(decimals=3)}
+    shown: list[int] = found.apart.topk(min(_MOST, data.pixels)).indices.sort().values.tolist()
+    cut = f"{len(shown)} of {data.pixels:,} columns are listed, those in which the {found.measure} most."
     return [
         *([parts.columns(found.plot)] if found.plot else []),
-        parts.table(["Column", *found.numbers], _rows(data, shown, torch.stack([*found.numbers.values()]))),
+        parts.table(["Column", *numbers], _rows(data, shown, torch.stack([*numbers.values()]))),
         *([parts.text(cut)] if len(shown) < data.pixels else []),
-        parts.note(found.note),
-        parts.text("Validation examples beside draws of the model:"),
-        parts.table(head, _rows(data, shown, torch.cat([real, draws[:_ROWS]]))),
+        parts.note(f"{found.note} nats: −log p(x | z) of the column, by that z."),
     ]
+
+
+def _words(data: Dataset, examples: Float[Tensor, "values columns"]) -> list[list[str]]:
+    """Examples, a column of the table in each row; of several kinds as they stood there."""
+    if data.schema is None:
+        return _rows(data, list(range(min(_MOST, data.pixels))), examples)
+    cells = cells_of(examples[:, :_MOST].numpy(), data.schema[:_MOST])
+    told = {
+        name: [cell if isinstance(cell, str) else short(float(cell)) for cell in each] for name, each in cells.items()
+    }
+    return [[name, *(cell or "–" for cell in each)] for name, each in told.items()]
 
 
 def _rows(data: Dataset, shown: list[int], values: Float[Tensor, "values columns"]) -> list[list[str]]:

@@ -101,7 +101,7 @@ def others(run: RunFolder) -> Examples | None:
     if at in names():
         return run.recipe.check_data(load(at, run.data_dir)).examples("test")
     trained = run.model(not (run.folder / "best.safetensors").exists())
-    found = examples_in(at, run.recipe, trained.shape, run.record.columns)
+    found = examples_in(at, trained.reading, trained.shape)
     check_categories(found.x, trained.model, at)
     return found
 

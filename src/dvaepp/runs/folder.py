@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dvaepp import distributed
 from dvaepp.components.registry import ENVIRONMENT
 from dvaepp.data import Dataset, names
 from dvaepp.data.archives import save_dataset
+from dvaepp.data.reading import Reading
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
@@ -29,7 +30,7 @@ from dvaepp.runs.devices import device_named
 from dvaepp.runs.records import DATA, RECORD, Number, Record, complaint, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
 from dvaepp.training.averages import AVERAGE, averaged
-from dvaepp.training.checkpoints import TakenOver, check_origin, load_model, spec_in, step_in, take_over
+from dvaepp.training.checkpoints import TakenOver, check_origin, load_model, schema_in, spec_in, step_in, take_over
 from dvaepp.training.journal import Metrics
 from dvaepp.training.trainer import CHECKPOINT, Trainer
 
@@ -46,6 +47,8 @@ class TrainedModel:
     device: torch.device
     data: str
     """The digest of the data it was trained on."""
+    reading: Reading
+    """How other data are read as examples of the run."""
 
 
 class RunFolder:
@@ -260,7 +263,9 @@ class RunFolder:
         spec = spec_in(path, tensors, about)
         model, _ = self._build(spec)
         load_model(model, path, averaged(tensors), about, self.recipe.training)
-        return TrainedModel(model.to(where).eval(), about["step"], spec.shape, where, about["data"])
+        names = None if self.record.columns is None else tuple(self.record.columns)
+        reading = replace(self.recipe.reading, names=names, known=schema_in(path, about))
+        return TrainedModel(model.to(where).eval(), about["step"], spec.shape, where, about["data"], reading)
 
     def data_for(self, trained: TrainedModel) -> Dataset:
         """The run's data; InputError where they are not those that the model was trained on."""

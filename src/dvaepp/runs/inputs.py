@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,43 +15,76 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvaepp.data import Examples
-from dvaepp.data.arrays import as_array, bits_of, column_names, is_grey, prepared
+from dvaepp.data.arrays import bits_of, is_grey, prepared
 from dvaepp.data.binarise import as_rows
 from dvaepp.data.dataset import in_order
-from dvaepp.data.own import mask_at
+from dvaepp.data.given import as_array, as_frame, column_names
+from dvaepp.data.own import examples_at, gapped_at, mask_at
+from dvaepp.data.reading import Reading
+from dvaepp.data.tables import of_frame
 from dvaepp.errors import InputError
+from dvaepp.likelihoods.base import Likelihood
 from dvaepp.models.base import Model
-from dvaepp.recipes.recipe import Recipe
 
 Array = NDArray[Any]
 
 
-def examples_in(given: Any, recipe: Recipe, shape: tuple[int, ...], columns: Sequence[str] | None) -> Examples:
-    """Examples at a path, or in whatever holds arrays, read as those of the recipe; InputError for other shapes.
+def examples_in(given: Any, reading: Reading, shape: tuple[int, ...]) -> Examples:
+    """Examples at a path, or in whatever holds arrays, read as those of a run; InputError for other shapes.
 
     Where their columns and those of the run have names, they are put into the run's order; InputError for others.
     """
     if isinstance(given, str | PathLike):
-        name, found = str(given), recipe.examples_at(given)
+        name, found = str(given), examples_at(existing(given), reading)
+    elif reading.known is not None and column_names(given) is not None:
+        name, found = "x", _in_table(given, reading)
     else:
-        name, found = "x", _in_array(as_array(given, "x"), column_names(given), recipe, shape)
-    if found.columns is not None and columns is not None:
-        found = replace(found, x=found.x[:, in_order(found.columns, columns, name)])
+        name, found = "x", _in_array(as_array(given, "x"), column_names(given), reading, shape)
+    if found.columns is not None and reading.names is not None:
+        found = replace(found, x=found.x[:, in_order(found.columns, reading.names, name)])
     if found.shape != shape:
         raise InputError(f"{name} holds examples of shape {found.shape}, the run's model {shape}")
     return found
 
 
-def _in_array(array: Array, columns: tuple[str, ...] | None, recipe: Recipe, shape: tuple[int, ...]) -> Examples:
+def existing(path: str | PathLike[str]) -> Path:
+    """The path; InputError where there is nothing."""
+    if not Path(path).exists():
+        raise InputError(f"{path} does not exist")
+    return Path(path)
+
+
+def _in_table(given: Any, reading: Reading) -> Examples:
+    """The rows of a pandas table of several kinds."""
+    table = of_frame(as_frame(given, "x"), reading, "x")
+    (ready,) = prepared({"": table.values}, "x", {"": "x"}, reading).values()
+    return Examples(as_rows(ready), ready.shape[1:], table.rows, columns=table.columns)
+
+
+def _in_array(array: Array, columns: tuple[str, ...] | None, reading: Reading, shape: tuple[int, ...]) -> Examples:
     """Examples (n, ...) of an array, or (n, pixels)."""
     if array.ndim == 2 and array.shape[1] == math.prod(shape):
         array = array.reshape(-1, *shape)
     if array.shape == shape:
         raise InputError(f"x is one example {shape}, expected several (n, ...): x[None] is one of them")
-    ready = prepared({"": array}, "x", {"": "x"}, recipe.reading)
-    (found,) = bits_of(ready, recipe.reading)
-    drawn = is_grey(ready, recipe.reading)
+    ready = prepared({"": array}, "x", {"": "x"}, reading)
+    (found,) = bits_of(ready, reading)
+    for column, values in zip(reading.known or (), found.T, strict=False):
+        column.check(values, "x")
+    drawn = is_grey(ready, reading)
     return Examples(as_rows(found), tuple(found.shape[1:]), np.arange(len(found)), columns=columns, drawn=drawn)
+
+
+def gapped_in(given: Any, reading: Reading) -> Array:
+    """Examples (n, ...) as they came, NaN where values are missing, their columns in the run's order."""
+    if isinstance(given, str | PathLike):
+        name, (values, own) = str(given), gapped_at(existing(given), reading)
+    elif reading.known is not None and column_names(given) is not None:
+        table = of_frame(as_frame(given, "x"), reading, "x", gaps=True)
+        name, values, own = "x", table.values, table.columns
+    else:
+        name, values, own = "x", as_array(given, "x"), column_names(given)
+    return values if own is None or reading.names is None else values[:, in_order(own, reading.names, name)]
 
 
 def codes_in(given: Any, bits: int, normal: bool) -> Float[Tensor, "n bits"]:
@@ -83,8 +115,10 @@ def gaps_in(given: Array, missing: Any, shape: tuple[int, ...]) -> Array:
     return gaps
 
 
-def filled(given: Array, gaps: Array) -> Array:
-    """The examples with a value of theirs where one is missing; whole numbers as such."""
+def filled(given: Array, gaps: Array, reading: Reading) -> Array:
+    """The examples with a value that may be theirs where one is missing; whole numbers as such."""
+    if reading.known is not None:
+        return np.where(gaps, 0, given)
     known = given[~gaps]
     whole = np.where(gaps, known.min() if known.size else np.zeros((), given.dtype), given)
     return whole.astype(np.int64) if whole.dtype.kind == "f" and (whole % 1 == 0).all() else whole
@@ -104,6 +138,7 @@ def clamped_bits(given: Any, n: int, bits: int) -> Array:
 
 def check_categories(x: Tensor, model: Model, name: str) -> None:
     """InputError where x holds categories that the model's data did not have."""
-    known = getattr(getattr(model, "likelihood", None), "categories", None)
-    if known is not None and int(x.max()) >= known:
+    likelihood = getattr(model, "likelihood", None)
+    known = likelihood.one_hot if isinstance(likelihood, Likelihood) else 0
+    if known and int(x.max()) >= known:
         raise InputError(f"{name} holds the category {int(x.max())}, and the run's data had 0 to {known - 1}")

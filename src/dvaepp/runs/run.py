@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -10,19 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.data import Dataset, Examples
-from dvaepp.data.arrays import as_array, channels_last, column_names
-from dvaepp.data.dataset import in_order
+from dvaepp.data.arrays import channels_last
+from dvaepp.data.columns import cells_of
+from dvaepp.data.given import as_array
 from dvaepp.data.kinds import DTYPES
-from dvaepp.data.own import gapped_at
 from dvaepp.errors import InputError
 from dvaepp.evaluation import completion
+from dvaepp.evaluation.by_column import distortion_by_column
 from dvaepp.evaluation.clamping import clamped_sample
+from dvaepp.evaluation.interpolation import by_flips, straight
 from dvaepp.evaluation.likelihood import score
 from dvaepp.evaluation.scores import Scores
 from dvaepp.models.base import Model, measuring
@@ -32,7 +35,7 @@ from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.runs.folder import RunFolder
-from dvaepp.runs.inputs import check_categories, clamped_bits, codes_in, examples_in, filled, gaps_in
+from dvaepp.runs.inputs import check_categories, clamped_bits, codes_in, examples_in, filled, gapped_in, gaps_in
 from dvaepp.smoothings.binary import hard
 from dvaepp.storage import AnyPath
 from dvaepp.training.journal import Metrics
@@ -74,8 +77,6 @@ class Completed:
     """True where a value was missing."""
     acceptance: float
     """The share of the chains' proposals that were accepted: where it is small, more sweeps are needed."""
-    columns: tuple[str, ...] | None = None
-    """Names of a table's columns, where its file has them."""
 
 
 class Run:
@@ -114,6 +115,12 @@ class Run:
     def data(self) -> Dataset:
         """What it was trained on; InputError where that is gone, or is other data now."""
         return self._folder.data_for(self._trained)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values of x: a table's columns, or x_1, x_2, .."""
+        names, count = self._trained.reading.names or (), math.prod(self.shape)
+        return names if len(set(names)) == count else tuple(f"x_{place}" for place in range(1, count + 1))
 
     @property
     def log_partition(self) -> LogPartition:
@@ -191,6 +198,11 @@ class Run:
         samples = self.recipe.evaluation.samples if samples is None else samples
         return score(self.model, self._examples(x), samples, seed=seed)
 
+    def distortion_by_column(self, x: Any = "test", *, seed: int = 0) -> dict[str, float]:
+        """-E_q(z | x)[log p(x_c | z)] of each column by name, nats, a mean over x by one draw of z each."""
+        found = distortion_by_column(self.model, self._examples(x), seed=seed)
+        return dict(zip(self.columns, found.tolist(), strict=True))
+
     def sample(self, n: int, *, means: bool = False, clamp: Any = None, seed: int = 0) -> Array:
         """x ~ p(x | z) p(z), as the data come; or the `means` of p(x | z) of such z.
 
@@ -213,9 +225,12 @@ class Run:
         Missing is what is True in `missing`, of the shape of x or of one example, or white in the picture at that path;
         without it what is NaN in x, or no number in a table's file. Of grey, what is there is drawn to bits first.
         """
-        given, columns = self._gapped(x)
+        if isinstance(x, str) and x in _SPLITS:
+            given = self._shaped(self.examples(x).x)
+        else:
+            given = gapped_in(x, self._trained.reading)
         gaps = gaps_in(given, missing, self.shape)
-        observed = self._examples(filled(given, gaps))
+        observed = self._examples(filled(given, gaps, self._trained.reading))
         gaps = channels_last(gaps, (1, 3))
         holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
         drawn = [
@@ -225,20 +240,15 @@ class Run:
         samples, means = (torch.cat([getattr(each, name).cpu() for each in drawn]) for name in ("sample", "mean"))
         acceptance = float(torch.cat([each.acceptance for each in drawn]).mean())
         shaped = self._as_data(samples), self._shaped(means), gaps.reshape(-1, *self.shape)
-        return Completed(*shaped, acceptance, columns)
+        return Completed(*shaped, acceptance)
 
-    def _gapped(self, x: Any) -> tuple[Array, tuple[str, ...] | None]:
-        """Examples (n, ...) as they came, NaN where values are missing, and their columns in the run's order."""
-        if isinstance(x, str) and x in _SPLITS:
-            return self._shaped(self.examples(x).x), self.data.columns
-        if isinstance(x, str | PathLike):
-            name, (given, own) = str(x), gapped_at(Path(x), self.recipe.reading)
-        else:
-            name, given, own = "x", as_array(x, "x"), column_names(x)
-        columns = self._folder.record.columns
-        if own is None or columns is None:
-            return given, own
-        return given[:, in_order(own, columns, name)], tuple(columns)
+    def cells(self, x: Any) -> dict[str, Array]:
+        """Examples (n, ...), such as samples, by column, in the types that these had: categories are words again.
+
+        `pandas.DataFrame(run.cells(x))` is a table like that of the training.
+        """
+        values, known = as_array(x, "x").reshape(-1, math.prod(self.shape)), self._trained.reading.known
+        return dict(zip(self.columns, values.T, strict=True)) if known is None else cells_of(values, known)
 
     def interpolate(self, first: Any, second: Any, *, steps: int = 8, seed: int = 0) -> Array:
         """Means of p(x | z) on the way from the codes of some examples to those of others, (n, steps, ...).
@@ -253,11 +263,8 @@ class Run:
                 f"interpolate takes as many examples as their partners and 2 steps or more, not {len(ends[0])}, "
                 f"{len(ends[1])} and {steps}"
             )
-        share = torch.linspace(0, 1, steps)[:, None, None]
-        if self.normal:
-            path = torch.lerp(ends[0], ends[1], share)
-        else:
-            path = torch.where(_turns(ends[0] != ends[1], seed) <= share, ends[1], ends[0])
+        first_code, last = ends
+        path = straight(first_code, last, steps) if self.normal else by_flips(first_code, last, steps, seed)
         means = self._means(path.transpose(0, 1).flatten(0, 1), "interpolation", seed)
         return self._shaped(means).reshape(len(ends[0]), steps, *self.shape)
 
@@ -271,7 +278,7 @@ class Run:
         if isinstance(x, str) and x in _SPLITS:
             with measuring(self.model, stream_seed("codes", 0)):  # of grey, train is drawn
                 return self.data.examples(x)
-        found = examples_in(x, self.recipe, self.shape, self._folder.record.columns)
+        found = examples_in(x, self._trained.reading, self.shape)
         check_categories(found.x, self.model, "x" if not isinstance(x, str | PathLike) else str(x))
         return found
 
@@ -291,10 +298,3 @@ class Run:
     def _as_data(self, drawn: Float[Tensor, "n pixels"]) -> Array:
         """Draws in the dtype of the data's kind."""
         return self._shaped(drawn.to(DTYPES[self.recipe.model.likelihood.data_kind]))
-
-
-def _turns(differ: Bool[Tensor, "n bits"], seed: int) -> Float[Tensor, "n bits"]:
-    """When each of the bits that differ is flipped, in (0, 1], spaced evenly in a random order; 2 for the others."""
-    generator = torch.Generator().manual_seed(stream_seed("interpolation", seed))
-    order = torch.rand(differ.shape, generator=generator).masked_fill(~differ, 2.0).argsort(1).argsort(1)
-    return torch.where(differ, (order + 1) / differ.sum(1, keepdim=True), 2.0)

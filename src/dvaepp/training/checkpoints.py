@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.boltzmann.machine import check_state
 from dvaepp.data import Dataset
+from dvaepp.data.columns import Column, kinds_of
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.models.base import Model
@@ -59,6 +60,16 @@ def data_tensors(data: Dataset) -> dict[str, Tensor]:
     return {"data.mean": data.mean, "data.sd": data.sd}
 
 
+def about_data(data: Dataset) -> dict[str, Any]:
+    """What a checkpoint says of its data: digest, shape, and what categories or columns of several kinds there are."""
+    about: dict[str, Any] = {"data": data.digest(), "shape": list(data.shape)}
+    if data.kind == "categories":
+        about["categories"] = data.categories
+    if data.schema is not None:
+        about["schema"] = [column.written() for column in data.schema]
+    return about
+
+
 def spec_in(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> DataSpec:
     """What of its data a checkpoint's model was built for; mean and sd are 1 where it is from before they were kept.
 
@@ -69,7 +80,15 @@ def spec_in(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Da
     mean, sd = tensors.get("data.mean", ones), tensors.get("data.sd", ones)
     if mean.shape != ones.shape or sd.shape != ones.shape:
         raise InputError(f"{path} does not fit its data: examples are {shape}, mean and sd {(*mean.shape, *sd.shape)}")
-    return DataSpec(shape, mean, sd, about.get("categories", 2))
+    return DataSpec(shape, mean, sd, about.get("categories", 2), kinds_of(schema_in(path, about)))
+
+
+def schema_in(path: Path, about: dict[str, Any]) -> tuple[Column, ...] | None:
+    """What the columns of a table of several kinds hold, where a checkpoint's data are one."""
+    try:
+        return tuple(map(Column.read, about["schema"])) if "schema" in about else None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from None
 
 
 def anneal(model: Model, training: TrainingSettings, fraction: float) -> None:

@@ -75,9 +75,7 @@ class Trainer:
         self.objective, self.data, self.settings = objective, data, settings
         distributed.share(settings.batch, "training.batch")
         self.folder, self.seed, self._same_recipe = Path(folder), seed, same_recipe
-        self.about = {**(about or {}), "data": data.digest(), "shape": list(data.shape)}
-        if data.kind == "categories":
-            self.about["categories"] = data.categories
+        self.about = {**(about or {}), **checkpoints.about_data(data)}
         self.device, self._data_tensors = next(model.parameters()).device, checkpoints.data_tensors(data)
         checkpoints.anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
