@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = {
-    "impute": (("wine", 60), {"model", "column means"}),
+    "impute": (("wine", 60), {"numbers, model", "numbers, column means and modes"}),
     "pictures": ((40,), {"nats", "error of reconstructions", "error of completions", "classes"}),
     "codes": ((60,), {"log p(x), nats", "5 nearest codes", "5 nearest pictures", "linear on codes"}),
 }
