@@ -30,11 +30,9 @@ def main(name: str = "wine", steps: int = 3000) -> dict[str, float]:
     found = run.complete(held.mask(hidden), sweeps=500).means
     known, truth = run.examples("train").x.numpy(), run.examples(held).x.numpy()
     named = np.array([column.kind in ("bits", "categories") for column in run.data.schema or ()])
-    commonest = np.array(
-        [np.bincount(column.astype(int)).argmax() if n else 0 for column, n in zip(abs(known).T, named)]
-    )
+    modes = np.array([np.bincount(column.astype(int)).argmax() for column in np.abs(known).T])
     errors = {}
-    for what, guess in (("model", found), ("column means and modes", np.where(named, commonest, known.mean(0)))):
+    for what, guess in (("model", found), ("column means and modes", np.where(named, modes, known.mean(0)))):
         numbers, words = hidden & ~named, hidden & named
         errors[f"numbers, {what}"] = float(np.sqrt((((guess - truth) / known.std(0))[numbers] ** 2).mean()))
         if named.any():

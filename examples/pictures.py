@@ -1,6 +1,6 @@
 """A folder of pictures: train, sample, code, reconstruct, and fill in what a mask hides.
 
-python examples/pictures.py [STEPS]
+python examples/pictures.py [FOLDER] [STEPS]
 """
 
 import sys
@@ -13,14 +13,18 @@ from sklearn.datasets import load_digits
 import dvaepp
 
 
-def main(steps: int = 2000) -> dict[str, float]:
-    digits = load_digits()  # stands for pictures of yours: one folder for each class
-    for place, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = Path(f"pictures/{label}/{place:04}.png")
+def digits(folder: str) -> str:
+    """A folder of pictures for those who have none at hand: a folder in it for each class."""
+    for place, (picture, label) in enumerate(zip(load_digits().images, load_digits().target, strict=True)):
+        path = Path(f"{folder}/{label}/{place:04}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((picture * 15).astype(np.uint8)).save(path)
+    return folder
+
+
+def main(folder: str = "", steps: int = 2000) -> dict[str, float]:
     settings = {"data.size": 16, "model.groups": [32, 32], "model.hidden": [128]}
-    run = dvaepp.train("quick/rbm", data="pictures", steps=steps, settings=settings, progress=False)
+    run = dvaepp.train("quick/rbm", data=folder or digits("pictures"), steps=steps, settings=settings, progress=False)
 
     codes = run.encode("test", hard=True)
     again = run.decode(codes)
@@ -34,10 +38,11 @@ def main(steps: int = 2000) -> dict[str, float]:
         "nats": run.score("test", samples=20).numbers()["nll"],
         "error of reconstructions": float(np.abs(again - seen).mean()),
         "error of completions": float(np.abs(found.means - seen)[found.missing].mean()),
-        "classes": len(run.data.labels.classes),
+        "classes": len(run.data.labels.classes) if run.data.labels else 0,
     }
 
 
 if __name__ == "__main__":
-    for what, value in main(*map(int, sys.argv[1:])).items():
+    given = sys.argv[1:]
+    for what, value in main(*given[:1], *map(int, given[1:])).items():
         print(f"{what:26} {value:.3f}")

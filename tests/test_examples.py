@@ -7,7 +7,7 @@ import pytest
 
 EXAMPLES = {
     "impute": (("wine", 60), {"numbers, model", "numbers, column means and modes"}),
-    "pictures": ((40,), {"nats", "error of reconstructions", "error of completions", "classes"}),
+    "pictures": (("", 40), {"nats", "error of reconstructions", "error of completions", "classes"}),
     "codes": ((60,), {"log p(x), nats", "5 nearest codes", "5 nearest pictures", "linear on codes"}),
 }
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -15,6 +15,17 @@ FOLDER = Path(__file__).parent.parent / "examples"
 
 def test_every_example_is_here() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == set(EXAMPLES)
+
+
+ICONS = Path("/usr/share/icons/Adwaita/48x48")
+
+
+@pytest.mark.skipif(not ICONS.is_dir(), reason="no icon theme on this machine")
+def test_icons_of_all_sizes_with_transparency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(FOLDER / "pictures.py"))["main"](str(ICONS), 30)
+    assert found["classes"] >= 5
+    assert found["nats"] < 16 * 16 * 0.7
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

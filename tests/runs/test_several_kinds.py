@@ -62,9 +62,9 @@ def test_rows_are_scored_and_encoded_whatever_the_order_of_their_columns(run: dv
     with pytest.raises(InputError, match="x has no column 'town', expected age, height, town, smokes as in training"):
         run.score(TABLE.rename(columns={"town": "city"}))
     with pytest.raises(InputError, match="x: column 'smokes' holds 0.5, expected bits"):
-        run.score(run.examples(TABLE).x.numpy() + [0, 0, 0, 0.5])
+        run.score(run.examples(TABLE).x.numpy() + np.array([0, 0, 0, 0.5]))
     with pytest.raises(InputError, match="x: column 'town' holds 3, expected categories: whole numbers in 0..2"):
-        run.score(run.examples(TABLE).x.numpy() * 0 + [0, 0, 3, 0])
+        run.score(run.examples(TABLE).x.numpy() * 0 + np.array([0, 0, 3, 0]))
 
 
 def test_what_each_column_costs(run: dvaepp.Run) -> None:
