@@ -5,15 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from dvaepp.cli.run_folder import check_output, used
-from dvaepp.errors import InputError
 from dvaepp.report.pictures import check_picture_name, enlargement, grid, save_grid, white
 from dvaepp.runs import probe as probing
 from dvaepp.runs.progress import console
-from dvaepp.runs.run import Run
 
 _SHOWN = 10
 """Test examples in the picture."""
@@ -36,16 +31,5 @@ def probe(arguments: Namespace) -> None:
         told = (f"{share:.3f} ± {row.error(share):.3f}" for share in (row.neighbours, row.linear))
         console.print(f"{row.name:16}{row.columns:>9,}" + "".join(f"{each:>16}" for each in told))
     if path is not None:
-        _write_neighbours(run, path, k)
-
-
-def _write_neighbours(run: Run, path: Path, count: int) -> None:
-    """In every row a test example, then those of train whose codes are nearest to its own."""
-    if len(run.data.test) < _SHOWN:
-        raise InputError(f"the picture shows {_SHOWN} test examples, and there are {len(run.data.test)}")
-    train, test = run.examples("train").x, run.examples("test").x[:_SHOWN]
-    codes = [run.encode(x.reshape(-1, *run.shape).numpy(), hard=not run.normal) for x in (train, test)]
-    near = probing.nearest(codes[0], codes[1], count)
-    shown = torch.cat([test[:, None], train[torch.from_numpy(np.ascontiguousarray(near))]], 1)
-    save_grid(path, grid(shown, run.shape, white(run.recipe)))
-    console.print(f"wrote {path}")
+        save_grid(path, grid(probing.retrieved(run, k, _SHOWN), run.shape, white(run.recipe)))
+        console.print(f"wrote {path}")

@@ -38,7 +38,8 @@ def opened(arguments: Namespace) -> RunFolder:
 
 def used(arguments: Namespace) -> Run:
     """The run that the arguments name, with its model."""
-    return Run(opened(arguments), last=arguments.last, device=arguments.device)
+    folder = opened(arguments)
+    return Run(folder, folder.model(arguments.last, arguments.device))
 
 
 def check_output(output: str, *inputs: str | None) -> None:

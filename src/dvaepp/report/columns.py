@@ -47,11 +47,15 @@ def columns(subject: Subject) -> list[Markup]:
     found = []
     for places in _alike(data):
         part, seen = _part(data, places), (x[:, places], means[:, places], draws[:, places], made[:, places])
-        found += _section(part, *seen, nats[places])
+        found += _section(part, *seen, nats[places], subject)
     real = x[:_ROWS]
     head = ["Column", *(f"{what} {i}" for what, n in (("real", len(real)), ("drawn", _ROWS)) for i in range(1, n + 1))]
     rows = _words(data, torch.cat([real, draws[:_ROWS]]))
-    return [*found, parts.text("Validation examples beside draws of the model:"), parts.table(head, rows)]
+    return [
+        *found,
+        parts.text(f"{subject.called[0].upper()}{subject.called[1:]} beside draws of the model:"),
+        parts.table(head, rows),
+    ]
 
 
 def _alike(data: Dataset) -> list[list[int]]:
@@ -79,9 +83,11 @@ def _section(
     draws: Float[Tensor, "draws columns"],
     made: Float[Tensor, "n columns"],
     nats: Float[Tensor, " columns"],
+    subject: Subject,
 ) -> list[Markup]:
     """A row for each column, or those in which data and model differ most."""
     found = _categories(data, x, draws, made) if data.kind == "categories" else _numbers(data, x, means, draws, made)
+    origin = "Data: training; reconstructed" if subject.given is None else "Data, and reconstructed"
     numbers = found.numbers | {"nats": nats.double().round(decimals=3)}
     shown: list[int] = found.apart.topk(min(_MOST, data.pixels)).indices.sort().values.tolist()
     cut = f"{len(shown)} of {data.pixels:,} columns are listed, those in which the {found.measure} most."
@@ -89,7 +95,7 @@ def _section(
         *([parts.columns(found.plot)] if found.plot else []),
         parts.table(["Column", *numbers], _rows(data, shown, torch.stack([*numbers.values()]))),
         *([parts.text(cut)] if len(shown) < data.pixels else []),
-        parts.note(f"{found.note} nats: −log p(x | z) of the column, by that z."),
+        parts.note(f"{origin}: {len(x)} {subject.called}. {found.note} nats: −log p(x | z) of the column, by that z."),
     ]
 
 
@@ -130,9 +136,8 @@ def _numbers(
         numbers |= dict(zip(("sd, data", "sd, model"), spreads, strict=True))
     numbers["R²"] = r_squared(x, made).round(decimals=2)
     note = (
-        f"Data: training. Model: {_DRAWS:,} draws, a z from the prior for each. R² = 1 − Σ(x − x̂)² / Σ(x − x̄)² over "
-        f"{len(x)} validation examples: x̂ is the mean of p(x | z) for one z from q(z | x), x̄ that of x; – where x is "
-        "constant."
+        f"Model: {_DRAWS:,} draws, a z from the prior for each. R² = 1 − Σ(x − x̂)² / Σ(x − x̄)²: x̂ is the mean of "
+        "p(x | z) for one z from q(z | x), x̄ that of x; – where x is constant."
     )
     return _Comparison(numbers, ((model - known) / data.sd).abs(), "means, in sd of the data, differ", note, plot)
 
@@ -149,8 +154,8 @@ def _categories(
     right = (x == made).double().mean(0)
     numbers = {"commonest, share of data": known.amax(1), "reconstructed right": right, "total variation": apart}
     note = (
-        f"Reconstructed right: how often the likeliest category of p(x | z), for one z from q(z | x), is that of x, of "
-        f"{len(x)} validation examples. Total variation: between the shares of training data and of {_DRAWS:,} draws."
+        "Reconstructed right: how often the likeliest category of p(x | z), for one z from q(z | x), is that of x. "
+        f"Total variation: between the shares of data and of {_DRAWS:,} draws."
     )
     axes = ("share of training data", "share of the model's draws")
     dots = plots.agreement("Shares", known.flatten(), model.flatten(), axes)

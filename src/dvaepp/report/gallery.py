@@ -90,7 +90,10 @@ def reconstructions(subject: Subject) -> list[Markup]:
         return []
     x = subject.valid[:_RECONSTRUCTED]
     made = "Mean of p(x | z, h), for each x one z and h" if subject.local else "Mean of p(x | z), for each x one z"
-    texts = ("Validation examples x", f"{made} from q({'z, h' if subject.local else 'z'} | x)")
+    texts = (
+        f"{subject.called[0].upper()}{subject.called[1:]}: x",
+        f"{made} from q({'z, h' if subject.local else 'z'} | x)",
+    )
     images = [_grid(subject, values[None]) for values in (x, pictures.reconstructions(trained.model, x))]
     return [parts.figure(picture(image, text), text) for image, text in zip(images, texts, strict=True)]
 
@@ -138,6 +141,6 @@ def units(subject: Subject) -> list[Markup]:
         draws = [[model(piece, hard).posterior for piece in pieces] for _ in range(2)]
     mu = torch.stack([torch.cat([posterior.mu for posterior in draw]) for draw in draws], 1)
     variances = torch.split(unit_variances(mu).cpu(), list(draws[0][0].sizes))
-    over = f"variance of E[z | x] over {len(x)} validation examples"
+    over = f"variance of E[z | x] over {len(x)} {subject.called}"
     named = {f"Group {k}: {over}": values for k, values in enumerate(variances, 1)}
     return [parts.columns([parts.figure(plots.ranked(text, values), text) for text, values in named.items()])]

@@ -14,6 +14,7 @@ from dvaepp.evaluation.scores import plus_minus
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report import gallery, plots
 from dvaepp.report.columns import columns
+from dvaepp.report.labels import labels
 from dvaepp.report.local_groups import local_groups, rows_by_group
 from dvaepp.report.page import page, parts
 from dvaepp.report.subject import Subject, duration, estimate, number, spread
@@ -238,6 +239,9 @@ def _parameters(subject: Subject) -> list[Markup]:
 
 def _data(subject: Subject) -> list[Markup]:
     result = subject.scores
+    if subject.given is not None:
+        text = f"Examples and columns on this page are the {len(subject.given.x):,} of {subject.run.data_at}, "
+        return [parts.text(f"{text}not the data of the training.")]
     protocol = parts.text(result["data"]["protocol"] if result else subject.run.data.protocol)
     try:
         data = subject.data
@@ -269,6 +273,7 @@ _SECTIONS: dict[str, Callable[[Subject], list[Markup]]] = {
     "Columns": columns,
     "Samples": gallery.samples,
     "Reconstructions": gallery.reconstructions,
+    "Labels": labels,
     "Prior": gallery.prior,
     "Latent units": gallery.units,
     "Parameters": _parameters,

@@ -6,17 +6,20 @@ import math
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.data import Dataset
+from dvaepp.data import Dataset, Examples, Kind
+from dvaepp.data.kinds import DTYPES
 from dvaepp.errors import InputError
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.recipes.settings import ConvolutionalSettings
 from dvaepp.report import changes
 from dvaepp.report.plots import Curve
+from dvaepp.runs.evaluation import others
 from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.training.journal import Metrics
 
@@ -57,14 +60,29 @@ class Subject:
         return changes.origin(self.run.recipe)
 
     @cached_property
+    def given(self) -> Examples | None:
+        """Examples that the run is said to have now (`--data`), and that are not of the data of its training."""
+        return others(self.run)
+
+    @cached_property
     def data(self) -> Dataset:
-        """The data that the model was trained on; InputError where they are gone or others."""
-        return self.run.data_for(self.trained)
+        """The data that the model was trained on, InputError where they are gone; or, in each split, those given."""
+        if self.given is None:
+            return self.run.data_for(self.trained)
+        kind = self.run.recipe.model.likelihood.data_kind
+        x, known = self.given.x.to(DTYPES[kind]), self.trained.reading
+        columns, about = known.names if len(self.given.shape) == 1 else None, str(self.run.data_at)
+        return Dataset(about, self.given.shape, x, x, x, False, about, cast(Kind, kind), columns, known.known)
 
     @cached_property
     def valid(self) -> Float[Tensor, "n pixels"]:
         """Some of the validation data, where the model is."""
         return self.data.valid[:_VALIDATION_EXAMPLES].float().to(self.trained.device)
+
+    @property
+    def called(self) -> str:
+        """What the examples in `valid` are."""
+        return "validation examples" if self.given is None else f"examples of {Path(str(self.run.data_at)).name}"
 
     @cached_property
     def parameters(self) -> dict[str, int]:

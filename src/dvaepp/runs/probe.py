@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError
@@ -16,8 +19,8 @@ from dvaepp.numerics import whole
 from dvaepp.runs.run import Run
 
 Array = NDArray[Any]
-_TRAIN = 20_000
-"""Examples of train that a probe takes at most, the first: nearest neighbours cost their number for each of test."""
+_MOST = 20_000
+"""Examples of train and of test that a probe takes, the first: neighbours cost the product of their numbers."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,20 @@ class Probed:
 
 
 def probe(
-    run: Run, neighbours: int = 5, *, seed: int = 0, tell: Callable[[str], None] = lambda what: None
+    run: Run,
+    neighbours: int = 5,
+    *,
+    seed: int = 0,
+    most: int = _MOST,
+    rival: bool = True,
+    tell: Callable[[str], None] = lambda what: None,
 ) -> list[Probed]:
     """Accuracy on test labels of the k nearest neighbours in train and of logistic regression on train.
 
     Of the run's bits by Hamming distance (of normal variables the means, Euclidean, standardised); of the data as they
-    are, likewise; and of as many bits of scikit-learn's BernoulliRBM, fit to train with its own settings. `tell` is
-    given the name of each before its work. InputError where the data have no labels.
+    are, likewise; and, as a `rival`, of as many bits of scikit-learn's BernoulliRBM, fit to train with its own
+    settings. Of train and of test it takes the first examples, `most` at most. `tell` is given the name of each before
+    its work. InputError where the data have no labels.
     """
     try:
         from sklearn.neural_network import BernoulliRBM
@@ -51,9 +61,9 @@ def probe(
     data, neighbours = run.data, whole("neighbours", neighbours)
     if data.labels is None:
         raise InputError(f"{data.name} has no labels to probe (data.label names a table's column of them)")
-    if len(set(data.labels.train[:_TRAIN].tolist())) < 2:
+    if len(set(data.labels.train[:most].tolist())) < 2:
         raise InputError(f"the labels of {data.name}'s train are all alike, expected two classes or more")
-    train, test = (run.examples(split).x[:_TRAIN].numpy() for split in ("train", "test"))
+    train, test = (run.examples(split).x[:most].numpy() for split in ("train", "test"))
     binary = data.kind == "bits"
     found = []
 
@@ -64,6 +74,8 @@ def probe(
     codes = [run.encode(x.reshape(-1, *run.shape), hard=not run.normal) for x in (train, test)]
     add("codes" if not run.normal else "means", codes[0], codes[1], not run.normal)
     add("data", train, test, binary)
+    if not rival:
+        return found
     low, high = train.min(0), train.max(0)
     scaled = [np.clip((x - low) / np.where(high > low, high - low, 1), 0, 1) for x in (train, test)]
     tell("BernoulliRBM")
@@ -88,6 +100,16 @@ def _probed(name: str, x: tuple[Array, Array], data: Dataset, neighbours: int, b
     votes = np.apply_along_axis(np.bincount, 1, labels[0][near], minlength=len(data.labels.classes))
     told = float((votes.argmax(1) == labels[1]).mean())
     return Probed(name, x[0].shape[1], told, float(linear.score(scaled[1], labels[1])), len(labels[1]))
+
+
+def retrieved(run: Run, count: int, shown: int) -> Float[Tensor, "{shown} values pixels"]:
+    """In every row a test example, then those of train whose codes are nearest to its own, the nearest first."""
+    if len(run.data.test) < shown:
+        raise InputError(f"the picture shows {shown} test examples, and there are {len(run.data.test)}")
+    train, test = run.examples("train").x[:_MOST], run.examples("test").x[:shown]
+    codes = [run.encode(x.reshape(-1, *run.shape).numpy(), hard=not run.normal) for x in (train, test)]
+    near = nearest(codes[0], codes[1], count)
+    return torch.cat([test[:, None], train[torch.from_numpy(np.ascontiguousarray(near))]], 1)
 
 
 def nearest(train: Array, test: Array, count: int) -> Array:

@@ -34,7 +34,7 @@ from dvaepp.numerics import whole
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
-from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.runs.inputs import check_categories, clamped_bits, codes_in, examples_in, filled, gapped_in, gaps_in
 from dvaepp.smoothings.binary import hard
 from dvaepp.storage import AnyPath
@@ -62,7 +62,8 @@ def load_run(
     """
     paths = {"data_at": data, "data_dir": data_dir, "graph": graph}
     given = {name: None if path is None else str(path) for name, path in paths.items()}
-    return Run(RunFolder(folder, given["data_at"], given["data_dir"], given["graph"]), last=last, device=device)
+    found = RunFolder(folder, given["data_at"], given["data_dir"], given["graph"])
+    return Run(found, found.model(last, device))
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,9 +96,8 @@ class Run:
     ((5, 400), (5, 8), (3, 8), torch.Size([5]))
     """
 
-    def __init__(self, folder: RunFolder, *, last: bool = False, device: str | None = None) -> None:
-        self._folder = folder
-        trained = self._trained = folder.model(last, device)
+    def __init__(self, folder: RunFolder, trained: TrainedModel) -> None:
+        self._folder, self._trained = folder, trained
         self.model: Model = trained.model
         """In evaluation mode."""
         self.step: int = trained.step

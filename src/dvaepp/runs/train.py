@@ -66,7 +66,8 @@ def train(
         held=held,
     )
     _fit(run, progress)
-    return Run(RunFolder(folder), last=not (folder / "best.safetensors").exists())
+    made = RunFolder(folder)
+    return Run(made, made.model(last=not (folder / "best.safetensors").exists()))
 
 
 def _recipe(recipe: str | Recipe, size: Any, steps: int | None, settings: Any) -> Recipe:
