@@ -176,7 +176,12 @@ def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(table)
-            lines.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
+            lines.writerows(zip(*map(_written, table.values()), strict=True))
+
+
+def _written(values: Any) -> Any:
+    """The cells of a column: single precision as its own digits are, nothing where a value is missing."""
+    return values.astype(str) if values.dtype == np.float32 else values.tolist()
 
 
 def _columns(name: str, values: Any) -> list[tuple[str, Any]]:

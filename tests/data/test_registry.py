@@ -288,7 +288,7 @@ def test_options_are_checked() -> None:
         inspect.unwrap(data.load)("digits", binarise="maybe")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="kind is 'pixels', expected one of levels, real, counts, categories"):
         inspect.unwrap(data.load)("digits", kind="pixels")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="kind is 'real' but binarise is 'auto', expected binarise none"):
+    with pytest.raises(InputError, match="kind is 'real' but digits stands for a fixed protocol, expected levels"):
         data.load("digits", kind="real")
 
 
@@ -298,7 +298,7 @@ def test_options_are_checked() -> None:
         ({"threshold": 1.5}, r"threshold is 1.5, expected a number in \[0, 1\)"),
         ({"binarise": "maybe"}, "binarise is 'maybe', expected one of auto, threshold, dynamic"),
         ({"binarise": "none", "kind": "pixels"}, "kind is 'pixels', expected one of levels, real, counts, categories"),
-        ({"kind": "real"}, "kind is 'real' but binarise is 'auto', expected binarise none"),
+        ({"kind": "real", "binarise": "dynamic"}, "kind is 'real' but binarise is 'dynamic', expected auto"),
     ],
 )
 def test_options_are_checked_where_examples_are_read(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -1,5 +1,7 @@
 """Columns of several kinds: each under the law of its own, whatever stands beside it."""
 
+import inspect
+
 import pytest
 import torch
 from registry import assert_mean
@@ -115,6 +117,13 @@ def test_the_law_of_a_kind_is_a_setting() -> None:
         override(recipe, ["model.likelihood.real=poisson"])
     with pytest.raises(InputError, match="is for tables of which the kind of each column is known"):
         MixedLikelihood().for_data(DataSpec((7,), SPEC.mean, SPEC.sd))
+
+
+def test_without_columns_it_has_no_distribution() -> None:
+    with pytest.raises(InputError, match="a mixed likelihood has no columns yet"):
+        MixedLikelihood()(torch.zeros(2, 3))
+    with pytest.raises(InputError, match="bits must be a likelihood, not 3"):
+        inspect.unwrap(MixedLikelihood.__init__)(MixedLikelihood.__new__(MixedLikelihood), bits=3)
 
 
 def test_columns_alike_share_a_call() -> None:

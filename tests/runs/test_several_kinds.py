@@ -92,7 +92,42 @@ def test_gaps_are_filled_with_what_their_columns_hold(run: dvaepp.Run, tmp_path:
         )
         == 0
     )
-    pandas.testing.assert_frame_equal(pandas.read_csv(tmp_path / "full.csv"), full, check_dtype=False, rtol=1e-6)
+    written = pandas.read_csv(tmp_path / "full.csv")
+    pandas.testing.assert_frame_equal(written, full, check_dtype=False, rtol=1e-6)
+    there = gaps["height"].notna()
+    assert written["height"][there].tolist() == TABLE["height"][there].tolist(), "to the last digit"
+
+
+def test_a_filled_table_keeps_what_is_no_example_of_the_run(tmp_path: Path) -> None:
+    table = TABLE.assign(who=[f"P{row}" for row in range(ROWS)], group=["a", "b"] * (ROWS // 2))
+    table.to_csv(tmp_path / "x.csv", index=False)
+    run = train(str(tmp_path / "x.csv"), tmp_path / "run", data_label="group", data_drop=["who"])
+    table.loc[5:9, "town"] = None
+    table.loc[7, "group"] = None
+    table[["who", "smokes", "height", "group", "town", "age"]][:20].to_csv(tmp_path / "gaps.csv", index=False)
+    arguments = ["complete", str(run.folder), str(tmp_path / "gaps.csv"), "--sweeps", "3", "-o"]
+    assert main([*arguments, str(tmp_path / "full.csv")]) == 0
+    full, gaps = (pandas.read_csv(tmp_path / f"{name}.csv") for name in ("full", "gaps"))
+    assert list(full.columns) == list(gaps.columns)
+    assert full["who"].tolist() == gaps["who"].tolist()
+    assert full["town"].notna().all()
+    pandas.testing.assert_frame_equal(full.drop(columns="town"), gaps.drop(columns="town"), check_dtype=False)
+
+
+def test_frames_in_memory_take_the_settings_of_columns(tmp_path: Path) -> None:
+    table = TABLE.copy()
+    table.loc[:9, "town"] = None
+    with pytest.raises(InputError, match="train: column 'town' misses 10 of 200 values, expected all: data.missing="):
+        train(table, tmp_path / "run")
+    run = train(table, tmp_path / "run", data_missing="category", data_kinds={"age": "real"})
+    drawn = run.cells(run.sample(300))
+    assert None in drawn["town"]
+    assert run.reading.known is not None
+    assert [column.kind for column in run.reading.known] == ["real", "real", "categories", "bits"]
+    with pytest.raises(
+        InputError, match="x: column 'age' misses 1 of 200 values, expected all, as in training; complete"
+    ):
+        run.score(table.mask(np.arange(ROWS)[:, None] + np.arange(4) == 0))
 
 
 def test_the_command_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

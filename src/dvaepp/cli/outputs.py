@@ -28,6 +28,7 @@ from dvaepp.report.pictures import (
     white,
 )
 from dvaepp.runs.codes import read_codes, read_local
+from dvaepp.runs.completed import completed_table
 from dvaepp.runs.progress import console
 from dvaepp.runs.run import Run
 from dvaepp.storage import check_columns_name, write_arrays, write_columns
@@ -133,7 +134,8 @@ def complete(arguments: Namespace) -> None:
     if path.suffix == ".npz":
         save_arrays(path, samples=found.samples, means=found.means, missing=found.missing)
     elif path.suffix in (".csv", ".parquet"):
-        save_columns(path, run.cells(found.samples))
+        drawn = run.cells(found.samples)
+        save_columns(path, drawn if isinstance(data, str) else completed_table(data, run.reading, drawn, found.missing))
     else:
         gaps = np.where(found.missing, GREY * white(run.recipe), found.means)
         shown = np.stack([gaps, found.samples, found.means], 1).reshape(len(gaps), 3, -1)

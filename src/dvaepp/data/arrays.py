@@ -77,6 +77,8 @@ def from_arrays(
     if binarise == "none":
         raise InputError("binarise is 'none', expected auto, threshold or dynamic: kind says what stays as it is")
     plain = kind not in (None, "bits")
+    if kinds is not None and not isinstance(kinds, Mapping):
+        raise InputError(f"kinds must map names of columns to what they hold, not {kinds!r}")
     reading = Reading(
         "none" if plain else binarise, threshold, str(kind) if plain else "levels", kinds=kinds or {}, missing=missing
     )
@@ -127,6 +129,7 @@ def _of_tables(given: Mapping[str, Any], labels: Mapping[str, Any], reading: Rea
         ids={called[split]: table.rows for split, table in found.items()},
         columns=found["train"].columns,
         schema=found["train"].schema,
+        left=found["train"].left,
     )
 
 
@@ -141,6 +144,7 @@ def dataset_of(
     ids: Mapping[str, Grey] | None = None,
     columns: tuple[str, ...] | None = None,
     schema: tuple[Column, ...] | None = None,
+    left: str = "",
     grey: Callable[[], str] = lambda: "grey data",
 ) -> Dataset:
     """The data set of arrays that hold examples as they came, split, and binarised where `reading` says so.
@@ -154,6 +158,7 @@ def dataset_of(
         raise InputError(f"{source}: holds {count} examples, expected at least {_FEWEST}")
     counts = {split: len(array) for split, array in arrays.items()}
     parts, how = divided(counts, source)
+    how = f"{how}, {left}" if left else how
     made = _made(name, taken(arrays, parts), source, how, reading, grey, columns, schema)
     rows = {split: np.arange(count) for split, count in counts.items()} if ids is None else ids
     return replace(made, labels=_labels(labels or {}, counts, parts), ids=taken(rows, parts), columns=columns)

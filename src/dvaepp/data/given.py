@@ -44,7 +44,8 @@ def _of_table(table: Any, name: str) -> Array:
     for column, dtype in zip(table.columns, table.dtypes, strict=True):
         if getattr(dtype, "kind", "O") not in "buif":
             raise InputError(
-                f"{name}: column {column!r} holds {dtype}, expected numbers: leave it out, or give its codes"
+                f"{name}: column {column!r} holds {dtype}, expected numbers: leave it out, give its codes, or take "
+                "kind mixed (model.likelihood=mixed), for columns of several kinds"
             )
     kinds = {dtype.kind for dtype in table.dtypes}
     if kinds == {"b"} and not table.isna().to_numpy().any():

@@ -33,6 +33,8 @@ class _Held:
     ids: Arrays | None = None
     columns: tuple[str, ...] | None = None
     schema: tuple[Column, ...] | None = None
+    left: str = ""
+    """What was left out for its gaps."""
 
 
 def load_own(path: Path, name: str, reading: Reading) -> Dataset:
@@ -53,6 +55,7 @@ def load_own(path: Path, name: str, reading: Reading) -> Dataset:
         ids=held.ids,
         columns=held.columns,
         schema=held.schema,
+        left=held.left,
         grey=lambda: _grey_of(path),
     )
 
@@ -82,6 +85,14 @@ def gapped_at(path: Path, reading: Reading) -> tuple[Array, tuple[str, ...] | No
         return values, formats.column_names(path, reading.header)
     table = tables.read(path, reading, gaps=True)
     return table.values, table.columns
+
+
+def frame_at(path: Path, reading: Reading) -> Any:
+    """The pandas table at a path, all of it, where pandas reads one whose columns have names; else None."""
+    if tables.suffix(path) not in tables.SUFFIXES or tables.is_plain(path, reading):
+        return None
+    frame, named = tables.frame(path, reading)
+    return frame if named else None
 
 
 def mask_at(path: Path) -> Array:
@@ -242,7 +253,7 @@ def _table(path: Path, reading: Reading, training: bool = False) -> _Held:
         whole = not reading.plain and (found.values % 1 == 0).all()  # bits, -1 and 1, or grey levels
         values = found.values.astype(np.int64) if whole else found.values
         labels = {} if found.labels is None else {"": found.labels}
-        return _Held({"": values}, labels, {"": found.rows}, found.columns, found.schema)
+        return _Held({"": values}, labels, {"": found.rows}, found.columns, found.schema, found.left)
     table = formats.number_table if reading.plain else formats.table
     array = table(formats.content(path), path, reading.header)
     return _Held({"": array}, columns=formats.column_names(path, reading.header))

@@ -48,14 +48,16 @@ class Reading:
         for option, (given, known) in options.items():
             if given not in get_args(known):
                 raise InputError(f"{option} is {given!r}, expected one of {', '.join(get_args(known))}")
-        if self.kind != "levels" and self.binarise != "none":
+        if self.kind != "levels" and self.binarise not in ("auto", "none"):
             raise InputError(
-                f"kind is {self.kind!r} but binarise is {self.binarise!r}, expected binarise none: bits have no kind"
+                f"kind is {self.kind!r} but binarise is {self.binarise!r}, expected auto: bits have no kind"
             )
         if self.kinds and self.kind != "mixed":
-            raise InputError(f"kinds are of the columns of a table of several kinds, and kind is {self.kind!r}")
+            raise InputError(
+                "kinds say what columns of several kinds hold: expected kind mixed, model.likelihood=mixed"
+            )
         if self.missing == "category" and self.kind != "mixed":
-            raise InputError("missing is 'category', which a table of several kinds has (model.likelihood=mixed)")
+            raise InputError("missing is 'category', which columns of several kinds have (model.likelihood=mixed)")
         if not 0 <= self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}, expected a number in [0, 1)")
         if self.valid is not None and self.test is None:
@@ -69,7 +71,7 @@ class Reading:
     @property
     def plain(self) -> Plain | None:
         """What the numbers are that stay as they are; None where they become bits."""
-        return cast(Plain, self.kind) if self.binarise == "none" else None
+        return cast(Plain, self.kind) if self.binarise == "none" or self.kind != "levels" else None
 
     @property
     def chooses_columns(self) -> bool:

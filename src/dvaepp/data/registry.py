@@ -57,16 +57,27 @@ def load(
 
     InputError for everything that is not as expected.
     """
+    name = os.fspath(name)
     sides = (size, size) if isinstance(size, int) else size
     lie = [None if path is None else str(Path(path).expanduser()) for path in (valid, test)]
     columns = tuple(map(str, drop)), None if label is None else str(label), missing
     reading = Reading(
-        binarise, threshold, kind, background, header, *columns, sides, fit, lie[0], lie[1], dict(kinds or {})
+        binarise,
+        threshold,
+        kind,
+        background,
+        header,
+        *columns,
+        sides,
+        fit,
+        lie[0],
+        lie[1],
+        dict(kinds or {}),
     )
-    name = os.fspath(name)
     if name in names():
-        if binarise != "auto":
-            raise InputError(f"binarise is {binarise!r} but {name} stands for a fixed protocol, expected auto")
+        for option, given, usual in (("binarise", binarise, "auto"), ("kind", kind, "levels")):
+            if given != usual:
+                raise InputError(f"{option} is {given!r} but {name} stands for a fixed protocol, expected {usual}")
         return _public(name).load(data_dir)
     path = Path(name).expanduser()
     if not name or not path.exists():

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dvaepp.data import formats
-from dvaepp.data.columns import GAP, Column, columns_of, numbers_in
+from dvaepp.data.cells import columns_of, numbers_in, typed
+from dvaepp.data.columns import Column
 from dvaepp.data.dataset import in_order
 from dvaepp.data.formats import Array
 from dvaepp.data.reading import Reading
@@ -51,50 +52,64 @@ class Table:
     """Their names, where they have any."""
     schema: tuple[Column, ...] | None = None
     """What they hold, where they are of several kinds."""
+    left: str = ""
+    """What was left out for its gaps."""
 
 
 def read(path: Path, reading: Reading, training: bool = False, gaps: bool = False) -> Table:
     """The columns of a file that are examples' (`of_frame`)."""
-    frame, named = _table(path, reading)
-    found = of_frame(frame, reading, str(path), training, gaps)
+    table, named = frame(path, reading)
+    found = of_frame(table, reading, str(path), training, gaps)
     return found if named or found.schema is not None else replace(found, columns=None)
 
 
-def of_frame(frame: Any, reading: Reading, where: str, training: bool = False, gaps: bool = False) -> Table:
+def of_frame(given: Any, reading: Reading, where: str, training: bool = False, gaps: bool = False) -> Table:
     """The columns of a pandas table that are examples'.
 
     With `gaps`, missing numbers are NaN, whatever `reading` says. Where it is not for `training`, columns of labels and
     columns left out need not be there. InputError, beginning with `where`, naming the column that holds no numbers, or
     misses some, and the setting that helps.
     """
-    table = frame
-    for column in reading.drop:
-        if training or column in table.columns:
-            table = table.drop(columns=_found(table, column, where, "drop"))
-    labels = None
-    if reading.label is not None and (training or reading.label in table.columns):
-        found = _found(table, reading.label, where, "label")
-        if reading.missing == "drop-rows":
-            table = table[table[found].notna()]
-        if table[found].isna().any():
-            raise InputError(f"{where}: column {found!r} misses {int(table[found].isna().sum())} labels, expected all")
-        labels, table = table[found].astype(str).to_numpy(dtype=str), table.drop(columns=found)
-    table = _chosen(table, reading, where)
-    rows = np.asarray(table.index)
+    table, labels = _labelled(given, reading, where, training, gaps)
+    before, table = set(table.columns), _chosen(table, reading, where)
+    left = [f"columns with gaps left out: {', '.join(sorted(before - set(table.columns)))}"] if training else []
+    left = left if before - set(table.columns) else []
     if not table.shape[1] or not len(table):
         raise InputError(f"{where}: no columns or no rows are left, expected some that are not dropped and not labels")
+    if reading.missing == "drop-rows" and not gaps:
+        kept = ~table.isna().to_numpy().any(1)
+        if not kept.any():
+            raise InputError(f"{where}: every row misses a value, expected some without gaps: data.drop names columns")
+        left += [f"{int((~kept).sum()):,} rows with gaps left out"] if not kept.all() else []
+        table, labels = table[kept], labels if labels is None else labels[kept]
     schema = reading.known
     if reading.kind == "mixed" and schema is None:
         schema = columns_of(table, reading.kinds, where, reading.missing == "category")
     if not gaps:
-        named = [column.name for column in schema or () if GAP in column.values]
-        kept = _whole(table.drop(columns=named), reading, where)
-        table, rows, labels = table[kept], rows[kept], labels if labels is None else labels[kept]
+        _check_whole(table.drop(columns=[column.name for column in schema or () if column.gap]), reading, schema, where)
     if schema is None:
         values = np.column_stack([_numbers(table[column], column, where) for column in table.columns])
     else:
         values = numbers_in(table, schema, where)
-    return Table(values, rows, labels, tuple(map(str, table.columns)), schema)
+    names = tuple(map(str, table.columns))
+    return Table(values, np.asarray(table.index), labels, names, schema, "; ".join(left))
+
+
+def _labelled(table: Any, reading: Reading, where: str, training: bool, gaps: bool) -> tuple[Any, Array | None]:
+    """The columns that are neither left out nor labels, and the labels (n,); rows without one may be left out."""
+    for column in reading.drop:
+        if training or column in table.columns:
+            table = table.drop(columns=_found(table, column, where, "drop"))
+    if reading.label is None or not (training or reading.label in table.columns):
+        return table, None
+    found = _found(table, reading.label, where, "label")
+    if gaps:
+        return table.drop(columns=found), None
+    if reading.missing == "drop-rows":
+        table = table[table[found].notna()]
+    if table[found].isna().any():
+        raise InputError(f"{where}: column {found!r} misses {int(table[found].isna().sum())} labels, expected all")
+    return table.drop(columns=found), table[found].astype(str).to_numpy(dtype=str)
 
 
 def _chosen(table: Any, reading: Reading, where: str) -> Any:
@@ -109,7 +124,7 @@ def _chosen(table: Any, reading: Reading, where: str) -> Any:
     return table.iloc[:, in_order(tuple(table.columns), reading.names, where)]
 
 
-def _table(path: Path, reading: Reading) -> tuple[Any, bool]:
+def frame(path: Path, reading: Reading) -> tuple[Any, bool]:
     """The table as pandas has it, and whether its columns have names; those without are called by their number, "1"."""
     pandas = _pandas(path)
     if suffix(path) == ".parquet":
@@ -123,17 +138,21 @@ def _table(path: Path, reading: Reading) -> tuple[Any, bool]:
     if not lines:
         raise InputError(f"{path}: is empty, expected rows of a table")
     separator = _separator(lines)
-    comma = separator != "," and _has_decimal_commas(text, path)
+    comma = separator != "," and _has_decimal_commas(text, separator, path)
     first = next(csv.reader([lines[0]], delimiter=separator))
     named = reading.header == "present" or (reading.header == "auto" and formats.is_names(first, path))
-    how = {"sep": separator, "decimal": "," if comma else ".", "header": 0 if named else None, "skipinitialspace": True}
+    how: dict[str, Any] = {"sep": separator, "header": 0 if named else None, "skipinitialspace": True}
+    if reading.kind == "mixed":
+        how |= {"dtype": str, "keep_default_na": False}
+    else:
+        how |= {"decimal": "," if comma else ".", "na_values": list(formats.MISSING)}
     try:
-        table = pandas.read_csv(io.StringIO(text), na_values=list(formats.MISSING), **how)
+        table = pandas.read_csv(io.StringIO(text), **how)
     except (ValueError, pandas.errors.ParserError) as error:
         raise InputError(f"{path}: expected a table, but {str(error).strip()}") from None
     if isinstance(table.index, pandas.RangeIndex):
         table.columns = [str(name) if named else str(place) for place, name in enumerate(table.columns, 1)]
-        return table, named
+        return typed(table, comma, reading.known) if reading.kind == "mixed" else table, named
     raise InputError(f"{path}: its rows have more cells than its first line, expected as many")
 
 
@@ -157,10 +176,11 @@ def _separator(lines: list[str]) -> str:
     return max(chosen, key=lambda each: chosen[each]) if chosen else ","
 
 
-def _has_decimal_commas(text: str, path: Path) -> bool:
+def _has_decimal_commas(text: str, separator: str, path: Path) -> bool:
     """Whether commas stand before decimals; InputError where all of them may stand between thousands as well."""
-    found = re.findall(r"\d+(?:,\d+)+", text)
-    if not found or re.search(r"\d\.\d", text):
+    cells = [cell.strip(' \t\r"+-') for cell in re.split(rf"[{re.escape(separator)}\n]", text)]
+    found = [cell for cell in cells if re.fullmatch(r"\d+(?:,\d+)+(?:[eE][+-]?\d+)?", cell)]
+    if not found or any(re.fullmatch(r"\d+\.\d+(?:[eE][+-]?\d+)?", cell) for cell in cells):
         return False
     if all(re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", number) for number in found):
         raise InputError(f"{path}: holds {found[0]}, which may be thousands or decimals: write it without the comma")
@@ -175,29 +195,21 @@ def _found(table: Any, column: str, where: str, setting: str) -> Any:
     return column
 
 
-def _whole(table: Any, reading: Reading, where: str) -> Array:
-    """Which rows are kept: those without gaps where others are to be dropped, else all, of which none may have gaps."""
+def _check_whole(table: Any, reading: Reading, schema: tuple[Column, ...] | None, where: str) -> None:
+    """InputError where values are missing, with what helps."""
     gaps = table.isna()
-    whole = ~gaps.to_numpy().any(1)
-    if whole.all():
-        return np.asarray(whole)
-    if reading.missing == "drop-rows":
-        if not whole.any():
-            raise InputError(f"{where}: every row misses a value, expected some without gaps: data.drop names columns")
-        return np.asarray(whole)
+    if not gaps.to_numpy().any():
+        return
     first = next(column for column in table.columns if gaps[column].any())
     count = f"{int(gaps[first].sum()):,} of {len(table):,} values"
     others = int(gaps.any().sum()) - 1
     also = f" (and {others} other column{'s' * (others > 1)} some)" if others else ""
-    ways = [
-        "drop-rows",
-        "drop-columns",
-        *(["category"] if reading.kind == "mixed" and reading.missing == "refuse" else []),
-    ]
-    raise InputError(
-        f"{where}: column {first!r} misses {count}{also}, expected all: data.missing={', or '.join(ways)}, "
-        f"or data.drop=[{first}]"
-    )
+    missing = f"{where}: column {first!r} misses {count}{also}, expected all"
+    if reading.names is not None:
+        raise InputError(f"{missing}, as in training; complete fills them in")
+    named = any(column.name == first and column.values for column in schema or ()) and reading.missing == "refuse"
+    ways = ["drop-rows", "drop-columns", *(["category"] if named else [])]
+    raise InputError(f"{missing}: data.missing={', or '.join(ways)}, or data.drop=[{first}]")
 
 
 def _numbers(column: Any, name: str, where: str) -> Array:

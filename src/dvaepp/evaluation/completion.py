@@ -91,9 +91,9 @@ class _Counts:
 
     def commonest(self, mean: Float[Tensor, "n pixels"]) -> Float[Tensor, "n pixels"]:
         """The mean, but of categories the one that was drawn most often."""
-        if self.named:
-            mean[:, self.named] = self.counts.argmax(-1).to(mean)
-        return mean
+        if not self.named:
+            return mean
+        return mean.index_copy(1, torch.tensor(self.named, device=mean.device), self.counts.argmax(-1).to(mean))
 
 
 def _log_weight(model: Model, trace: Trace, x: Tensor) -> Float[Tensor, " n"]:

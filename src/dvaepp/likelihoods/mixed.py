@@ -50,6 +50,8 @@ class MixedLikelihood(Likelihood):
     def __post_init__(self) -> None:
         for kind in ("bits", "real", "counts", "categories"):
             law: Likelihood = getattr(self, kind)
+            if not isinstance(law, Likelihood):
+                raise InputError(f"{kind} must be a likelihood, not {law!r}")
             if law.data_kind != kind or law.values != 1:
                 raise InputError(
                     f"{kind} must be a likelihood of {kind}, not {law.name!r}, which is of {law.data_kind}"
@@ -84,13 +86,15 @@ class MixedLikelihood(Likelihood):
 
     @property
     def width(self) -> int:
-        """The parameters of all columns."""
+        """The parameters of all columns; InputError where it has none yet."""
+        if not self.columns:
+            raise InputError("a mixed likelihood has no columns yet: for_data, or columns=, says which")
         return sum(law.width for law in self.columns)
 
     @property
     def start(self) -> Float[Tensor, " width"]:
         """The start of each column."""
-        return torch.cat([law.start for law in self.columns])
+        return torch.cat([torch.zeros(0), *(law.start for law in self.columns)])
 
     def of_values(self, count: int) -> tuple[Likelihood, ...]:
         """The law of each column."""

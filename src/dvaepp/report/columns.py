@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from markupsafe import Markup
@@ -104,10 +105,14 @@ def _words(data: Dataset, examples: Float[Tensor, "values columns"]) -> list[lis
     if data.schema is None:
         return _rows(data, list(range(min(_MOST, data.pixels))), examples)
     cells = cells_of(examples[:, :_MOST].numpy(), data.schema[:_MOST])
-    told = {
-        name: [cell if isinstance(cell, str) else short(float(cell)) for cell in each] for name, each in cells.items()
-    }
-    return [[name, *(cell or "–" for cell in each)] for name, each in told.items()]
+    return [[name, *map(_word, each)] for name, each in cells.items()]
+
+
+def _word(cell: object) -> str:
+    """A cell as it stood in the table; a dash for one that is missing."""
+    if cell is None:
+        return "–"
+    return str(cell) if isinstance(cell, str | bool | np.bool_) else short(float(cell))  # type: ignore[arg-type]
 
 
 def _rows(data: Dataset, shown: list[int], values: Float[Tensor, "values columns"]) -> list[list[str]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError
+from dvaepp.networks.dense import OneHot
 from dvaepp.numerics import whole
 from dvaepp.runs.run import Run
 
@@ -50,9 +51,9 @@ def probe(
     """Accuracy on test labels of the k nearest neighbours in train and of logistic regression on train.
 
     Of the run's bits by Hamming distance (of normal variables the means, Euclidean, standardised); of the data as they
-    are, likewise; and, as a `rival`, of as many bits of scikit-learn's BernoulliRBM, fit to train with its own
-    settings. Of train and of test it takes the first examples, `most` at most. `tell` is given the name of each before
-    its work. InputError where the data have no labels.
+    are, likewise, with a column for each category; and, as a `rival`, of as many bits of scikit-learn's BernoulliRBM,
+    fit to these with its own settings. Of train and of test it takes the first examples, `most` at most. `tell` is
+    given the name of each before its work. InputError where the data have no labels.
     """
     try:
         from sklearn.neural_network import BernoulliRBM
@@ -64,7 +65,6 @@ def probe(
     if len(set(data.labels.train[:most].tolist())) < 2:
         raise InputError(f"the labels of {data.name}'s train are all alike, expected two classes or more")
     train, test = (run.examples(split).x[:most].numpy() for split in ("train", "test"))
-    binary = data.kind == "bits"
     found = []
 
     def add(name: str, first: Array, second: Array, bits: bool) -> None:
@@ -73,7 +73,8 @@ def probe(
 
     codes = [run.encode(x.reshape(-1, *run.shape), hard=not run.normal) for x in (train, test)]
     add("codes" if not run.normal else "means", codes[0], codes[1], not run.normal)
-    add("data", train, test, binary)
+    train, test = (_in_columns(x, data) for x in (train, test))
+    add("data", train, test, data.kind == "bits")
     if not rival:
         return found
     low, high = train.min(0), train.max(0)
@@ -83,6 +84,14 @@ def probe(
     first, second = ((rbm.transform(x) > 0.5).astype(np.uint8) for x in scaled)
     add("BernoulliRBM", first, second, True)
     return found
+
+
+def _in_columns(x: Array, data: Dataset) -> Array:
+    """Examples with a column for each category."""
+    named = [column.categories * (column.kind == "categories") for column in data.schema or ()]
+    if data.kind == "categories":
+        named = [data.categories] * data.pixels
+    return OneHot(named)(torch.from_numpy(x).float()).numpy() if any(named) else x
 
 
 def _probed(name: str, x: tuple[Array, Array], data: Dataset, neighbours: int, bits: bool) -> Probed:

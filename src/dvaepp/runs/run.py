@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -21,6 +20,7 @@ from dvaepp.data.arrays import channels_last
 from dvaepp.data.columns import cells_of
 from dvaepp.data.given import as_array
 from dvaepp.data.kinds import DTYPES
+from dvaepp.data.reading import Reading
 from dvaepp.errors import InputError
 from dvaepp.evaluation import completion
 from dvaepp.evaluation.by_column import distortion_by_column
@@ -34,6 +34,7 @@ from dvaepp.numerics import whole
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
+from dvaepp.runs.completed import Completed
 from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.runs.inputs import check_categories, clamped_bits, codes_in, examples_in, filled, gapped_in, gaps_in
 from dvaepp.smoothings.binary import hard
@@ -66,20 +67,6 @@ def load_run(
     return Run(found, found.model(last, device))
 
 
-@dataclass(frozen=True, repr=False)
-class Completed:
-    """Examples (n, ...) whose missing values are filled in; those that were there are as they were."""
-
-    samples: Array
-    """With one draw of what is missing."""
-    means: Array
-    """With about its mean, float32."""
-    missing: Array
-    """True where a value was missing."""
-    acceptance: float
-    """The share of the chains' proposals that were accepted: where it is small, more sweeps are needed."""
-
-
 class Run:
     """What came of a training: its model, and what one does with it; `train` and `load_run` give it.
 
@@ -104,6 +91,8 @@ class Run:
         """After how many steps."""
         self.shape: tuple[int, ...] = trained.shape
         """Of one example."""
+        self.reading: Reading = trained.reading
+        """How other data are read as examples of the run."""
         self.recipe: Recipe = folder.recipe
         self.seed: int = folder.seed
         self.folder: Path = folder.folder
@@ -119,7 +108,7 @@ class Run:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the values of x: a table's columns, or x_1, x_2, .."""
-        names, count = self._trained.reading.names or (), math.prod(self.shape)
+        names, count = self.reading.names or (), math.prod(self.shape)
         return names if len(set(names)) == count else tuple(f"x_{place}" for place in range(1, count + 1))
 
     @property
@@ -225,12 +214,10 @@ class Run:
         Missing is what is True in `missing`, of the shape of x or of one example, or white in the picture at that path;
         without it what is NaN in x, or no number in a table's file. Of grey, what is there is drawn to bits first.
         """
-        if isinstance(x, str) and x in _SPLITS:
-            given = self._shaped(self.examples(x).x)
-        else:
-            given = gapped_in(x, self._trained.reading)
+        own = isinstance(x, str) and x in _SPLITS
+        given = self._shaped(self.examples(x).x) if own else gapped_in(x, self.reading)
         gaps = gaps_in(given, missing, self.shape)
-        observed = self._examples(filled(given, gaps, self._trained.reading))
+        observed = self._examples(filled(given, gaps, self.reading))
         gaps = channels_last(gaps, (1, 3))
         holes = self._pieces(torch.from_numpy(gaps.reshape(len(gaps), -1)))
         drawn = [
@@ -247,7 +234,10 @@ class Run:
 
         `pandas.DataFrame(run.cells(x))` is a table like that of the training.
         """
-        values, known = as_array(x, "x").reshape(-1, math.prod(self.shape)), self._trained.reading.known
+        values, known = as_array(x, "x"), self.reading.known
+        if values[:1].size != math.prod(self.shape) or values.dtype.kind not in "buif":
+            raise InputError(f"x is {values.dtype} of shape {values.shape}, expected numbers (n, {self.shape})")
+        values = values.reshape(len(values), -1)
         return dict(zip(self.columns, values.T, strict=True)) if known is None else cells_of(values, known)
 
     def interpolate(self, first: Any, second: Any, *, steps: int = 8, seed: int = 0) -> Array:
@@ -278,7 +268,7 @@ class Run:
         if isinstance(x, str) and x in _SPLITS:
             with measuring(self.model, stream_seed("codes", 0)):  # of grey, train is drawn
                 return self.data.examples(x)
-        found = examples_in(x, self._trained.reading, self.shape)
+        found = examples_in(x, self.reading, self.shape)
         check_categories(found.x, self.model, "x" if not isinstance(x, str | PathLike) else str(x))
         return found
 

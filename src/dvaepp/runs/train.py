@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dvaepp.data import Dataset, from_arrays
+from dvaepp.data.reading import Missing
 from dvaepp.errors import InputError
 from dvaepp.numerics import plain
 from dvaepp.recipes import catalogue
@@ -87,6 +88,8 @@ def _recipe(recipe: str | Recipe, size: Any, steps: int | None, settings: Any) -
 def _read(data: Any, recipe: Recipe) -> Dataset:
     """What a program holds, read as what the recipe's likelihood is for."""
     reading = recipe.reading
+    if reading.plain == "mixed":
+        return from_arrays(data, kind="mixed", kinds=reading.kinds, missing=cast(Missing, reading.missing))
     if reading.plain:
         return from_arrays(data, kind=reading.plain)
     return from_arrays(data, binarise=recipe.data.binarise, threshold=reading.threshold)
@@ -94,7 +97,8 @@ def _read(data: Any, recipe: Recipe) -> Dataset:
 
 def _check_of_files(recipe: Recipe) -> None:
     """InputError where settings say how a file is read, and the data are no file."""
-    given = recipe.data.model_dump(exclude_defaults=True).keys() - {"name", "binarise", "threshold"}
+    mixed = {"kinds", "missing"} if recipe.reading.kind == "mixed" else set()
+    given = recipe.data.model_dump(exclude_defaults=True).keys() - {"name", "binarise", "threshold"} - mixed
     if given:
         named = ", ".join(f"data.{name}" for name in sorted(given))
         raise InputError(f"settings name {named}, which say how files are read, and the data are in memory")
