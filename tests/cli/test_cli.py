@@ -217,7 +217,7 @@ def test_figures_are_png_and_svg(name: str, tmp_path: Path, fails: Callable[...,
     assert ".png or .svg" in fails("figure", name, "-o", tmp_path / "f.pdf")
 
 
-def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
+def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     images = np.random.RandomState(0).randint(0, 2, (13, 28, 28)).astype(np.uint8)
     np.save(tmp_path / "x.npy", images)
     hard, soft = str(tmp_path / "hard.npz"), str(tmp_path / "soft.npz")
@@ -228,10 +228,19 @@ def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path) -> None:
         assert bits["codes"].dtype == np.uint8
         assert (bits["codes"] == (probabilities["probabilities"] > 0.5)).all()
         assert bits["groups"].tolist() == [5, 5]
-    for codes in (hard, soft):
+    table, parquet = str(tmp_path / "soft.csv"), str(tmp_path / "hard.parquet")
+    assert main(["encode", str(trained), str(tmp_path / "x.npy"), "-o", table]) == 0
+    assert main(["encode", str(trained), str(tmp_path / "x.npy"), "-o", parquet, "--hard"]) == 0
+    found = []
+    for codes in (hard, soft, table, parquet):
         assert main(["decode", str(trained), codes, "-o", str(tmp_path / "d.npz")]) == 0
         with np.load(tmp_path / "d.npz") as decoded:
-            assert decoded["means"].shape == (13, 28, 28)
+            found.append(decoded["means"])
+    assert found[0].shape == (13, 28, 28)
+    for each in found:
+        np.testing.assert_allclose(each, found[0], rtol=1e-5)
+    Path(table).write_text("index,codes_1,codes_2\n0,1\n")
+    assert "line 2 lacks a number" in fails("decode", trained, table, "-o", tmp_path / "d.npz")
     assert main(["decode", str(trained), hard, "-o", str(tmp_path / "d.png")]) == 0
     assert main(["encode", str(trained), "test", "-o", hard]) == 0
 

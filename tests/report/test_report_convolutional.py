@@ -395,7 +395,7 @@ def test_bits_are_decoded_where_there_are_bits(
     assert main(decode(bits, "d.npz")) == 0
     with np.load(tmp_path / "d.npz") as arrays:
         assert arrays["means"].shape == (3, 28, 28)
-    assert "holds no array `means`" in fails(*decode(colour, "d.npz"))
+    assert "holds no `means`" in fails(*decode(colour, "d.npz"))
 
 
 def test_means_of_normal_variables_go_out_and_come_back(

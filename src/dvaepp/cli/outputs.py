@@ -126,6 +126,7 @@ def complete(arguments: Namespace) -> None:
     path, run = Path(arguments.output), used(arguments)
     if path.suffix not in (".npz", ".csv", ".parquet"):
         check_picture_name(path)
+        _check_picture(path, 1, 3, run.shape)
     data = arguments.data if arguments.data in ("train", "valid", "test") else existing(arguments.data)
     found = run.complete(data, arguments.mask, sweeps=arguments.sweeps, seed=arguments.seed)
     console.print(f"accepted {found.acceptance:.1%} of the chains' proposals", style="dim")

@@ -126,13 +126,9 @@ def _chosen(table: Any, reading: Reading, where: str) -> Any:
 
 def frame(path: Path, reading: Reading) -> tuple[Any, bool]:
     """The table as pandas has it, and whether its columns have names; those without are called by their number, "1"."""
-    pandas = _pandas(path)
     if suffix(path) == ".parquet":
-        try:
-            table = pandas.read_parquet(path).reset_index(drop=True)
-            return table.set_axis([str(name) for name in table.columns], axis=1), True
-        except Exception as error:  # pyarrow lets many kinds escape from a broken file
-            raise InputError(f"{path}: expected a whole Parquet file, but {error}") from error
+        return parquet(path), True
+    pandas = _pandas(path)
     text = _text(formats.content(path), path)
     lines = [line for line in text.splitlines() if line.strip()][:_LOOK]
     if not lines:
@@ -154,6 +150,16 @@ def frame(path: Path, reading: Reading) -> tuple[Any, bool]:
         table.columns = [str(name) if named else str(place) for place, name in enumerate(table.columns, 1)]
         return typed(table, comma, reading.known) if reading.kind == "mixed" else table, named
     raise InputError(f"{path}: its rows have more cells than its first line, expected as many")
+
+
+def parquet(path: Path) -> Any:
+    """The pandas table of a Parquet file, its rows counted from 0; InputError where it is none."""
+    pandas = _pandas(path)
+    try:
+        table = pandas.read_parquet(path).reset_index(drop=True)
+    except Exception as error:  # pyarrow lets many kinds escape from a broken file
+        raise InputError(f"{path}: expected a whole Parquet file, but {error}") from error
+    return table.set_axis([str(name) for name in table.columns], axis=1)
 
 
 def _text(raw: bytes, path: Path) -> str:

@@ -118,7 +118,8 @@ def columns_for(count: int) -> int:
 def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) == 1:
         raise InputError(
-            f"examples of shape {shape} are rows of a table and have no picture: save them as arrays (.npz)"
+            f"examples of shape {shape} are rows of a table and have no picture: save them as arrays (.npz), or "
+            "samples as a table (.csv, .parquet)"
         )
     if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
         raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -14,10 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvaepp.boltzmann.files import read_states
+from dvaepp.data.tables import parquet
 from dvaepp.errors import InputError
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.normal import NormalPrior
+
+_CODES = re.compile(r"(codes|probabilities|means)_\d+")
+"""Columns of the tables that `encode` writes."""
 
 
 def read_codes(path: Path, prior: Prior, bits: int) -> Float[Tensor, "n bits"]:
@@ -27,7 +33,7 @@ def read_codes(path: Path, prior: Prior, bits: int) -> Float[Tensor, "n bits"]:
     """
     if isinstance(prior, NormalPrior):
         return _means(path, bits)
-    probabilities = _array(path, "probabilities") if path.suffix == ".npz" else None
+    probabilities = _array(path, "probabilities") if path.suffix == ".npz" else _in_table(path)
     if probabilities is None:
         return read_states(path, prior.machine if isinstance(prior, BoltzmannPrior) else bits)
     in_range = probabilities.dtype.kind in "buif" and bool(((probabilities >= 0) & (probabilities <= 1)).all())
@@ -46,15 +52,36 @@ def read_local(path: Path) -> list[Any]:
 
 
 def _means(path: Path, variables: int) -> Float[Tensor, "n variables"]:
-    means = _array(path, "means") if path.suffix == ".npz" else None
-    expected = f"means (n, {variables}) of normal variables in an .npz, as encode writes them"
+    means = _array(path, "means") if path.suffix == ".npz" else _in_table(path)
+    expected = f"means (n, {variables}) of normal variables, as encode writes them"
     if means is None:
-        raise InputError(f"{path} holds no array `means`, expected {expected}")
+        raise InputError(f"{path} holds no `means`, expected {expected}")
     if means.dtype.kind != "f" or means.ndim != 2 or means.shape[1] != variables or not means.size:
         raise InputError(f"{path} holds {means.dtype} means of shape {means.shape}, expected {expected}")
     if not np.isfinite(means).all():
         raise InputError(f"{path} holds means that are not finite, expected {expected}")
     return torch.from_numpy(np.asarray(means, dtype=np.float32))
+
+
+def _in_table(path: Path) -> Any:
+    """The columns of codes of a .csv or .parquet that `encode` wrote; None where a file has no such columns."""
+    if path.suffix == ".parquet":
+        frame = parquet(path)
+        named = [name for name in frame.columns if _CODES.fullmatch(name)]
+        return frame[named].to_numpy() if named else None
+    if path.suffix != ".csv":
+        return None
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        lines = csv.reader(file)
+        places = [place for place, name in enumerate(next(lines, [])) if _CODES.fullmatch(name)]
+        if not places:
+            return None
+        try:
+            return np.array([[float(line[place]) for place in places] for line in lines if line])
+        except (ValueError, IndexError):
+            raise InputError(
+                f"{path}: line {lines.line_num} lacks a number, expected codes as encode writes them"
+            ) from None
 
 
 def _array(path: Path, name: str) -> Any:
