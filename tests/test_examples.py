@@ -8,6 +8,10 @@ import pytest
 EXAMPLES = {
     "impute": (("wine", 60), {"numbers, model", "numbers, column means and modes"}),
     "pictures": (("", 40), {"nats", "error of reconstructions", "error of completions", "classes"}),
+    "elsewhere": (
+        (40,),
+        {"variables", "decoded samples", "codes of onnxruntime that agree", "bits an image", "exact"},
+    ),
     "codes": ((60,), {"log p(x), nats", "5 nearest codes", "5 nearest pictures", "linear on codes"}),
 }
 FOLDER = Path(__file__).parent.parent / "examples"

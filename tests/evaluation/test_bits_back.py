@@ -40,6 +40,13 @@ def test_what_goes_in_comes_out_at_the_length_of_the_bound(name: str) -> None:
     assert bits > exact - 5 * error, "no code is shorter than log p(x)"
 
 
+@pytest.mark.parametrize("name", CODED)
+def test_it_is_exact_in_single_precision(name: str) -> None:
+    model = case_model(name).float()
+    code, x = BitsBack(model), drawn(model, 40)
+    assert torch.equal(code.decode(code.encode(x), len(x)), x)
+
+
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 33])
 def test_any_number_of_examples(n: int) -> None:
     model = case_model("rbm-2-groups")

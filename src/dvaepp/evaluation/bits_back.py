@@ -96,7 +96,7 @@ class BitsBack:
                 count = min(_BLOCK, n - start)
                 z = next(self._model.parameters()).new_zeros(_BLOCK, self._factors.bits)
                 for place, group in enumerate(self._factors.groups):
-                    z[:count, group] = self._pop(coder, self._factors.logits(z, place)[:count])
+                    z[:count, group] = self._pop(coder, self._factors.logits(z, place)[:count]).to(z)
                 block = self._pop(coder, self._likelihood(z)[:count])
                 rows, known = self._padded(block), z.clone()
                 for group in reversed(self._groups()):
