@@ -317,6 +317,10 @@ def test_bits_that_may_be_missing_are_categories() -> None:
 def test_other_things_than_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train is of ndarray, expected a pandas table"):
         data.from_arrays(np.zeros((20, 3)), kind="mixed")
+    with pytest.raises(InputError, match="train: column 'id' counts the rows, expected it left out"):
+        data.from_arrays(TABLE.assign(id=range(ROWS)), kind="mixed")
+    with pytest.raises(InputError, match="load takes a name or a path, not DataFrame: data.from_arrays takes arrays"):
+        inspect.unwrap(data.load)(TABLE)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="kinds must map names of columns to what they hold"):
         inspect.unwrap(data.from_arrays)(TABLE, kind="mixed", kinds=["real"])
     np.save(tmp_path / "x.npy", np.zeros((20, 3)))

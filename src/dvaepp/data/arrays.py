@@ -113,6 +113,7 @@ def _of_tables(given: Mapping[str, Any], labels: Mapping[str, Any], reading: Rea
     for split, table in given.items():
         found[split] = tables.of_frame(as_frame(table, split), reading, split, training=True)
         reading = replace(reading, known=found["train"].schema, names=found["train"].columns)
+    tables.refuse_index(found["train"].values, found["train"].columns, found["train"].rows, "train")
     classes = {split: as_array(each, f"labels of {split}") for split, each in labels.items()}
     for split, each in classes.items():
         if split in given and len(each) != len(given[split]):

@@ -43,7 +43,7 @@ def load_own(path: Path, name: str, reading: Reading) -> Dataset:
     if tables.suffix(path) in tables.SUFFIXES and held.columns is not None:
         values = next(iter(held.arrays.values()))
         tables.refuse_index(
-            values.reshape(len(values), -1), held.columns, next(iter((held.ids or {}).values()), None), path
+            values.reshape(len(values), -1), held.columns, next(iter((held.ids or {}).values()), None), str(path)
         )
     return dataset_of(
         held.arrays,

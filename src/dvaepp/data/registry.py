@@ -57,6 +57,8 @@ def load(
 
     InputError for everything that is not as expected.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"load takes a name or a path, not {type(name).__name__}: data.from_arrays takes arrays")
     name = os.fspath(name)
     sides = (size, size) if isinstance(size, int) else size
     lie = [None if path is None else str(Path(path).expanduser()) for path in (valid, test)]

@@ -237,14 +237,14 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def refuse_index(values: Array, names: tuple[str, ...] | None, rows: Array | None, path: Path) -> None:
+def refuse_index(values: Array, names: tuple[str, ...] | None, rows: Array | None, where: str) -> None:
     """InputError for a column of a table to train on that counts its rows, from 0 or 1."""
     places = np.arange(len(values)) if rows is None else rows
     for place, column in enumerate(values.T):
         name = names[place] if names else str(place + 1)
         for start in (0, 1):
             if len(values) > 2 and values.shape[1] > 1 and np.array_equal(column, places + start):
-                raise InputError(f"{path}: column {name!r} counts the rows, expected it left out: data.drop=[{name}]")
+                raise InputError(f"{where}: column {name!r} counts the rows, expected it left out: data.drop=[{name}]")
 
 
 def _pandas(path: Path) -> Any:
