@@ -12,6 +12,7 @@ EXAMPLES = {
         (40,),
         {"variables", "decoded samples", "codes of onnxruntime that agree", "bits an image", "exact"},
     ),
+    "everyday": (("", 30, "tiny"), {"steps of the first run", "nats", "classes", "bits", "nats of dark images"}),
     "codes": ((60,), {"log p(x), nats", "5 nearest codes", "5 nearest pictures", "linear on codes"}),
 }
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -19,6 +20,16 @@ FOLDER = Path(__file__).parent.parent / "examples"
 
 def test_every_example_is_here() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == set(EXAMPLES)
+
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST on this machine")
+def test_a_folder_of_idx_files_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(FOLDER / "codes.py"))["main"](30, str(FASHION), 500)
+    assert found["5 nearest codes"] > 0.3
 
 
 ICONS = Path("/usr/share/icons/Adwaita/48x48")
