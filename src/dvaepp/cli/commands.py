@@ -13,7 +13,7 @@ import torch
 from dvaepp import data, distributed
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
-from dvaepp.cli.files import compress, decompress, export
+from dvaepp.cli.files import compress, decompress, explore, export
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
 from dvaepp.cli.prior import prior
@@ -264,6 +264,7 @@ COMMANDS = {
     "probe": probe,
     "compress": compress,
     "decompress": decompress,
+    "explore": explore,
     "export": export,
     "report": report,
     "study": study,

@@ -1,4 +1,4 @@
-"""The commands whose files other programs take: compress, decompress, export."""
+"""The commands whose files other programs take: compress, decompress, export, explore."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from dvaepp.cli.outputs import existing, save_arrays
 from dvaepp.cli.run_folder import check_output, used
 from dvaepp.errors import InputError
+from dvaepp.report.explorer import write_explorer
 from dvaepp.runs import export as exporting
 from dvaepp.runs.packing import pack, unpack
 from dvaepp.runs.progress import console
@@ -37,6 +38,16 @@ def export(arguments: Namespace) -> None:
     if path.suffix != ".onnx":
         raise InputError(f"{path} must end in .onnx")
     exporting.export(used(arguments), path, "decoder" if arguments.decoder else "encoder")
+    console.print(f"wrote {path}")
+
+
+def explore(arguments: Namespace) -> None:
+    """Write the page to play with."""
+    path = Path(arguments.output) if arguments.output else Path(arguments.run) / "explore.html"
+    check_output(str(path))
+    if path.suffix not in (".html", ".htm"):
+        raise InputError(f"{path} must end in .html")
+    write_explorer(used(arguments), path)
     console.print(f"wrote {path}")
 
 

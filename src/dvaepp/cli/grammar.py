@@ -154,6 +154,12 @@ def parser() -> argparse.ArgumentParser:
     _data(report)
     report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
 
+    explore = command("explore", "a page to play with: bits, prior and decoder of a run, computed in the browser")
+    _run(explore)
+    _data(explore)
+    _model_choice(explore)
+    explore.add_argument("-o", "--output", metavar="FILE", help="default: RUN/explore.html")
+
     study = command("study", "run what is missing of a grid of recipes, settings and seeds, and show what came of it")
     _study(study)
 

@@ -29,6 +29,11 @@ def page(title: str, about: str, seed: int, facts: Sequence[str], content: Seque
     return template.render(title=title, about=about, seed=seed, facts=facts, content=content)
 
 
+def rendered(template: str, **values: Any) -> str:
+    """Another document of templates/."""
+    return _ENVIRONMENT.get_template(template).render(**values)
+
+
 def picture(image: Image.Image, alternative: str) -> Markup:
     """An image within the page: one that is transparent in parts fills its column, others keep their size."""
     file = BytesIO()

@@ -59,6 +59,15 @@ def _changes(subject: Subject) -> list[Markup]:
     return [parts.table(["Setting", f"{origin.recipe.name}, size {origin.size}", "this run"], origin.changes)]
 
 
+def _explorer(subject: Subject) -> list[Markup]:
+    """A link to the page of `dvaepp explore`, where that lies in the run's folder."""
+    if not (subject.run.folder / "explore.html").exists():
+        return []
+    return [
+        parts.link("explore.html", "Press the bits of z, watch the prior's chain, draw an image and have it completed")
+    ]
+
+
 def _facts(subject: Subject) -> list[str]:
     run, recipe = subject.run, subject.run.recipe
     reached, planned = max((int(line["step"]) for line in subject.metrics), default=0), recipe.training.steps
@@ -265,6 +274,7 @@ def _commands(subject: Subject) -> list[Markup]:
 
 
 _SECTIONS: dict[str, Callable[[Subject], list[Markup]]] = {
+    "To play with": _explorer,
     "Changed settings": _changes,
     "Numbers": _numbers,
     "Training": _training,
