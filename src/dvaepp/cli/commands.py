@@ -13,6 +13,7 @@ import torch
 from dvaepp import data, distributed
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
+from dvaepp.cli.doctor import doctor
 from dvaepp.cli.files import compress, decompress, explore, export
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
@@ -265,6 +266,7 @@ COMMANDS = {
     "compress": compress,
     "decompress": decompress,
     "explore": explore,
+    "doctor": doctor,
     "export": export,
     "report": report,
     "study": study,

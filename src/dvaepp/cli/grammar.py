@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from dvaepp.cli.options import data_now, model_choice, run_named, seed
+from dvaepp.cli.run_grammar import add_uses
 from dvaepp.cli.values import draws, jobs, positive, threads, whole
-
-_RESULTS = "keep the scores there too, as RECIPE/seedN.json, or beside another's as RECIPE/seedN-XXXXXXXX.json"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,121 +44,17 @@ def parser() -> argparse.ArgumentParser:
     speed.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
 
     resume = command("resume", "go on with a run that was stopped, bit for bit")
-    _run(resume)
-    _data(resume)
+    run_named(resume)
+    data_now(resume)
     steps = "train on, to so many steps in all, over which schedules stretch"
     resume.add_argument("--steps", type=positive, help=steps)
     resume.add_argument(
         "--device", help="where it goes on: cpu, cuda, ... (default: where it was; else not bit for bit)"
     )
 
-    evaluate = command("evaluate", "test likelihood of a run in the binary limit, with its uncertainty")
-    _run(evaluate)
-    _data(evaluate, "where the run's data lie now, if moved; or other data of their form, all of which are scored")
-    _model_choice(evaluate)
-    _seed(evaluate)
-    evaluate.add_argument("--samples", type=positive, help="importance samples per example (default: the recipe's)")
-    evaluate.add_argument("--examples", type=positive, help="a random subset of this size (default: the recipe's)")
-    evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
-    evaluate.add_argument("--temperatures", type=positive, help="of annealed importance sampling of log Z")
-    evaluate.add_argument("--chains", type=positive, help="of annealed importance sampling of log Z")
-    evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")
-    evaluate.add_argument("--split", choices=["test", "valid"], default="test")
-    evaluate.add_argument("--megabytes", type=positive, default=64, help="memory for one piece of work (default 64)")
-    evaluate.add_argument("--per-example", metavar="FILE", help="write every example's scores: .npz, .csv, .parquet")
-    evaluate.add_argument("--results", metavar="FOLDER", help=_RESULTS)
+    add_uses(command)
 
-    sample = command(
-        "sample",
-        "pictures from the prior, a row for each prior sample: its mean, then draws, or of a convolutional run a mean "
-        "for each draw of local variables; .npz for arrays; .csv or .parquet for a table of as many draws as rows",
-    )
-    _run(sample)
-    _model_choice(sample)
-    _seed(sample)
-    _output(sample, "grid.png, samples.npz or table.csv")
-    sample.add_argument("--rows", type=positive, default=8)
-    sample.add_argument("--columns", type=positive, default=8)
-    clamp = "a row of pictures for each line of bits, of which empty cells are free: means given those bits"
-    sample.add_argument("--clamp", metavar="FILE.csv", help=clamp)
-
-    encode = command("encode", "codes q(z = 1 | x) of data, group after group, from the likelier bits before")
-    _run(encode)
-    _data(encode)
-    encode.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
-    _model_choice(encode)
-    _seed(encode)
-    _output(encode, "codes.npz, .csv or .parquet")
-    local = "local means of a convolutional run too, with which decode gives reconstructions (.npz)"
-    encode.add_argument("--local", action="store_true", help=local)
-    encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
-
-    decode = command("decode", "means of p(x | z) of codes that `encode` wrote")
-    _run(decode)
-    decode.add_argument("codes", help="codes.npz (probabilities are rounded), or .npz, .npy, .csv of bits or spins")
-    _model_choice(decode)
-    _output(decode, "grid.png or means.npz")
-
-    complete = command("complete", "missing values drawn given those that are there: inpainting, imputation")
-    _run(complete)
-    _data(complete)
-    complete.add_argument(
-        "data", help="an image or a folder of them, arrays or a table; NaN and empty cells are missing"
-    )
-    complete.add_argument("--mask", metavar="FILE", help="a picture that is white where values are missing, or an .npy")
-    complete.add_argument("--sweeps", type=positive, default=200, help="of each example's chain (default 200)")
-    _model_choice(complete)
-    _seed(complete)
-    _output(complete, "grid.png (what is there, a draw, the mean), completed.npz or .csv")
-
-    interpolate = command("interpolate", "means of p(x | z) on the way from one example's code to another's")
-    _run(interpolate)
-    _data(interpolate)
-    for place in ("first", "second"):
-        interpolate.add_argument(place, help="the number of a test example, from 0, or a file of examples")
-    interpolate.add_argument("--steps", type=positive, default=10, help="with both ends (default 10)")
-    _model_choice(interpolate)
-    _seed(interpolate)
-    _output(interpolate, "grid.png or means.npz")
-
-    probe = command("probe", "how well codes tell the data's labels, beside the data and scikit-learn's BernoulliRBM")
-    _run(probe)
-    _data(probe)
-    probe.add_argument("--neighbours", type=positive, default=5, help="that vote (default 5)")
-    _model_choice(probe)
-    _seed(probe)
-    picture = "a picture of test examples and those of train with the nearest codes"
-    probe.add_argument("-o", "--output", metavar="FILE", help=picture)
-
-    compress = command("compress", "examples of bits as the bits that the model takes for them, without loss")
-    _run(compress)
-    _data(compress)
-    compress.add_argument("data", help="a file, a folder of images, or train, valid or test of the run's data")
-    _model_choice(compress)
-    _output(compress, "examples.bb")
-
-    decompress = command("decompress", "the examples of such a file")
-    _run(decompress)
-    decompress.add_argument("file", help="examples.bb, as compress wrote it with the same model")
-    _model_choice(decompress)
-    _output(decompress, "examples.npz")
-
-    export = command("export", "the encoder, x to logits of the code, or the decoder as ONNX")
-    _run(export)
-    export.add_argument("--decoder", action="store_true", help="the decoder, from bits to the mean of p(x | z)")
-    _model_choice(export)
-    _output(export, "encoder.onnx")
-
-    report = command("report", "one self-contained HTML page about a run")
-    _run(report)
-    _data(report)
-    report.add_argument("-o", "--output", metavar="FILE", help="default: RUN/report.html")
-
-    explore = command("explore", "a page to play with: bits, prior and decoder of a run, computed in the browser")
-    _run(explore)
-    _data(explore)
-    _model_choice(explore)
-    explore.add_argument("-o", "--output", metavar="FILE", help="default: RUN/explore.html")
+    command("doctor", "what is installed and found here, and which precision and threads pay, by measuring")
 
     study = command("study", "run what is missing of a grid of recipes, settings and seeds, and show what came of it")
     _study(study)
@@ -191,16 +87,8 @@ def parser() -> argparse.ArgumentParser:
     figure.add_argument("--run", help="a run folder; figure 4 needs it, and the options below go with it")
     figure.add_argument("--rows", type=positive, help="samples of the prior (default 5)")
     figure.add_argument("--columns", type=positive, help="samples of local variables for each (default 5)")
-    _model_choice(figure)
-    _seed(figure)
-
-    prior = command("prior", "a run's Boltzmann machine, for samplers elsewhere: JSON with energies as Ising or QUBO")
-    _run(prior)
-    _model_choice(prior)
-    prior.add_argument("-o", "--output", metavar="FILE", help="such as machine.json")
-    samples = "judge samples from elsewhere: their temperature, moments and log Z; a dimod SampleSet too (.csv, .json)"
-    prior.add_argument("--samples", metavar="FILE", help=samples)
-    prior.add_argument("--form", choices=["ising", "qubo"], default="ising", help="spins -1, 1 or bits 0, 1")
+    model_choice(figure)
+    seed(figure)
 
     data = command("data", "download data sets, or check the files of one")
     data.add_argument("action", choices=["fetch", "check"])
@@ -273,29 +161,3 @@ def _gradients(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=threads, default=1, help="CPU threads (default 1); times are of one")
     files = "write it there too: .md, .csv, or variance against bias as .png, .svg; may be given several times"
     command.add_argument("-o", "--output", action="append", default=[], metavar="FILE", help=files)
-
-
-def _run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", help="a run folder")
-    command.add_argument(
-        "--graph", metavar="FILE.csv", help="where the prior's file of edges lies now, if it was moved"
-    )
-
-
-def _data(command: argparse.ArgumentParser, what: str = "where the run's data lie now, if moved") -> None:
-    """Where a run's data lie now; as `data_at`, since `encode` takes other data too."""
-    command.add_argument("--data", dest="data_at", metavar="PATH", help=what)
-    command.add_argument("--data-dir", help="where data sets lie now (default: as in training)")
-
-
-def _model_choice(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--last", action="store_true", help="the last model, not the best by validation")
-    command.add_argument("--device", help="cpu, cuda, ... (default: where the run was trained)")
-
-
-def _seed(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=whole, default=0, help="of the random draws (default 0)")
-
-
-def _output(command: argparse.ArgumentParser, example: str) -> None:
-    command.add_argument("-o", "--output", required=True, metavar="FILE", help=f"such as {example}")
