@@ -43,30 +43,28 @@ def columns_of(table: Any, kinds: Mapping[str, str], where: str, gaps_named: boo
 
 def _column(cells: Any, name: str, said: Any, where: str, gaps_named: bool) -> Column:
     about, drop = f"{where}: column {name!r}", f"data.drop=[{name}] leaves it out"
-    words, gaps = _words(cells, about), bool(cells.isna().any())
+    words, known = _words(cells, about), cells.dropna()
     if len(words) < 2:
         raise InputError(f"{about} holds {f'{words[0]!r} alone' if words else 'nothing'}, expected what varies: {drop}")
-    numbers = _floats(cells, texts=said in ("real", "counts"))
-    numbers = numbers if numbers is None else numbers[~np.isnan(numbers)]
+    numbers = _floats(known, texts=said in ("real", "counts"))
     kind: Any = said or _kind(words, numbers)
     if kind in ("real", "counts"):
         if numbers is None:
             odd = next((word for word in words if not _NUMBER.fullmatch(word)), words[0])
             raise InputError(f"{about} holds {odd!r}, expected numbers; {drop}")
         _check_single(numbers, about)
-        whole = kind == "counts" or _are_whole(numbers)
-        found = Column(name, kind, stored="int" if whole else "float")
+        found = Column(name, kind, stored="int" if kind == "counts" or _are_whole(numbers) else "float")
         found.check(numbers, where)
         return found
     if kind == "bits" and len(words) > 2:
         raise InputError(f"{about} holds {len(words):,} different values, expected two of bits")
-    if len(words) > _CATEGORIES or 2 * len(words) > len(cells.dropna()):
-        held = f"{len(words):,} different values in {len(cells.dropna()):,} rows, such as {words[0]!r}"
+    if len(words) > _CATEGORIES or 2 * len(words) > len(known):
+        held = f"{len(words):,} different values in {len(known):,} rows, such as {words[0]!r}"
         raise InputError(f"{about} holds {held}, too many for categories; {drop}")
-    if gaps and gaps_named and said == "bits":
+    gap = gaps_named and len(known) < len(cells)
+    if gap and said == "bits":
         raise InputError(f"{about} misses values, and kinds says bits, expected categories, of which one is missing")
-    gap = gaps and gaps_named
-    return Column(name, "categories" if gap else kind, tuple(words), _stored(cells, numbers), gap)
+    return Column(name, "categories" if gap else kind, tuple(words), _stored(known, numbers), gap)
 
 
 def _kind(words: Sequence[str], numbers: Array | None) -> Any:
@@ -80,10 +78,11 @@ def _kind(words: Sequence[str], numbers: Array | None) -> Any:
     return "real"
 
 
-def _stored(cells: Any, numbers: Array | None) -> Stored:
-    if numbers is None or any(isinstance(value, str) for value in cells.dropna().unique()):
+def _stored(known: Any, numbers: Array | None) -> Stored:
+    values = known.unique()
+    if numbers is None or any(isinstance(value, str) for value in values):
         return "text"
-    if all(isinstance(value, bool | np.bool_) for value in cells.dropna().unique()):
+    if all(isinstance(value, bool | np.bool_) for value in values):
         return "bool"
     return "int" if _are_whole(numbers) else "float"
 
