@@ -219,6 +219,7 @@ def test_every_part_escapes_text() -> None:
         "figure": page.parts.figure(HOSTILE, HOSTILE, texts, texts),
         "columns": page.parts.columns(texts),
         "panels": page.parts.panels([1, 2], texts),
+        "link": page.parts.link(HOSTILE, HOSTILE),
     }
     assert set(made) == {name for name in vars(page.parts) if not name.startswith("_")}
     read = Page(inspect.unwrap(page.page)(HOSTILE, HOSTILE, 0, texts, [*made.values(), HOSTILE]))
