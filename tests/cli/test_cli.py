@@ -241,6 +241,8 @@ def test_codes_go_out_and_come_back(trained: Path, tmp_path: Path, fails: Callab
         np.testing.assert_allclose(each, found[0], rtol=1e-5)
     Path(table).write_text("index,codes_1,codes_2\n0,1\n")
     assert "line 2 lacks a number" in fails("decode", trained, table, "-o", tmp_path / "d.npz")
+    Path(table).write_text("index,codes_1\n0," + "1" * 200_000 + "\n")
+    assert "line 2 lacks a number" in fails("decode", trained, table, "-o", tmp_path / "d.npz")
     assert main(["decode", str(trained), hard, "-o", str(tmp_path / "d.png")]) == 0
     assert main(["encode", str(trained), "test", "-o", hard]) == 0
 

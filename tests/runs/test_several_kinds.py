@@ -10,6 +10,7 @@ import pytest
 import dvaepp
 from dvaepp import InputError
 from dvaepp.cli import main
+from dvaepp.runs.completed import completed_table
 
 RANDOM = np.random.RandomState(11)
 ROWS = 200
@@ -112,6 +113,24 @@ def test_a_filled_table_keeps_what_is_no_example_of_the_run(tmp_path: Path) -> N
     assert full["who"].tolist() == gaps["who"].tolist()
     assert full["town"].notna().all()
     pandas.testing.assert_frame_equal(full.drop(columns="town"), gaps.drop(columns="town"), check_dtype=False)
+
+
+def test_what_stood_in_a_table_is_not_rounded(tmp_path: Path) -> None:
+    known = RANDOM.rand(ROWS) < 0.5
+    table = TABLE.assign(large=3_000_000_000 + RANDOM.randint(0, 10**9, ROWS), known=known)
+    run = train(table, tmp_path / "run")
+    gaps = table[:20].astype({"known": object, "large": float})
+    gaps.loc[0, "known"], gaps.loc[1, "large"], gaps.loc[2, "age"] = None, None, 3
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    drawn = run.cells(run.complete(tmp_path / "gaps.csv", sweeps=2).samples)
+    missing = gaps.isna().to_numpy()
+    full = completed_table(tmp_path / "gaps.csv", run.reading, drawn, missing)
+    assert [full[name].dtype for name in ("known", "large", "age")] == [np.dtype(bool), np.dtype("i8"), np.dtype("i8")]
+    assert full["known"][1:].tolist() == known[1:20].tolist()
+    assert np.delete(full["large"], 1).tolist() == np.delete(table["large"][:20].to_numpy(), 1).tolist()
+    gaps.loc[3, "large"] = 3.75
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    assert completed_table(tmp_path / "gaps.csv", run.reading, drawn, missing)["large"][3] == 3.75
 
 
 def test_frames_in_memory_take_the_settings_of_columns(tmp_path: Path) -> None:

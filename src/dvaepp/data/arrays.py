@@ -57,7 +57,7 @@ def from_arrays(
     without `valid`, that is the last tenth of train. `kind` says what the numbers are: "bits", the default, takes 0 and
     1, or grey (integers in 0..255, floats in [0, 1]) that `binarise` makes bits of, as `load` does; "levels" of images,
     "real" numbers, "counts" and "categories" 0, 1, .. stay as they are. "mixed" takes pandas tables of columns of
-    several kinds, each as `kinds` says ({"age": "real", ..}) or as its values do (`columns.columns_of`); values that
+    several kinds, each as `kinds` says ({"age": "real", ..}) or as its values do (`cells.columns_of`); values that
     are `missing` are refused, or rows or columns with them dropped, or they are a category. `labels`, one for each
     example of train, or those of each split by its name, are kept as `Dataset.labels`; no model sees them.
 

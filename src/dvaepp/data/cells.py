@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from dvaepp.data.columns import Array, Column, ColumnKind, Stored
+from dvaepp.data.columns import WHOLE, Array, Column, ColumnKind, Stored
 from dvaepp.data.formats import MISSING
 from dvaepp.data.kinds import MOST
 from dvaepp.errors import InputError, nearest
@@ -89,7 +89,7 @@ def _stored(known: Any, numbers: Array | None) -> Stored:
 
 def _are_whole(numbers: Array) -> bool:
     """Whether all are whole numbers that float64 holds exactly."""
-    return bool((numbers == np.floor(numbers)).all() and (np.abs(numbers) <= 2.0**53).all())
+    return bool((numbers == np.floor(numbers)).all() and (np.abs(numbers) <= WHOLE).all())
 
 
 def _check_finite(numbers: Array, about: str) -> Array:
@@ -150,7 +150,7 @@ def _words(cells: Any, about: str) -> list[str]:
     odd = next((value for value in values if isinstance(value, _NO_CELLS)), None)
     if odd is not None:
         raise InputError(f"{about} holds {type(odd).__name__}, such as {str(odd)[:40]}, expected numbers or words")
-    return sorted({text(value) for value in values}, key=lambda word: _order(word))
+    return sorted({text(value) for value in values}, key=_order)
 
 
 def _order(word: str) -> tuple[bool, float, str]:

@@ -15,7 +15,7 @@ from dvaepp.errors import InputError
 Array = NDArray[Any]
 ColumnKind = Literal["bits", "real", "counts", "categories"]
 Stored = Literal["float", "int", "bool", "text"]
-_WHOLE = 2.0**53
+WHOLE = 2.0**53
 """Up to here whole numbers are exact in float64."""
 
 
@@ -69,7 +69,7 @@ class Column:
     def _plain(self, numbers: Array) -> Array:
         if self.stored != "int":
             return numbers
-        return np.rint(np.clip(np.nan_to_num(numbers.astype(np.float64)), -_WHOLE, _WHOLE)).astype(np.int64)
+        return np.rint(np.clip(np.nan_to_num(numbers.astype(np.float64)), -WHOLE, WHOLE)).astype(np.int64)
 
     def written(self) -> dict[str, Any]:
         """Itself as JSON has it."""

@@ -215,7 +215,7 @@ class Dataset:
         if self.kind != "bits":
             form = (*form, self.kind)
         if self.schema is not None:
-            form = (*form, [(column.kind, column.values) for column in self.schema])
+            form = (*form, [(column.kind, column.values, column.gap) for column in self.schema])
         total = hashlib.sha256(repr(form).encode())
         for examples in (self.train, self.valid, self.test):
             total.update(repr(tuple(examples.shape)).encode())

@@ -46,7 +46,7 @@ def load(
     Pictures in colour become grey for it, which the protocol says. "none" leaves numbers as they are, and `kind` says
     what they are: 8-bit "levels" of images, grey or colour, or the "real" numbers, "counts" or "categories" 0, 1, .. of
     a table, or "mixed", columns of several kinds, each as `kinds` says ({"age": "real", ..}) or as its values do
-    (`columns.columns_of`). Transparent images are laid over the `background`. `header` says whether the first line of a
+    (`cells.columns_of`). Transparent images are laid over the `background`. `header` says whether the first line of a
     .csv is "present" names of columns or they are "absent"; "auto" takes a line without any number for names, and
     refuses numbers that may be or stand among names. Columns of a table that `drop` names are left out, and the column
     `label` is kept as labels; one without names is called by its number, "1". Values that are `missing` are refused, or

@@ -30,15 +30,15 @@ class Layer:
 def folded(network: nn.Module) -> list[Layer]:
     """The layers of a nest of Sequentials in evaluation mode, into which all that moves or scales features is folded.
 
-    Float64. InputError for other modules than linear layers, batch norm, tanh, and fixed shifts and scales.
+    Float64, on the CPU. InputError for other modules than linear layers, batch norm, tanh, and fixed shifts and scales.
     """
     layers: list[Layer] = []
     scale, shift = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for module in _modules(network):
         if isinstance(module, nn.Linear):
-            weight, bias = module.weight.double(), torch.zeros(module.out_features, dtype=torch.float64)
+            weight, bias = _double(module.weight), torch.zeros(module.out_features, dtype=torch.float64)
             if module.bias is not None:
-                bias = module.bias.double()
+                bias = _double(module.bias)
             layers.append(Layer(weight * scale, bias + weight @ shift.expand(module.in_features)))
             scale, shift = torch.ones_like(scale.sum()), torch.zeros_like(shift.sum())
         elif isinstance(module, nn.Tanh) and layers and not layers[-1].tanh:
@@ -66,8 +66,12 @@ def _modules(network: nn.Module) -> list[nn.Module]:
 def _moved(module: nn.Module) -> tuple[Tensor, Tensor] | None:
     """By what a module scales features, and what it adds then; None where it does something else."""
     if isinstance(module, Affine) and module.least is None:
-        return torch.as_tensor(module.scale, dtype=torch.float64), module.shift.double()
+        return _double(torch.as_tensor(module.scale)), _double(module.shift)
     if isinstance(module, nn.BatchNorm1d) and module.running_mean is not None and module.running_var is not None:
-        by = module.weight.double() / torch.sqrt(module.running_var.double() + module.eps)
-        return by, module.bias.double() - module.running_mean.double() * by
+        by = _double(module.weight) / torch.sqrt(_double(module.running_var) + module.eps)
+        return by, _double(module.bias) - _double(module.running_mean) * by
     return None
+
+
+def _double(values: Tensor) -> Float64[Tensor, "*shape"]:
+    return values.cpu().double()

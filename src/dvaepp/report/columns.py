@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,11 +109,11 @@ def _words(data: Dataset, examples: Float[Tensor, "values columns"]) -> list[lis
     return [[name, *map(_word, each)] for name, each in cells.items()]
 
 
-def _word(cell: object) -> str:
+def _word(cell: Any) -> str:
     """A cell as it stood in the table; a dash for one that is missing."""
     if cell is None:
         return "–"
-    return str(cell) if isinstance(cell, str | bool | np.bool_) else short(float(cell))  # type: ignore[arg-type]
+    return str(cell) if isinstance(cell, str | bool | np.bool_) else short(float(cell))
 
 
 def _rows(data: Dataset, shown: list[int], values: Float[Tensor, "values columns"]) -> list[list[str]]:

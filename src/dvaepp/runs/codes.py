@@ -73,12 +73,12 @@ def _in_table(path: Path) -> Any:
         return None
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.reader(file)
-        places = [place for place, name in enumerate(next(lines, [])) if _CODES.fullmatch(name)]
-        if not places:
-            return None
         try:
+            places = [place for place, name in enumerate(next(lines, [])) if _CODES.fullmatch(name)]
+            if not places:
+                return None
             return np.array([[float(line[place]) for place in places] for line in lines if line])
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, csv.Error):
             raise InputError(
                 f"{path}: line {lines.line_num} lacks a number, expected codes as encode writes them"
             ) from None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvaepp.data.columns import WHOLE
 from dvaepp.data.own import frame_at
 from dvaepp.data.reading import Reading
 
@@ -42,5 +43,16 @@ def completed_table(path: Path, reading: Reading, drawn: Mapping[str, Array], mi
     for (name, cells), gaps in zip(drawn.items(), missing.T, strict=True):
         filled = columns[name].astype(object)
         filled[gaps] = cells[gaps]
-        columns[name] = filled if cells.dtype.kind == "O" else filled.astype(cells.dtype.kind.replace("f", "f8"))
+        columns[name] = _typed(filled, cells.dtype)
     return columns
+
+
+def _typed(cells: Array, drawn: np.dtype[Any]) -> Array:
+    """Cells in the type of those that were drawn, but that none that stood there is rounded."""
+    if drawn.kind == "b":
+        return cells.astype(bool)
+    if drawn.kind not in "if":
+        return cells
+    numbers = cells.astype(np.float64)
+    whole = drawn.kind == "i" and bool((numbers == np.floor(numbers)).all() and (np.abs(numbers) <= WHOLE).all())
+    return cells.astype(np.int64) if whole else numbers
