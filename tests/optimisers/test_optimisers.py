@@ -117,16 +117,16 @@ def test_groups_have_their_own_rates_and_a_closure_is_evaluated() -> None:
 
 def test_matrices_of_one_shape_do_not_mix_and_those_without_gradient_stay() -> None:
     torch.manual_seed(2)
-    together = [nn.Parameter(torch.randn(4, 3)) for _ in range(3)]
+    together = [nn.Parameter(torch.randn(shape)) for shape in [(4, 3), (4, 3, 1, 1), (4, 3), (4, 3)]]
     alone = [nn.Parameter(p.detach().clone()) for p in together]
-    for a, b in list(zip(together, alone, strict=True))[:2]:
-        a.grad = torch.randn(4, 3)
+    for a, b in list(zip(together, alone, strict=True))[:3]:
+        a.grad = torch.randn(a.shape)
         b.grad = a.grad.clone()
     Muon(together).step()
     for p in alone:
         Muon([p]).step()
     torch.testing.assert_close(together, alone)
-    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(together[0], together[2])
 
 
 def test_biases_are_refused() -> None:

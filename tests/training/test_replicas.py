@@ -315,10 +315,8 @@ def test_replicas_as_cuda_graphs_side_by_side_train_as_each_does_alone(
         groups = [Replicas(each, "graph") for each in makers]
         for group in groups:
             group.begin()
-        while groups := [group for group in groups if group.step < steps]:
-            stopped = [group.advance(lambda *_: None, lambda stop=not restored: stop) for group in groups]
-            if not restored and not all(stopped):
-                break
+        while groups:
+            groups = [group for group in groups if group.advance(lambda *_: None, lambda stop=not restored: stop)]
     for seed in range(3):
         Replicas([partial(on_gpu, f"alone{seed}", seed)], "eager").fit()
         tolerance = 1e-8 if dtype == torch.float64 else 1e-3

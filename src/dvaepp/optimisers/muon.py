@@ -89,8 +89,8 @@ class MuonRule(Rule):
         return parameter - rate * unit_step(gradient.lerp(mean, self.momentum))
 
 
-def _shape(parameter: Tensor) -> tuple[int, int]:
-    return parameter.shape[0], parameter[0].numel()
+def _shape(parameter: Tensor) -> tuple[int, ...]:
+    return tuple(parameter.shape)
 
 
 def orthogonal(matrices: Float[Tensor, "*batch m n"], iterations: int = 5) -> Float[Tensor, "*batch m n"]:

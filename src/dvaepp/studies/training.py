@@ -11,7 +11,7 @@ from dvaepp.recipes.recipe import Recipe
 from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import write_text
 from dvaepp.training.journal import Metrics
-from dvaepp.training.replicas import Replicas
+from dvaepp.training.replicas import Captured, Replicas
 from dvaepp.training.trainer import Trainer
 
 _DIVERGED = "diverged.txt"
@@ -36,12 +36,13 @@ def check_not_diverged(folder: Path) -> None:
 def train(groups: Collection[Sequence[RunFolder]], report: Report, fail: Fail, stop: Stop) -> None:
     """Train groups of runs, each of one cell that stands at one step, up to their last.
 
-    Feed-forward models whose recipe says training.compile are replicas within their group, and all such groups go side
-    by side: on a GPU they are at work at once. `report` is given every line of metrics, `fail` why a run failed. Where
-    `stop` says so nothing begins, runs are saved as they are, and StoppedError is raised.
+    Where the recipe says training.compile, feed-forward models are replicas within their group and, on a GPU, others
+    are captured; all such groups go side by side: on a GPU they are at work at once. `report` is given every line of
+    metrics, `fail` why a run failed. Where `stop` says so nothing begins, runs are saved as they are, and StoppedError
+    is raised.
     """
-    _side_by_side([runs for runs in groups if is_stacked(runs[0].recipe)], report, fail, stop)
-    for run in (run for runs in groups if not is_stacked(runs[0].recipe) for run in runs):
+    _side_by_side([runs for runs in groups if _is_abreast(runs[0])], report, fail, stop)
+    for run in (run for runs in groups if not _is_abreast(runs[0]) for run in runs):
         _train(run, report, fail, stop)
 
 
@@ -50,8 +51,17 @@ def is_stacked(recipe: Recipe) -> bool:
     return recipe.training.compile and recipe.model.convolutional is None
 
 
+def is_captured(recipe: Recipe, device: str) -> bool:
+    """Whether a run of a recipe is trained by itself as a CUDA graph."""
+    return recipe.training.compile and not is_stacked(recipe) and device.startswith("cuda")
+
+
+def _is_abreast(run: RunFolder) -> bool:
+    return is_stacked(run.recipe) or is_captured(run.recipe, run.device.type)
+
+
 class _Group:
-    """Runs that are trained as replicas of each other, from the first stretch of steps on."""
+    """Runs that are trained as replicas of each other, from the first stretch of steps on, or one run as a graph."""
 
     def __init__(self, runs: Sequence[RunFolder]) -> None:
         self.runs = {run.folder: run for run in runs}
@@ -62,8 +72,13 @@ class _Group:
         if self._replicas is None:
             if stop():
                 raise StoppedError
-            gpu = next(iter(self.runs.values())).device.type == "cuda"
-            self._replicas = Replicas([run.trainer for run in self.runs.values()], "graph" if gpu else "compiled")
+            first = next(iter(self.runs.values()))
+            if is_stacked(first.recipe):
+                on_gpu = first.device.type == "cuda"
+                makers = [run.trainer for run in self.runs.values()]
+                self._replicas = Replicas(makers, "graph" if on_gpu else "compiled")
+            else:
+                self._replicas = Captured(first.trainer)
             self._replicas.begin()
         self._replicas.beside = others
         return self._replicas.advance(lambda trainer, line: report(self.runs[trainer.folder], line), stop)

@@ -19,7 +19,7 @@ from dvaepp.runs.archive import UNTOLD, file_away
 from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import locked, read_json
 from dvaepp.studies.point import Point
-from dvaepp.studies.training import Stop, StoppedError, check_not_diverged, is_stacked, train
+from dvaepp.studies.training import Stop, StoppedError, check_not_diverged, is_captured, train
 from dvaepp.training.alike import OWN
 from dvaepp.training.journal import Metrics
 from dvaepp.training.settling import settle
@@ -85,12 +85,15 @@ class Task:
         return run
 
 
-def groups(points: Iterable[Point], most: int) -> list[list[Point]]:
-    """Points that may be trained together, at most so many: one recipe but for seed and numbers of its schedules."""
+def groups(points: Iterable[Point], most: int, device: str = "cpu") -> list[list[Point]]:
+    """Points that may be trained together, at most so many: one recipe but for seed and numbers of its schedules.
+
+    Those that are captured on this device are each trained by itself.
+    """
     found: dict[str, list[list[Point]]] = {}
     for point in points:
         cell = found.setdefault(cell_of(point), [])
-        if not cell or len(cell[-1]) == most:
+        if not cell or len(cell[-1]) == most or is_captured(point.recipe, device):
             cell.append([])
         cell[-1].append(point)
     return [group for cell in found.values() for group in cell]
@@ -108,7 +111,7 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
 
     Whatever fails is told, and stops nothing else. Several processes may do so at once, with any points.
     """
-    waiting = groups(points, task.replicas)
+    waiting = groups(points, task.replicas, task.device)
     told: set[str] = set()
     while waiting:
         waiting = [held for turn in _turns(task, waiting) if not stop() for held in _take(task, turn, tell, stop)]
@@ -120,8 +123,9 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
 
 
 def _turns(task: Task, waiting: Sequence[list[Point]]) -> list[list[list[Point]]]:
-    """Groups that are done at once: those of replicas on a GPU by eights, as far as each process has so many."""
-    stacked = [group for group in waiting if task.device.startswith("cuda") and is_stacked(group[0].recipe)]
+    """Groups that are done at once: on a GPU those that are compiled by eights, as far as each process has so many."""
+    on_gpu = task.device.startswith("cuda")
+    stacked = [group for group in waiting if on_gpu and group[0].recipe.training.compile]
     many = min(_ABREAST, -(-len(stacked) // task.processes))
     turns = [stacked[first : first + many] for first in range(0, len(stacked), many or 1)]
     return turns + [[group] for group in waiting if group not in stacked]

@@ -51,7 +51,7 @@ class Averages:
     @torch.no_grad()
     def step(self, step: int) -> None:
         """Take in the weights as they are after this step, counted from 1."""
-        torch._foreach_lerp_(list(self.means.values()), list(self._current.values()), self.share(step))
+        torch._foreach_lerp_(*self.pairs(), self.share(step))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -68,6 +68,10 @@ class Averages:
             weight = self._current[name].clone()
             self._current[name].copy_(mean)
             mean.copy_(weight)
+
+    def pairs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The means, and what they are of."""
+        return list(self.means.values()), list(self._current.values())
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The means by their names in a checkpoint."""

@@ -1,4 +1,4 @@
-"""How steps of a stack are run: as they are, compiled, or as a CUDA graph. The numbers are the same up to rounding."""
+"""How steps are run: as they are, compiled, or as a CUDA graph. The numbers are the same up to rounding."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from dvaepp.errors import InputError
 from dvaepp.networks.compiled import check_compiler
-from dvaepp.training.stacked import Given, Stack, State
+from dvaepp.training.stacked import Given, Movable, State
 
-Execution = Literal["eager", "compiled", "graph"]
-"""`compiled` takes seconds before the first step, and a C++ compiler on a CPU; `graph`, for CUDA, is compiled too."""
+Execution = Literal["eager", "compiled", "graph", "captured"]
+"""`compiled` takes seconds before the first step, and a C++ compiler on a CPU; `graph`, for CUDA, is compiled too.
+
+`captured` is a CUDA graph of the step as it is.
+"""
 Steps = Callable[[Given], Float[Tensor, "steps models"]]
 """Takes the steps that it is given, and gives their losses."""
 _WARM_UPS = 3
 
 
-def executed(stack: Stack, given: Given, execution: Execution, most: int = 1) -> Steps:
+def executed(stack: Movable, given: Given, execution: Execution, most: int = 1) -> Steps:
     """A function that takes steps of the stack like those `given`, so many as a graph at most; its state is left.
 
-    InputError where they cannot be compiled, as on a CPU without a compiler.
+    So are torch's generators. InputError where they cannot be compiled, as on a CPU without a compiler.
     """
-    with _kept(stack.state):
-        if execution == "graph":
-            return _Graph(stack, given, most)
+    devices = [given.x.device] if given.x.device.type == "cuda" else []
+    with _kept(stack.state), torch.random.fork_rng(devices=devices):
+        if execution in ("graph", "captured"):
+            return _Graph(stack, given, most, compiled=execution == "graph")
         step = stack.step if execution == "eager" else _compiled(stack.step, stack.state, given.each()[0])
         return lambda given: torch.stack([step(stack.state, each) for each in given.each()])
 
@@ -75,7 +79,7 @@ class _Graph:
     To be made and called in a stream that is not the default one, and the same.
     """
 
-    def __init__(self, stack: Stack, given: Given, most: int) -> None:
+    def __init__(self, stack: Movable, given: Given, most: int, compiled: bool) -> None:
         self._held: Given = tree_map(lambda each: each.new_zeros(most, *each.shape[1:]), given)
         self._losses = torch.zeros_like(self._held.beta)
         self._place = torch.zeros((), dtype=torch.int64, device=given.x.device)
@@ -86,7 +90,7 @@ class _Graph:
             return place.add_(1)
 
         self._arguments = (stack.state, self._held, self._losses, self._place)
-        self._step = _compiled(step, *self._arguments)
+        self._step = _compiled(step, *self._arguments) if compiled else step
         for _ in range(_WARM_UPS):
             self._hold(given)
             self._step(*self._arguments)

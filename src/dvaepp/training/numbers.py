@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
 import torch
@@ -13,11 +13,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvaepp.models.base import Trace, evaluation_mode, unchecked
+from dvaepp.priors.base import Prior
 from dvaepp.training.alike import objective_of
 from dvaepp.training.checkpoints import random_tensors, restore_random
 from dvaepp.training.trainer import Trainer
 
 _MOST_STEPS, _MOST_BYTES = 500, 2**27
+
+
+def moves_within(prior: Prior) -> bool:
+    """Whether chains move by uniform numbers alone, so that they can do so within a step on a GPU."""
+    return math.prod(prior.chain_noise or (0,)) > 0
 
 
 class Numbers:
@@ -42,6 +48,10 @@ class Numbers:
         finally:
             self._state = random_tensors(self._trainer.device)
 
+    def at_steps(self) -> AbstractContextManager[None]:
+        """What steps are taken in: they draw nothing."""
+        return nullcontext()
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """torch's generators as a checkpoint keeps them: within a span, the device's from before it."""
@@ -60,7 +70,7 @@ class Numbers:
 
         On a CPU they move between steps, in place, by numbers of their own, which is faster there.
         """
-        return self._trainer.device.type == "cuda" and math.prod(self._trainer.model.prior.chain_noise or (0,)) > 0
+        return self._trainer.device.type == "cuda" and moves_within(self._trainer.model.prior)
 
     @cached_property
     def span(self) -> int:
@@ -118,6 +128,69 @@ class Numbers:
     @staticmethod
     def _of_device(state: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in state.items() if name != "random.cpu"}
+
+
+class OwnNumbers:
+    """A trainer's random state, as torch's generators are when this is made, for steps that draw as they go.
+
+    On a GPU it is a generator's state that no other trainer's step moves: a CUDA graph draws from the one that it was
+    captured with, so that graphs may be at work side by side.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._state = random_tensors(trainer.device)
+        default = _generator(trainer.device)
+        self._generator = None if default is None else default.clone_state()
+        self.size = 0
+        self.span = 1  # since launches of some such graphs fill a GPU's queue, and others would have to wait
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """torch's generators as this trainer left them."""
+        with _instead(self._generator, self._trainer.device):
+            restore_random(self._state, self._trainer.device)
+            try:
+                yield
+            finally:
+                self._state = random_tensors(self._trainer.device)
+
+    kept = at_steps = own
+
+    def left(self) -> int:
+        """How many steps may be taken at once."""
+        return 1
+
+    def given(self, steps: int) -> tuple[Float[Tensor, "steps batch pixels"], Tensor, Tensor]:
+        """The batches of the next steps, no numbers, since steps draw them; chains that cannot move in one do now."""
+        if not moves_within(self._trainer.model.prior):
+            with self.own():
+                self._trainer.model.prior.refresh()
+        x = self._trainer.batches(steps)
+        return x, x.new_zeros(steps, 0, x.shape[1], 0), x.new_zeros(steps, 0)
+
+
+def _generator(device: torch.device) -> torch.Generator | None:
+    """A GPU's generator."""
+    if device.type != "cuda":
+        return None
+    generator: torch.Generator = torch.cuda.default_generators[device.index or 0]
+    return generator
+
+
+@contextmanager
+def _instead(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """A GPU draws with the state of this generator itself, not with a copy of it."""
+    default = _generator(device)
+    if default is None or generator is None:
+        yield
+        return
+    before = default.graphsafe_get_state()
+    default.graphsafe_set_state(generator)
+    try:
+        yield
+    finally:
+        default.graphsafe_set_state(before)
 
 
 def layout(trainer: Trainer) -> tuple[list[tuple[int, int]], int]:

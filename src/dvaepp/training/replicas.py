@@ -20,10 +20,11 @@ from dvaepp.training.alike import check_alike, objective_of
 from dvaepp.training.batches import sent
 from dvaepp.training.checkpoints import anneal
 from dvaepp.training.execution import Execution, Steps, executed
+from dvaepp.training.in_place import InPlace
 from dvaepp.training.journal import Metrics
-from dvaepp.training.numbers import Numbers
+from dvaepp.training.numbers import Numbers, OwnNumbers
 from dvaepp.training.settling import pending, settle
-from dvaepp.training.stacked import Given, Loss, Stack
+from dvaepp.training.stacked import Given, Loss, Movable, Stack
 from dvaepp.training.trainer import Trainer
 
 Report = Callable[[Trainer, Metrics], None]
@@ -67,8 +68,8 @@ class Replicas:
         self._execution, self._numbers = execution, []
         for make in makers:
             self.trainers.append(make())
-            self._numbers.append(Numbers(self.trainers[-1]))
-        check_alike(self.trainers)
+            self._numbers.append(self._numbers_of(self.trainers[-1]))
+        self._check()
 
     @property
     def step(self) -> int:
@@ -81,8 +82,14 @@ class Replicas:
         Where `stop` says so after a line, all are saved as they are, and that is the end for now.
         """
         self.begin()
-        while self.step < self.trainers[0].settings.steps and self.advance(report, stop):
+        while self.advance(report, stop):
             pass
+
+    def _numbers_of(self, trainer: Trainer) -> Numbers | OwnNumbers:
+        return Numbers(trainer)
+
+    def _check(self) -> None:
+        check_alike(self.trainers)
 
     def begin(self) -> None:
         """Make ready for `advance`."""
@@ -92,25 +99,30 @@ class Replicas:
             with numbers.own():
                 trainer.begin()
         self._losses: list[Tensor] = []
+        self._x = torch.empty(0)
         self._clock = time.perf_counter()
         self._wait()
         with self._at_work():
             self._restack()
 
     def advance(self, report: Report, stop: Callable[[], bool]) -> bool:
-        """A stretch of steps of `fit`, and what follows it; whether training goes on.
+        """Look at the stretch of steps before, where a line of metrics follows it, and take the next one.
 
-        On a GPU it waits for the steps only where losses are looked at, so that several groups may take stretches in
-        turn and are at work at once.
+        Whether there is one. So on a GPU it waits for steps only once those of other groups, whose turns come between,
+        are at work too.
         """
         first = self.trainers[0]
         with self._at_work():
-            given = self._given(min(self._stretch, self._numbers[0].left(), first.until_next))
+            if self._losses and first.is_looked_at:
+                losses, self._losses = torch.cat(self._losses), []
+                if self._observe(losses, self._x, report, stop):
+                    return False
+            if self.step == self.trainers[0].settings.steps:
+                return False
+            given = self._given(min(self._stretch, self._numbers[0].left(), self.trainers[0].until_next))
             self._losses.append(self._advance(given))
-            if not first.is_looked_at:
-                return True
-            losses, self._losses = torch.cat(self._losses), []
-            return not self._observe(losses, given.x[-1], report, stop) and self.step < first.settings.steps
+            self._x = given.x[-1]
+        return True
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -124,16 +136,19 @@ class Replicas:
             torch.cuda.synchronize(self._stream.device)
 
     def _restack(self) -> None:
-        losses = [Loss(trainer.model, objective_of(trainer)) for trainer in self.trainers]
-        each = [trainer.optimisation for trainer in self.trainers]
-        averages = [one.averages.means for one in each if one.averages is not None]
-        self._stack = Stack(losses, [one.optimizers for one in each], each[0].rules, averages)
+        self._stack = self._movable()
         self._steps: Steps | None = None
         self._stretch = stretch(self.trainers, self._numbers[0])
         self._alike = [
             f"{trainer.settings.model_dump_json()} {trainer.model.smoothing.sharpness}" for trainer in self.trainers
         ]
         self._wait()
+
+    def _movable(self) -> Movable:
+        losses = [Loss(trainer.model, objective_of(trainer)) for trainer in self.trainers]
+        each = [trainer.optimisation for trainer in self.trainers]
+        averages = [one.averages.means for one in each if one.averages is not None]
+        return Stack(losses, [one.optimizers for one in each], each[0].rules, averages)
 
     def _given(self, steps: int) -> Given:
         """What the next steps are given, each trainer's from its own stream and schedules."""
@@ -153,9 +168,10 @@ class Replicas:
         return dict(zip(known[self._alike[0]][0], table, strict=True))
 
     def _advance(self, given: Given) -> Float[Tensor, "steps models"]:
-        if self._steps is None:
-            self._steps = executed(self._stack, given, self._execution, self._stretch)
-        losses = self._steps(given)
+        with self._numbers[0].at_steps():
+            if self._steps is None:
+                self._steps = executed(self._stack, given, self._execution, self._stretch)
+            losses = self._steps(given)
         for trainer in self.trainers:
             trainer.step += len(losses)
         return losses
@@ -201,8 +217,30 @@ class Replicas:
             settle(checkpoints)
 
 
+class Captured(Replicas):
+    """One trainer, of any model, whose step is a CUDA graph of what it is (`InPlace`); on a CPU it can be `eager`.
+
+    A graph takes as long as its kernels, where launching them one by one takes several times that. The objective must
+    not decide by values, nor read them.
+    """
+
+    def __init__(self, make: Callable[[], Trainer], execution: Execution = "captured") -> None:
+        super().__init__([make], execution)
+
+    def _numbers_of(self, trainer: Trainer) -> OwnNumbers:
+        return OwnNumbers(trainer)
+
+    def _check(self) -> None:
+        """There is nothing to compare."""
+
+    def _movable(self) -> Movable:
+        return InPlace(self.trainers[0])
+
+
 def fit(trainer: Trainer, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
-    """`Trainer.fit`; of a feed-forward model whose settings say `compile`, with its whole step compiled.
+    """`Trainer.fit`; where its settings say `compile`, with a feed-forward model's whole step compiled.
+
+    On a GPU a convolutional model's step is captured.
 
     Raises TrainingDivergedError as that does.
     """
@@ -241,7 +279,9 @@ def stepping(trainer: Trainer) -> Callable[[], int]:
 
 
 def _compiled(trainer: Trainer) -> Replicas | None:
-    """What trains it with its whole step compiled, where its settings ask for that and its model can be."""
+    """What trains it with its whole step compiled or captured, where its settings ask for that and its model can be."""
+    if trainer.is_captured:
+        return Captured(lambda: trainer)
     if not (trainer.settings.compile and isinstance(trainer.model, FeedForwardVAE)) or distributed.world() > 1:
         return None
     return Replicas([lambda: trainer], "graph" if trainer.device.type == "cuda" else "compiled")
@@ -260,7 +300,7 @@ def schedule(trainer: Trainer, step: int) -> dict[str, float]:
     }
 
 
-def stretch(trainers: Sequence[Trainer], numbers: Numbers) -> int:
+def stretch(trainers: Sequence[Trainer], numbers: Numbers | OwnNumbers) -> int:
     """How many steps are taken at once: a span, or as many as have 512 MiB of batches and uniform numbers."""
     first = trainers[0]
     given = len(trainers) * (first.settings.batch * first.data.pixels + numbers.size) * first.dtype.itemsize

@@ -39,7 +39,8 @@ class TrainingSettings(Settings):
     compile: bool = False
     """Compile a feed-forward model's whole step, faster once that has taken its ten seconds, or else residual cells.
 
-    Their first step takes a minute or two. Of several processes feed-forward models take it for false."""
+    Their first step takes a minute or two. On a GPU a convolutional model's whole step is a CUDA graph instead. Of
+    several processes feed-forward models take it for false."""
     log_every: int = Field(default=100, ge=1, le=10**12)
     validate_every: int = Field(default=1000, ge=1, le=10**12)
     """Steps between validations and between checkpoints."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -89,7 +90,21 @@ for _each in (State, Given):
     register_dataclass(_each, field_names=[field.name for field in fields(_each)])
 
 
-class Stack:
+class Movable(ABC):
+    """Models that take steps together: a `Stack`, or one `InPlace`."""
+
+    state: State
+
+    @abstractmethod
+    def step(self, state: State, given: Given) -> Float[Tensor, " models"]:
+        """Every model's loss on its batch; then all have moved by one step."""
+
+    @abstractmethod
+    def count(self, step: int) -> None:
+        """Tell the optimisers how many steps have been taken."""
+
+
+class Stack(Movable):
     """The tensors of models side by side: each model's own, and what its optimisers keep, become views of the stack's.
 
     So a step of all moves each model, and weights that are loaded into one are in the stack.
@@ -107,13 +122,13 @@ class Stack:
         self._skeleton.model.prior.log_partition = None  # the first one's value, on which no gradient depends
         names = {id(parameter): name for name, parameter in first.named_parameters()}
         turned = {f"{name}.weight" for name, module in first.named_modules() if isinstance(module, nn.Linear)}
-        stacked = {n: _stacked([loss.get_parameter(n) for loss in losses], n in turned) for n in names.values()}
+        all_of = {n: stacked([loss.get_parameter(n) for loss in losses], n in turned) for n in names.values()}
         moved = {name: parameter.requires_grad for name, parameter in first.named_parameters()}
-        parameters = {name: stacked[name] for name, moves in moved.items() if moves}
-        buffers = {name: _stacked([loss.get_buffer(name) for loss in losses]) for name, _ in first.named_buffers()}
-        buffers |= {name: stacked[name] for name, moves in moved.items() if not moves}
+        parameters = {name: all_of[name] for name, moves in moved.items() if moves}
+        buffers = {name: stacked([loss.get_buffer(name) for loss in losses]) for name, _ in first.named_buffers()}
+        buffers |= {name: all_of[name] for name, moves in moved.items() if not moves}
         both, names_of_means = parameters | buffers, averages[0] if averages else {}
-        means = {f"model.{n}": _stacked_in(averages, n, both[f"model.{n}"]) for n in names_of_means}
+        means = {f"model.{n}": stacked_in(averages, n, both[f"model.{n}"]) for n in names_of_means}
         self.state = State(parameters, buffers, {}, means)
         self._rule: dict[str, str] = {}
         self._l2: Tensors = {}
@@ -136,7 +151,7 @@ class Stack:
                 state.setdefault(key, torch.zeros_like(parameter))
         self._rule[name] = kind
         self.state.kept[name] = {
-            key: _stacked_in(states, key, like=self.state.parameters[name]) for key in self._rules[kind].kept
+            key: stacked_in(states, key, like=self.state.parameters[name]) for key in self._rules[kind].kept
         }
         if any(group["weight_decay"] for group in groups):
             self._l2[name] = self.state.parameters[name].new_tensor([group["weight_decay"] for group in groups])
@@ -144,9 +159,7 @@ class Stack:
     def count(self, step: int) -> None:
         """Tell the optimisers how many steps have been taken."""
         for optimizers in self._optimizers:
-            for kind, optimizer in optimizers.items():
-                for state in optimizer.state.values() if self._rules[kind].counted else ():
-                    state["step"] = torch.tensor(float(step))
+            count_steps(optimizers, self._rules, step)
 
     def step(self, state: State, given: Given) -> Float[Tensor, " models"]:
         """Every model's loss on its batch; then all have moved by one step."""
@@ -183,7 +196,14 @@ class Stack:
         parameter.copy_(self._rules[self._rule[name]](parameter, gradient, kept, rate.view(numbers)))
 
 
-def _stacked(tensors: Sequence[Tensor], turned: bool = False) -> Tensor:
+def count_steps(optimizers: dict[str, Optimizer], rules: dict[str, Rule], step: int) -> None:
+    """Tell the optimisers how many steps have been taken."""
+    for kind, optimizer in optimizers.items():
+        for state in optimizer.state.values() if rules[kind].counted else ():
+            state["step"] = torch.tensor(float(step))
+
+
+def stacked(tensors: Sequence[Tensor], turned: bool = False) -> Tensor:
     """The tensors side by side; each becomes a view of its place.
 
     Weights of linear layers lie `turned` in memory, as their gradients come: or optimisers would read across memory.
@@ -195,7 +215,7 @@ def _stacked(tensors: Sequence[Tensor], turned: bool = False) -> Tensor:
     return stack
 
 
-def _stacked_in(states: Sequence[dict[str, Any]], key: str, like: Tensor) -> Tensor:
+def stacked_in(states: Sequence[dict[str, Any]], key: str, like: Tensor) -> Tensor:
     """What the states hold under a key side by side, in memory as another stack; each holds a view of its place."""
     stack = torch.empty_like(like).copy_(torch.stack([state[key] for state in states]))
     for state, place in zip(states, stack, strict=True):

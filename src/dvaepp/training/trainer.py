@@ -18,6 +18,7 @@ from dvaepp.data import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.evaluation.likelihood import score, shared_log_partition
 from dvaepp.models.base import Model, evaluation_mode, measuring, unchecked
+from dvaepp.models.feedforward import FeedForwardVAE
 from dvaepp.networks.compiled import compile_cells
 from dvaepp.objectives.base import BoundTerms, Objective, Terms
 from dvaepp.randomness import Purpose, stream_seed
@@ -79,7 +80,7 @@ class Trainer:
         self.device, self._data_tensors = next(model.parameters()).device, checkpoints.data_tensors(data)
         checkpoints.anneal(model, settings, 0.0)
         distributed.synchronise_batch_norm(model)
-        if settings.compile:
+        if settings.compile and not self.is_captured:
             compile_cells(model)
         self._averaged_losses = distributed.averaging(model, self._losses)
         if distributed.world() > 1:
@@ -101,6 +102,12 @@ class Trainer:
     def checkpoint(self) -> Path:
         """Where the latest state is."""
         return self.folder / CHECKPOINT
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether `compile` makes a CUDA graph of its steps as they are: on a GPU, of models that are not stacked."""
+        alone = self.device.type == "cuda" and distributed.world() == 1 and not isinstance(self.model, FeedForwardVAE)
+        return self.settings.compile and alone and isinstance(self.objective, Objective)
 
     def fit(self, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
         """Train up to the last step from wherever the run stands; `report` is given every line of metrics.
@@ -189,10 +196,11 @@ class Trainer:
         self, x: Float[Tensor, "batch pixels"], kl_weight: float
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """What trains the model, and what trains what its objective learns."""
-        terms, learning = self._terms(x)
+        terms, learning = self.terms(x)
         return -terms.bound(kl_weight, self._weights(terms, kl_weight)).mean(), learning
 
-    def _terms(self, x: Float[Tensor, "batch pixels"]) -> tuple[BoundTerms, Float[Tensor, ""]]:
+    def terms(self, x: Float[Tensor, "batch pixels"]) -> tuple[BoundTerms, Float[Tensor, ""]]:
+        """The objective's for this batch, and the loss of what it learns; InputError where they are no bound's."""
         if isinstance(self.objective, Objective):
             return self.objective.with_loss(self.model, x)
         terms = self.objective(self.model, x)
@@ -212,7 +220,7 @@ class Trainer:
         self._estimate_log_partition("log Z of the loss", temperatures=100, chains=100, repeats=1)
         own_seed = distributed.own_seed(stream_seed("loss", self.seed, self.step))
         with measuring(self.model, own_seed), evaluation_mode(self.learned or nn.Module()):
-            terms, _ = self._terms(x)
+            terms, _ = self.terms(x)
             weights, means = self._weights(terms, kl_weight), terms.mean(distributed.mean)
             diagnostics = self.model.prior.chain_diagnostics()
         distortion = -float(means.log_likelihood)
