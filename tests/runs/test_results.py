@@ -53,6 +53,17 @@ def test_ours_stand_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "t.md").read_text() == printed == table(tmp_path, "3")
 
 
+@pytest.mark.parametrize(
+    "less", [{"settings": ("training.steps=3000",)}, {"samples": 10.0}, {"examples": 1000.0}], ids=str
+)
+def test_seeds_of_less_effort_are_not_averaged_with_the_rest(less: dict[str, Any], tmp_path: Path) -> None:
+    for seed, nll in ((0, 81.0), (1, 82.0)):
+        stored(tmp_path, "table-3/mnist-static/rbm-normal", nll, seed=seed)
+    stored(tmp_path, "table-3/mnist-static/rbm-normal", 99.0, seed=2, **less)
+    (cells,) = rows(table(tmp_path, "3")).values()
+    assert (cells[0], cells[2]) == ("81.50 ± 0.71 (10,000 examples)", "0, 1")
+
+
 def test_cifar_is_in_bits_per_dimension(tmp_path: Path) -> None:
     stored(tmp_path, "table-3/cifar10/normal-normal", 7452.0, nll_standard_error=21.3)
     ours, *_, paper = rows(table(tmp_path, "3"))["table-3/cifar10/normal-normal"]

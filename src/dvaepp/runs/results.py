@@ -47,10 +47,17 @@ def _rows(folder: Path, shown: Table) -> list[tuple[str, dict[Path, Result]]]:
     for cell in shown.cells():
         recipe = f"{shown.name}/{cell}"
         results = {path: _result(path, recipe) for path in chosen(folder / recipe, partial(_is_wanted, shown))}
+        most = max(map(_effort, results.values()), default=None)
+        results = {path: result for path, result in results.items() if _effort(result) == most}
         rows += [(cell, results)] if results else []
     if not rows:
         raise _nothing_to_show(folder, shown)
     return rows
+
+
+def _effort(result: Result) -> tuple[float, ...]:
+    """What seeds must have in common to be averaged, most first: planned steps, examples, samples."""
+    return result.settings["training"]["steps"], result.scores["examples"], result.scores["samples"]
 
 
 def _nothing_to_show(folder: Path, shown: Table) -> InputError:
@@ -70,6 +77,7 @@ def _heading(shown: Table, folder: Path) -> str:
     text = (
         f"Made by `dvaepp table {name}` from the files under `{where}/`, which hold the commands that repeat them. "
         "With one seed, ± is the standard error over test examples; with more, the standard deviation over seeds. "
+        "Seeds with fewer steps, examples or samples than others of a recipe are left out. "
         f"{shown.note}"
     )
     columns = ("recipe", "ours", "steps, samples", "seeds", "log Z ± error", shown.source)
