@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test clean
+.PHONY: demo test docs docs-serve clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -19,6 +19,15 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto --dist worksteal
+
+docs: .venv/installed
+	$(BIN)/python site/stage.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html in a browser"
+
+docs-serve: .venv/installed
+	$(BIN)/python site/stage.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

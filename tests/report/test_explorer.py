@@ -2,15 +2,13 @@
 
 import json
 import re
-import shutil
-import subprocess
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from browser import browser, computed
 from registry import all_states
 
 import dvaepp
@@ -18,8 +16,6 @@ from dvaepp import InputError
 from dvaepp.cli import main
 from dvaepp.report.explorer import Rounded, write_explorer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 BITS = (np.random.RandomState(3).random_sample((80, 4, 3)) < 0.4).astype(np.uint8)
 SMALL: dict[str, Any] = {"size": "tiny", "progress": False}
 
@@ -32,33 +28,6 @@ def train(folder: Path, recipe: str = "quick/rbm", data: Any = BITS, **settings:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dvaepp.Run:
     return train(tmp_path_factory.mktemp("runs") / "run")
-
-
-BEGIN = "<script>window.faults = []; window.onerror = what => window.faults.push(String(what));</script>"
-END = """<script>(async () => {
-  let out;
-  try { out = await (async () => { SCRIPT })(); } catch (error) { out = {error: String(error)}; }
-  const told = document.createElement("pre");
-  told.id = "out";
-  told.textContent = JSON.stringify({out, faults: window.faults});
-  document.body.replaceChildren(told);
-})();</script>"""
-
-
-def computed(page: Path, script: str) -> Any:
-    """What a script in the page returns; fails where the page or the script raise anything."""
-    copy = page.with_name("checked.html")
-    text = page.read_text().replace("<head>", f"<head>{BEGIN}")
-    copy.write_text(text.replace("</body>", END.replace("SCRIPT", script) + "</body>"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
-    assert CHROMIUM is not None
-    done = subprocess.run([CHROMIUM, *flags, copy.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found is not None, done.stdout[-500:] + done.stderr[-500:]
-    told = json.loads(unescape(found[1]))
-    assert told["faults"] == []
-    assert not (isinstance(told["out"], dict) and "error" in told["out"]), told
-    return told["out"]
 
 
 @pytest.fixture(scope="module")
