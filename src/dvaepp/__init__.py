@@ -6,6 +6,6 @@ Everything public is a name of this module; `__init__.pyi` lists them. Each is l
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
