@@ -78,11 +78,13 @@ def _likelihood(run: RunFolder, trained: TrainedModel, scores: dict[str, Any] | 
     s, log_z = scores["scores"], scores["log_partition"]
     trust = "" if log_z["trusted"] else "; by its own diagnosis **not to be trusted**"
     made = f"{s['examples']:,.0f} examples, {s['samples']:,.0f} importance samples each, z binary"
+    low, high, error = s["nll_at_low_log_z"], s["nll_at_high_log_z"], s["log_z_standard_error"]
+    spread = f" ± {error:.3f}" if error else ""
     rows = {
         "NLL": f"{s['nll']:.2f}{plus_minus(s['nll_standard_error'], s['examples'])} nats",
-        "NLL for log Z two standard errors lower, higher": f"{s['nll_at_low_log_z']:.2f}, {s['nll_at_high_log_z']:.2f}",
+        **({"NLL for log Z two standard errors lower, higher": f"{low:.2f}, {high:.2f}"} if error else {}),
         "ELBO": f"{s['elbo']:.2f}",
-        "log Z of the prior": f"{s['log_z']:.3f} ± {s['log_z_standard_error']:.3f}: {log_z['method']}{trust}",
+        "log Z of the prior": f"{s['log_z']:.3f}{spread}: {log_z['method']}{trust}",
     }
     return f"{_table(('Test data', made), rows.items())}\n\n± is one standard error over the examples."
 

@@ -34,8 +34,8 @@ def located(run: AnyPath) -> Path:
     if name in shipped():
         return PRETRAINED / name
     if path.name == name:
-        known = f"neither a run folder here nor one of those that ship with dvaepp, {' and '.join(shipped())}"
-        raise InputError(f"{name} is {known}{nearest(name.lower(), shipped())}")
+        known = f"and the runs that ship with dvaepp are {' and '.join(shipped())}"
+        raise InputError(f"{name} does not exist, {known}{nearest(name.lower(), shipped())}")
     return path
 
 
