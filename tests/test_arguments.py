@@ -23,8 +23,8 @@ from dvaepp.boltzmann.graphs import read_edges
 from dvaepp.data.own import read_examples
 from dvaepp.evaluation.kept import KeptScores
 from dvaepp.report.figures import write_figure
-from dvaepp.report.pictures import grid, samples, save_grid
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.pictures import grid, samples, save_grid
 
 X = images()
 

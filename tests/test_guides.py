@@ -31,6 +31,7 @@ def test_there_is_a_guide_for_each_thing_that_one_adds() -> None:
     assert [guide.stem for guide in GUIDES] == [
         "data-set",
         "estimator",
+        "hub",
         "likelihood",
         "prior",
         "run",

@@ -83,6 +83,7 @@ def test_the_wheel_runs_alone(tmp_path: Path) -> None:
         "assert dvaepp.__file__.endswith('site/dvaepp/__init__.py'), dvaepp.__file__\n"
         "assert not dvaepp.cli.main(['train', 'quick/rbm', '--size', 'tiny', '--steps', '2', '--out', 'run',"
         " '--set', 'model.hidden=[4]'])\n"
+        "assert not dvaepp.cli.main(['sample', 'digits-rbm', '-o', 'x.png', '--rows', '1'])\n"
         "raise SystemExit(dvaepp.cli.main(['report', 'run']))\n"
     )
     assert "best validation NLL" in run("-c", program)

@@ -28,11 +28,11 @@ from dvaepp.recipes.recipe import override
 from dvaepp.recipes.settings import SIZES, Size
 from dvaepp.report import gallery, page
 from dvaepp.report.changes import origin
-from dvaepp.report.pictures import grid, reconstructions, samples, save_grid, signed
 from dvaepp.report.plots import Curve, curves
 from dvaepp.report.report import write_report
 from dvaepp.report.subject import Subject, duration
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.pictures import grid, reconstructions, samples, save_grid, signed
 from dvaepp.storage import load_tensors, save_tensors, write_json
 
 

@@ -19,14 +19,15 @@ from dvaepp.cli import main
 from dvaepp.errors import InputError
 from dvaepp.models.local import BernoulliVariables, NormalVariables
 from dvaepp.priors.normal import NormalPrior
-from dvaepp.report import pictures, plots
+from dvaepp.report import plots
 from dvaepp.report.columns import r_squared, shares
 from dvaepp.report.local_groups import _verdict
-from dvaepp.report.pictures import grid, local_samples
 from dvaepp.report.plots import Curve
 from dvaepp.report.subject import Subject
+from dvaepp.runs import pictures
 from dvaepp.runs.codes import read_codes
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.pictures import grid, local_samples
 from dvaepp.storage import write_json
 
 CELL = ["model.groups=[4,4]", "model.hidden=[8]", "training.batch=4"]

@@ -19,9 +19,9 @@ from dvaepp.errors import InputError, TrainingDivergedError
 from dvaepp.objectives.base import BoundTerms
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
-from dvaepp.report.pictures import reconstructions, samples
 from dvaepp.runs.evaluation import evaluate
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.pictures import reconstructions, samples
 from dvaepp.training.settings import TrainingSettings
 
 SMALL = ["model.groups=[6,6]", "model.hidden=[8]", "model.chains=10", "training.validation_examples=20"]

@@ -14,12 +14,12 @@ from dvaepp import data, distributed
 from dvaepp.boltzmann.samplers import Sampler
 from dvaepp.cli.console import downloads, print_scores, processes, tensorboard
 from dvaepp.cli.doctor import doctor
-from dvaepp.cli.files import compress, decompress, explore, export
+from dvaepp.cli.files import compress, decompress, explore, export, push
 from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
 from dvaepp.cli.prior import prior
 from dvaepp.cli.probe import probe
-from dvaepp.cli.run_folder import check_folder, check_named, check_output, named_recipe, opened
+from dvaepp.cli.run_folder import check_folder, check_named, check_output, named_recipe, opened, page_of
 from dvaepp.cli.speed import speed
 from dvaepp.cli.study import compare, study
 from dvaepp.cli.table import table
@@ -39,6 +39,7 @@ from dvaepp.report.report import write_report
 from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.located import is_only_read, shipped
 from dvaepp.runs.progress import console, progress, show_metrics
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_columns_name, check_target, locked
@@ -73,6 +74,7 @@ def list_(arguments: Namespace) -> None:
     console.print("Tables, for `dvaepp table NAME`", style="bold")
     _list_kind(Table)
     console.print("DVAEPP_IMPORT=FILE.py in the environment adds those that a file of yours defines (docs/guides)")
+    console.print(f"Runs that ship with dvaepp, for whatever takes RUN: {', '.join(shipped())}")
     console.print("Recipes, for `dvaepp train RECIPE --size tiny|small|medium|paper`", style="bold")
     for name in catalogue.names():
         console.print(f"  {name:44} {catalogue.find(name).about}")
@@ -161,6 +163,8 @@ def _evaluate(run: RunFolder, settings: EvaluationSettings, arguments: Namespace
     with progress() as advance:
         if given is None:
             command = {"split": arguments.split, "command": arguments.command_line}
+            if is_only_read(run.folder):
+                console.print(f"{run.folder} is only read: the scores are not kept there", style="dim")
             found = evaluation.evaluate(run, settings, **command, **how, progress=advance)
         else:
             console.print(f"{len(given.x):,} examples of {arguments.data_at}, which are not the run's; nothing is kept")
@@ -180,7 +184,7 @@ def _evaluate(run: RunFolder, settings: EvaluationSettings, arguments: Namespace
 def report(arguments: Namespace) -> None:
     """The HTML page."""
     run = opened(arguments)
-    path = Path(arguments.output) if arguments.output else run.folder / "report.html"
+    path = page_of(run, arguments.output, "report.html")
     if not path.is_dir() and path.suffix not in (".html", ".htm"):
         raise InputError(f"{path} must end in .html")
     write_report(run, path)
@@ -268,6 +272,7 @@ COMMANDS = {
     "explore": explore,
     "doctor": doctor,
     "export": export,
+    "push": push,
     "report": report,
     "study": study,
     "compare": compare,

@@ -1,4 +1,4 @@
-"""The commands whose files other programs take: compress, decompress, export, explore."""
+"""The commands whose files go elsewhere: compress, decompress, export, explore, push."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from argparse import Namespace
 from pathlib import Path
 
 from dvaepp.cli.outputs import existing, save_arrays
-from dvaepp.cli.run_folder import check_output, used
+from dvaepp.cli.run_folder import check_output, opened, page_of, used
 from dvaepp.errors import InputError
 from dvaepp.report.explorer import write_explorer
 from dvaepp.runs import export as exporting
+from dvaepp.runs.bundle import pushed
 from dvaepp.runs.packing import pack, unpack
 from dvaepp.runs.progress import console
 from dvaepp.storage import check_arrays_name
@@ -43,12 +44,18 @@ def export(arguments: Namespace) -> None:
 
 def explore(arguments: Namespace) -> None:
     """Write the page to play with."""
-    path = Path(arguments.output) if arguments.output else Path(arguments.run) / "explore.html"
+    path = page_of(opened(arguments), arguments.output, "explore.html")
     check_output(str(path))
     if path.suffix not in (".html", ".htm"):
         raise InputError(f"{path} must end in .html")
     write_explorer(used(arguments), path)
     console.print(f"wrote {path}")
+
+
+def push(arguments: Namespace) -> None:
+    """Put a run on the Hub."""
+    address = pushed(opened(arguments), arguments.name, arguments.private)
+    console.print(f"pushed to {address}", markup=False)
 
 
 def decompress(arguments: Namespace) -> None:

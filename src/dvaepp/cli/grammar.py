@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     train.add_argument("--threads", type=threads, default=1, help="CPU threads (default 1); kept for resume")
     train.add_argument("--data-dir", help="where data sets lie (default: DVAEPP_DATA, then the cache)")
-    start = "a run folder, from whose best weights training begins where they fit this model's"
+    start = "a run, from whose best weights training begins where they fit this model's"
     train.add_argument("--from", dest="start", metavar="RUN", help=start)
     train.add_argument("--out", help="the run folder (default: runs/RECIPE-SIZE-seedN)")
 

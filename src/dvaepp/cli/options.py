@@ -6,9 +6,11 @@ import argparse
 
 from dvaepp.cli.values import whole
 
+RUN = "a run folder, hf://user/name on the Hub, or digits-rbm or digits-dvaepp, which ship with dvaepp"
+
 
 def run_named(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", help="a run folder")
+    command.add_argument("run", help=RUN)
     command.add_argument(
         "--graph", metavar="FILE.csv", help="where the prior's file of edges lies now, if it was moved"
     )

@@ -16,7 +16,9 @@ from dvaepp.data.formats import content, table
 from dvaepp.errors import InputError
 from dvaepp.recipes.recipe import Recipe
 from dvaepp.report.figures import write_figure
-from dvaepp.report.pictures import (
+from dvaepp.runs.codes import read_codes, read_local
+from dvaepp.runs.completed import completed_table
+from dvaepp.runs.pictures import (
     GREY,
     check_picture_name,
     columns_for,
@@ -27,8 +29,6 @@ from dvaepp.report.pictures import (
     save_grid,
     white,
 )
-from dvaepp.runs.codes import read_codes, read_local
-from dvaepp.runs.completed import completed_table
 from dvaepp.runs.progress import console
 from dvaepp.runs.run import Run
 from dvaepp.storage import check_columns_name, write_arrays, write_columns

@@ -6,8 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from dvaepp.cli.run_folder import check_output, used
-from dvaepp.report.pictures import check_picture_name, enlargement, grid, save_grid, white
 from dvaepp.runs import probe as probing
+from dvaepp.runs.pictures import check_picture_name, enlargement, grid, save_grid, white
 from dvaepp.runs.progress import console
 
 _SHOWN = 10

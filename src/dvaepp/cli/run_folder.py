@@ -9,6 +9,7 @@ from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import Recipe, override
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.located import check_own, located
 from dvaepp.runs.records import check_not_a_runs
 from dvaepp.runs.run import Run
 from dvaepp.storage import check_target
@@ -33,13 +34,21 @@ def opened(arguments: Namespace) -> RunFolder:
         check_named(option, path)
     check_folder("--data-dir", given["data_dir"])
     check_named("--device", getattr(arguments, "device", None))
-    return RunFolder(Path(arguments.run), **given)
+    return RunFolder(located(arguments.run), **given)
 
 
 def used(arguments: Namespace) -> Run:
     """The run that the arguments name, with its model."""
     folder = opened(arguments)
     return Run(folder, folder.model(arguments.last, arguments.device))
+
+
+def page_of(run: RunFolder, output: str | None, name: str) -> Path:
+    """Where a page about a run goes: to `output`, else into the run's folder; InputError where that is only read."""
+    if output is not None:
+        return Path(output)
+    check_own(run.folder)
+    return run.folder / name
 
 
 def check_output(output: str, *inputs: str | None) -> None:

@@ -110,6 +110,11 @@ def add_uses(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     model_choice(export)
     output(export, "encoder.onnx")
 
+    push = command("push", "put a run on the Hugging Face Hub: its best model, scores and a card; no data")
+    run_named(push)
+    push.add_argument("name", metavar="USER/NAME", help="the repository, made where it is not there")
+    push.add_argument("--private", action="store_true", help="a new repository is for you alone")
+
     report = command("report", "one self-contained HTML page about a run")
     run_named(report)
     data_now(report)

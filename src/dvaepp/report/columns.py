@@ -18,9 +18,10 @@ from dvaepp.data.columns import cells_of
 from dvaepp.data.kinds import DTYPES
 from dvaepp.errors import InputError
 from dvaepp.evaluation.by_column import distortion_by_column
-from dvaepp.report import pictures, plots
+from dvaepp.report import plots
 from dvaepp.report.page import parts
 from dvaepp.report.subject import Subject, short
+from dvaepp.runs import pictures
 
 _DRAWS, _ROWS, _MOST = 2000, 3, 30
 """Draws of the model, rows shown of data and of draws, and columns shown."""

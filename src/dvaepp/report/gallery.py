@@ -20,9 +20,10 @@ from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
-from dvaepp.report import pictures, plots
+from dvaepp.report import plots
 from dvaepp.report.page import parts, picture
 from dvaepp.report.subject import Subject
+from dvaepp.runs import pictures
 from dvaepp.smoothings.binary import hard
 
 _ROWS, _DRAWS, _REAL, _LOCAL_COLUMNS = 6, 4, 3, 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from dvaepp.errors import InputError
-from dvaepp.report import pictures
 from dvaepp.report.page import parts, picture
 from dvaepp.report.subject import Subject
+from dvaepp.runs import pictures
 from dvaepp.runs.probe import probe, retrieved
 from dvaepp.runs.run import Run
 

@@ -27,6 +27,7 @@ from dvaepp.recipes.settings import EvaluationSettings
 from dvaepp.runs.archive import keep_latest, latest
 from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.runs.inputs import check_categories, examples_in
+from dvaepp.runs.located import is_only_read
 from dvaepp.runs.records import Result, check_result, complaint
 from dvaepp.storage import check_target
 from dvaepp.training.checkpoints import step_in
@@ -59,10 +60,14 @@ def evaluate(
     """Score a run's model on a split, with a fresh log Z; `result` is what scores.json and `results/` keep.
 
     What has been scored is kept in the run's folder until the end: a stopped evaluation goes on where it was. The
-    result is then the latest there (`archive.keep_latest`). InputError where a likelihood is not finite.
+    result is then the latest there (`archive.keep_latest`). Of a run that is only read (`located`) nothing is kept.
+    InputError where a likelihood is not finite.
     """
-    check_target(latest(run.folder, split))
     measuring = _Measuring(run, settings, split, seed, last, device, megabytes)
+    if is_only_read(run.folder):
+        scores = measuring.scores(progress)
+        return Evaluation(scores, measuring.examples, measuring.result(scores, [run.record.command, command]))
+    check_target(latest(run.folder, split))
     kept = measuring.kept()
     scores = measuring.scores(progress, kept)
     result = measuring.result(scores, [run.record.command, command])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import dvaepp
 from dvaepp import distributed
@@ -27,8 +27,9 @@ from dvaepp.randomness import stream_seed
 from dvaepp.recipes.build import spec_of
 from dvaepp.recipes.recipe import Recipe, override, recipe_from, same_recipe
 from dvaepp.runs.devices import device_named
-from dvaepp.runs.records import DATA, RECORD, Number, Record, complaint, read_result
-from dvaepp.storage import AnyPath, check_target, load_tensors, read_json, read_lines, write_json
+from dvaepp.runs.located import located
+from dvaepp.runs.records import DATA, RECORD, Number, Record, complaint, read_record, read_result
+from dvaepp.storage import AnyPath, check_target, load_tensors, read_lines, write_json
 from dvaepp.training.averages import AVERAGE, averaged
 from dvaepp.training.checkpoints import TakenOver, check_origin, load_model, schema_in, spec_in, step_in, take_over
 from dvaepp.training.journal import Metrics
@@ -93,8 +94,8 @@ class RunFolder:
     ) -> RunFolder:
         """A new run for an empty or new folder, in which nothing is written until `write`; paths are made absolute.
 
-        Data that are `held` in memory will lie in the folder, whatever the recipe calls them. `start` is the folder of
-        a run, from whose best weights this one begins, as far as they fit.
+        Data that are `held` in memory will lie in the folder, whatever the recipe calls them. `start` is a
+        run (`located`), from whose best weights this one begins, as far as they fit.
         """
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder, which a run needs")
@@ -115,7 +116,7 @@ class RunFolder:
             command=command,
             versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
             folder=str(folder.resolve()),
-            start=None if start is None else str(Path(start).resolve()),
+            start=None if start is None else str(located(start).resolve()),
         )
         return RunFolder(folder, planned=record, held=held)
 
@@ -147,12 +148,7 @@ class RunFolder:
         """What run.json says, or is to say."""
         if self.planned is not None:
             return self.planned
-        path = self.folder / RECORD
-        values = read_json(path, "the record of a run (is this a run folder?)")
-        try:
-            return Record.model_validate(values, strict=True)
-        except ValidationError as error:
-            raise InputError(f"{path} is not the record of a run: {complaint(error)}") from None
+        return read_record(self.folder / RECORD)
 
     @cached_property
     def recipe(self) -> Recipe:

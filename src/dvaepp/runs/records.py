@@ -14,6 +14,8 @@ from dvaepp.storage import read_json
 RECORD = "run.json"
 DATA = "data.npz"
 """What data that a program gave are called in the folder of a run on them."""
+FORMAT = 1
+"""Of run folders. It grows by one where a folder is written that this version could not read."""
 
 
 class Record(BaseModel):
@@ -36,6 +38,8 @@ class Record(BaseModel):
     """Names of the columns of a table that it was trained on."""
     start: str | None = None
     """The folder of the run from whose weights this one began."""
+    format: int = FORMAT
+    """Of the folder; those from before it was kept have the first one."""
 
 
 _OWN = re.compile(r"run\.json|data\.npz|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
@@ -120,6 +124,18 @@ class Result(BaseModel):
         if missing := _SCORES - set(scores):
             raise ValueError(f"scores lack {', '.join(sorted(missing))}")
         return scores
+
+
+def read_record(path: Path) -> Record:
+    """The record of a run in a file; InputError for anything else, and for that of a later version of dvaepp."""
+    values = read_json(path, "the record of a run (is this a run folder?)")
+    if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+        said = f"{path} is of format {values['format']!r}, and this version of dvaepp reads format {FORMAT}"
+        raise InputError(f"{said}: another version, or pip install -U dvaepp, may read it")
+    try:
+        return Record.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise InputError(f"{path} is not the record of a run: {complaint(error)}") from None
 
 
 def read_result(path: Path) -> Result:

@@ -34,9 +34,11 @@ from dvaepp.numerics import whole
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.randomness import stream_seed
 from dvaepp.recipes.recipe import Recipe
+from dvaepp.runs.bundle import pushed
 from dvaepp.runs.completed import Completed
 from dvaepp.runs.folder import RunFolder, TrainedModel
 from dvaepp.runs.inputs import check_categories, clamped_bits, codes_in, examples_in, filled, gapped_in, gaps_in
+from dvaepp.runs.located import located
 from dvaepp.smoothings.binary import hard
 from dvaepp.storage import AnyPath
 from dvaepp.training.journal import Metrics
@@ -58,12 +60,14 @@ def load_run(
 ) -> Run:
     """The run in a folder, with the model that is best by validation, or the `last` one; on the device of its training.
 
-    Data and a graph's file of edges that were moved are at `data`, a path or a data set's name, in `data_dir`, and at
-    `graph`. InputError where there is no such run, or no model in it.
+    "hf://user/name" and "hf://user/name@revision" are on the Hugging Face Hub, "digits-rbm" and "digits-dvaepp" come
+    with the package; a folder that is there comes before either. Data and a graph's file of edges that were moved are
+    at `data`, a path or a data set's name, in `data_dir`, and at `graph`. InputError where there is no such run, or no
+    model in it, and as `hub.fetched`.
     """
     paths = {"data_at": data, "data_dir": data_dir, "graph": graph}
     given = {name: None if path is None else str(path) for name, path in paths.items()}
-    found = RunFolder(folder, given["data_at"], given["data_dir"], given["graph"])
+    found = RunFolder(located(folder), given["data_at"], given["data_dir"], given["graph"])
     return Run(found, found.model(last, device))
 
 
@@ -119,6 +123,15 @@ class Run:
     def metrics(self) -> list[Metrics]:
         """What training logged, line by line."""
         return self._folder.metrics()
+
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Put the run on the Hugging Face Hub as "user/name", with a card; its web address.
+
+        There go the best model by validation, run.json, metrics, the latest scores of that model and a picture of
+        samples: no data, no checkpoint to train on from. A repository that is there gets a new revision. InputError
+        without a validated model or a login, and where the Hub refuses or cannot be reached.
+        """
+        return pushed(self._folder, name, private)
 
     def encode(self, x: Any, *, hard: bool = False, seed: int = 0) -> Array:
         """q(z = 1 | x) of every bit (n, bits), group after group, from the likelier bits before; of normals the means.

