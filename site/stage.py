@@ -28,16 +28,24 @@ PACKAGES = {
     "report": "Reports, figures, the page to play with",
 }
 """What is at each package's page in the reference."""
+_NO_PAGES = shutil.ignore_patterns("*.json", "*.jsonl", "*.safetensors")
 
 
 def stage(folder: Path) -> None:
-    """Write all pages: those of docs, the changelog, the reference, and what pages need to be shown."""
+    """Write all pages: those of docs, the changelog, cards of shipped runs, the reference, and what pages need."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder)
     shutil.copytree(ROOT / "site" / "assets", folder / "assets")
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
         (folder / name.lower()).write_text(text, encoding="utf-8")
+    for card in sorted((SOURCE / "pretrained").glob("*/README.md")):
+        (folder / "pretrained").mkdir(exist_ok=True)
+        shutil.copytree(
+            card.parent, folder / "pretrained" / card.parent.name, ignore=shutil.ignore_patterns("*.js*", "*.saf*")
+        )
+    hub = folder / "guides" / "hub.md"
+    hub.write_text(hub.read_text(encoding="utf-8").replace("](../../src/dvaepp/", "](../"), encoding="utf-8")
     paper = folder / "paper.md"
     paper.write_text(linked(paper.read_text(encoding="utf-8")), encoding="utf-8")
     for package, about in PACKAGES.items():

@@ -1,6 +1,7 @@
 """The page to play with: its numbers are the library's, in a browser."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browser import browser, computed
+from browser import browser, computed, opened
+from PIL import Image
 from registry import all_states
 
 import dvaepp
@@ -146,3 +148,19 @@ def test_other_runs_are_refused(recipe: str, data: Any, settings: Any, message: 
     with pytest.raises(InputError, match=message):
         write_explorer(run, tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()
+
+
+@browser
+def test_the_picture_in_the_guide_is_a_screenshot_of_the_shipped_run(tmp_path: Path) -> None:
+    """DVAEPP_SCREENSHOTS=docs makes it anew."""
+    page = tmp_path / "explore.html"
+    write_explorer(dvaepp.load_run("digits-rbm"), page)
+    assert page.stat().st_size < 3e6
+    made = Path(os.environ.get("DVAEPP_SCREENSHOTS", tmp_path), "explorer.png").absolute()
+    opened(page.as_uri(), f"--screenshot={made}", "--window-size=1180,1000", "--hide-scrollbars")
+    kept = Path(__file__).parents[2] / "docs" / "explorer.png"
+    with Image.open(made) as new, Image.open(kept) as old:
+        assert new.size == old.size
+        grey, before = (np.asarray(each.convert("L").resize((60, 50)), float) for each in (new, old))
+    assert grey.std() > 20
+    assert np.corrcoef(grey.ravel(), before.ravel())[0, 1] > 0.9
