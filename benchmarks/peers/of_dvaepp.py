@@ -30,6 +30,8 @@ class Learner:
         self.random, self.bits = np.random.default_rng(0), torch.from_numpy(bits).float()
         self.machine = dvaepp.BoltzmannMachine(bits.shape[1], serve.HIDDEN)
         torch.nn.init.normal_(self.machine.couplings[0], std=0.01)
+        with torch.no_grad():
+            self.machine.bias[: bits.shape[1]] = torch.from_numpy(serve.log_odds(bits))
         self.chains = dvaepp.PersistentChains(serve.CHAINS).start(self.machine)
         self.optimizer = torch.optim.SGD(self.machine.parameters(), lr=rate)
 

@@ -54,6 +54,7 @@ class Learner:
         torch.manual_seed(0)
         self.random, self.spins = np.random.default_rng(0), 2 * torch.from_numpy(bits).float() - 1
         self.machine, _ = bipartite(bits.shape[1], serve.HIDDEN)
+        self.machine.set_linear(dict(enumerate((-serve.log_odds(bits) / 2).tolist())))
         self.sampler = BipartiteGibbsSampler(self.machine, num_chains=serve.CHAINS, schedule=[1.0], seed=0)
         self.optimizer = torch.optim.SGD(self.machine.parameters(), lr=rate)
 

@@ -34,6 +34,8 @@ class Learner:
     def __init__(self, bits: np.ndarray, rate: float) -> None:
         self.random, self.bits = np.random.default_rng(0), bits.astype(np.float32)
         self.model = BernoulliRBM(serve.HIDDEN, learning_rate=rate, batch_size=serve.BATCH, random_state=0)
+        self.model.partial_fit(self.bits[: serve.BATCH])  # makes the parameters
+        self.model.intercept_visible_ = serve.log_odds(bits)
 
     def epoch(self) -> None:
         for batch in serve.batches(self.bits, self.random):

@@ -61,7 +61,7 @@ class Learner:
             return biases - rate * grad_b, weights - rate * grad_w, [spins[:, visible:] > 0, spins[:, :visible] > 0]
 
         self.step, self.key = jax.jit(step), jax.random.key(0)
-        self.biases = jnp.zeros(len(nodes))
+        self.biases = jnp.concatenate([jnp.asarray(serve.log_odds(bits) / 2), jnp.zeros(serve.HIDDEN)])
         self.weights = 0.01 * jax.random.normal(jax.random.key(1), (len(edges),))
         half = jax.random.bernoulli(jax.random.key(2), 0.5, (serve.CHAINS, len(nodes)))
         self.chains = [half[:, visible:], half[:, :visible]]

@@ -1,6 +1,6 @@
 """What each peer's script has in common: it runs in the peer's interpreter and answers one line of JSON for one asked.
 
-It needs numpy alone. Digits are bits, rows of 784; an RBM has 64 hidden bits, and its parameters are given back as
+It needs numpy alone. Digits are bits, rows of 784; an RBM has HIDDEN hidden bits, its parameters are given back as
 those of p(v, h) = exp(a'v + b'h + v'Wh) / Z over bits, whatever the peer's own convention.
 """
 
@@ -17,7 +17,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-HIDDEN, BATCH, CHAINS = 64, 100, 100  # of the RBM that learns digits; one sweep an update
+HIDDEN, BATCH, CHAINS = (
+    64,
+    100,
+    100,
+)  # of the RBM that learns digits; one sweep an update. Asked to learn, HIDDEN is said
 SIDE, GIBBS_CHAINS, SWEEPS = 200, 1000, 40  # of the sampling job
 Work = Callable[[], Any]
 Parameters = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -35,6 +39,12 @@ def batches(bits: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
     """An epoch's batches."""
     order = random.permutation(len(bits))
     return [bits[order[start : start + BATCH]] for start in range(0, len(bits), BATCH)]
+
+
+def log_odds(bits: np.ndarray) -> np.ndarray:
+    """Where visible biases start, as those of rbms do: from zero all hidden bits learn the mean picture."""
+    mean = (bits.sum(0) + 0.5) / (len(bits) + 1)
+    return np.log(mean / (1 - mean)).astype(np.float32)
 
 
 def of_spins(fields: np.ndarray, weights: np.ndarray) -> Parameters:
@@ -74,6 +84,7 @@ def main(
             ready[asked["work"]]()
             answer["ms"] = 1e3 * (time.perf_counter() - start)
         elif asked["do"] == "learn" and learner:
+            globals()["HIDDEN"] = asked["hidden"]
             answer = learn(learner, bits, asked["rate"], asked["seconds"], Path(asked["out"]))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
