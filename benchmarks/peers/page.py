@@ -55,8 +55,9 @@ The same training with 16 hidden bits, so few that log Z is exact, for the same 
 one epoch where that takes longer, at the best of three rates by 500 validation digits. Visible biases start at
 the pixels' log odds, as those of rbms do. One more epoch is given to all before seconds count, since some compile in
 it. NLL of 500 test digits in nats, lower is better; log Z is `dvaepp.estimate_log_partition` for all, on their weights,
-and ± is the standard error over images and of log Z together. The rates that were tried are in the JSON. Differences tell how many updates fit into the seconds, and how each takes a step (rbms divides the gradient by its
-norm), not which model is better: the model is the same.
+and ± is the standard error over images and of log Z together. The rates that were tried are in the JSON. Differences
+tell how many updates fit into the seconds, and how each takes a step (rbms divides the gradient by its norm), not which
+model is better: the model is the same.
 """
 
 NO_LIKELIHOOD = {
