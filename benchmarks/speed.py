@@ -3,13 +3,13 @@
 The floor of a piece of work is its own matrix products and random draws, recorded from a real step and replayed with
 nothing in between::
 
-    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON] [--replicas | --chains]
+    OMP_NUM_THREADS=1 python benchmarks/speed.py [--peer PYTHON | --replicas | --chains]
 
 `--peer` names the interpreter of the environment that benchmarks/peer.py describes; the peer's step and ours are then
 timed in turn on the same job. `--replicas` times compiled steps of Table 1's cells instead, by themselves and as
 replicas, per replica and step, against the same products, fused Adam and random draws, listed line by line. `--chains`
-times those of Table 2's two nonlinear groups with an RBM, whose products and draws are the chains' too; `--peer` is
-then that of benchmarks/sampler_peers.py, and the job block Gibbs sampling.
+times those of Table 2's two nonlinear groups with an RBM, whose products and draws are the chains' too; block Gibbs
+sampling beside peers is a stage of benchmarks/compare.py.
 """
 
 from __future__ import annotations
@@ -243,18 +243,6 @@ def against_peer(python: str, folder: Path) -> dict[str, Any]:
     return {"ms": round(ours, 3), **peer, "times_faster": round(peer["peer_ms"] / ours, 1)}
 
 
-def against_sampler_peers(python: str) -> dict[str, Any]:
-    """40 sweeps of ours before and after the peers' run, the peers', and how many times faster ours is."""
-    sweeps = gibbs(40)
-    (before,) = milliseconds(sweeps, repeats=15)
-    script = str(Path(__file__).with_name("sampler_peers.py"))
-    peers = json.loads(subprocess.run([python, script], check=True, capture_output=True, text=True).stdout)
-    (after,) = milliseconds(sweeps, repeats=15)
-    ours = max(before, after)
-    times = {f"times_faster_than {name}": round(ms / ours, 1) for name, ms in peers.items() if isinstance(ms, float)}
-    return {"ms": round(ours, 1), "peers_ms": peers, **times}
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--peer", help="python of the peer's environment")
@@ -262,6 +250,8 @@ def main() -> None:
     arguments.add_argument("--chains", action="store_true", help="time Table 2's two nonlinear groups with an RBM")
     asked = arguments.parse_args()
     peer = asked.peer
+    if peer and (asked.replicas or asked.chains):
+        arguments.error("--peer goes with neither --replicas nor --chains")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         result: dict[str, Any] = (
@@ -276,7 +266,7 @@ def main() -> None:
             }
         )
         if peer:
-            result["peer"] = against_sampler_peers(peer) if asked.chains else against_peer(peer, Path(folder))
+            result["peer"] = against_peer(peer, Path(folder))
     print(json.dumps({**result, "torch": torch.__version__, "threads": torch.get_num_threads()}, indent=2))
 
 
