@@ -34,12 +34,16 @@ def form(shape: tuple[int, ...], mean: torch.Tensor) -> DataSpec:
 
 
 def test_every_recipe_builds_at_every_size() -> None:
-    mean = torch.rand(784)
+    mean, built = torch.rand(784), set()
     for name in (name for name in catalogue.names() if not name.startswith("table-3")):
         for size in SIZES:
             recipe = catalogue.find(name, size)
             if hasattr(recipe.model.prior, "sampler"):
-                recipe = override(recipe, ["model.prior.sampler.num_chains=2"])
+                recipe = override(recipe, ["model.prior.sampler.num_chains=2", "model.prior.sampler.sweeps=1"])
+            made_of = recipe.model_dump_json(include={"model", "objective"})
+            if made_of in built:
+                continue
+            built.add(made_of)
             model, _ = recipe.build(form((len(mean),), mean))
             assert model(torch.zeros(3, 784)).likelihood.log_prob(torch.zeros(3, 784)).shape == (3,)
 
