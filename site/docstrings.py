@@ -7,7 +7,7 @@ from typing import Any
 
 import griffe
 
-_EQUATION = re.compile(r"-?[\w']+[(\[]|\S+ (=|<-|~|>=|<=) |(log|sum|prod|exp)[_ ]|-log ")
+_EQUATION = re.compile(r"-?(log )?[\w']+[(\[]\S|\S+ (=|<-|~|>=|<=) |(sum|prod)_")
 
 
 class Plain(griffe.Extension):

@@ -32,18 +32,21 @@ _NO_PAGES = shutil.ignore_patterns("*.json", "*.jsonl", "*.safetensors")
 
 
 def stage(folder: Path) -> None:
-    """Write all pages: those of docs, the changelog, cards of shipped runs, the reference, and what pages need."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Write all pages: those of docs, the changelog, cards of shipped runs, the reference, and what pages need.
+
+    ValueError for a folder that holds anything but pages of before, which are removed.
+    """
+    if folder.exists():
+        if not (folder / "assets" / "math.js").exists() or folder.resolve() == ROOT / "site":
+            raise ValueError(f"{folder} is there, and no pages of before: name a new folder")
+        shutil.rmtree(folder)
     shutil.copytree(ROOT / "docs", folder)
     shutil.copytree(ROOT / "site" / "assets", folder / "assets")
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
         (folder / name.lower()).write_text(text, encoding="utf-8")
     for card in sorted((SOURCE / "pretrained").glob("*/README.md")):
-        (folder / "pretrained").mkdir(exist_ok=True)
-        shutil.copytree(
-            card.parent, folder / "pretrained" / card.parent.name, ignore=shutil.ignore_patterns("*.js*", "*.saf*")
-        )
+        shutil.copytree(card.parent, folder / "pretrained" / card.parent.name, ignore=_NO_PAGES)
     hub = folder / "guides" / "hub.md"
     hub.write_text(hub.read_text(encoding="utf-8").replace("](../../src/dvaepp/", "](../"), encoding="utf-8")
     paper = folder / "paper.md"
@@ -56,13 +59,14 @@ def stage(folder: Path) -> None:
 
 def linked(page: str) -> str:
     """The map of the paper with each function's name, in the second column, a link to where it is explained."""
-    return "\n".join(_row(line) if line.startswith("|") else line for line in page.splitlines()) + "\n"
+    return "\n".join(_row(line) if line.startswith("| ") else line for line in page.splitlines()) + "\n"
 
 
 def _row(line: str) -> str:
     cells = line.split(" | ")
-    if len(cells) == 3:
-        cells[1] = re.sub(r"`([a-z_0-9]+(\.\w+)+)`", r"[`\1`][dvaepp.\1]", cells[1])
+    if len(cells) != 3:
+        raise ValueError(f"a row of the paper's map has {len(cells)} columns, not 3: {line}")
+    cells[1] = re.sub(r"`([a-z_0-9]+(\.\w+)+)`", r"[`\1`][dvaepp.\1]", cells[1])
     return " | ".join(cells)
 
 

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -209,6 +211,32 @@ def test_without_network_login_or_library_it_says_so(hub: StandIn, folder: Path,
     assert "not yours to write to, as the Hub says (401)" in wrong
     for said in refusals(hub, tmp_path, sample, push, before="import sys; sys.modules['huggingface_hub'] = None"):
         assert "the Hub needs huggingface_hub; pip install 'dvaepp[hub]'" in said
+
+
+@pytest.mark.parametrize("answer", [b"<html>Log in to this network</html>", b"{}", b"[]"])
+def test_what_answers_otherwise_than_the_hub_is_no_traceback(answer: bytes, folder: Path, tmp_path: Path) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_HEAD = do_GET  # noqa: N815 (names of http.server)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    proxy = StandIn.__new__(StandIn)
+    elsewhere = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    proxy.endpoint = elsewhere["HF_ENDPOINT"]
+    said = refusals(proxy, tmp_path, ["sample", "hf://a/b", "-o", "x.png"], ["push", str(folder), "a/b"])
+    server.shutdown()
+    assert all("hf://a/b" in told for told in said)
+
+
+def test_a_push_names_no_revision(hub: StandIn, folder: Path, tmp_path: Path) -> None:
+    (told,) = refusals(hub, tmp_path, ["push", str(folder), "user/digits@main"])
+    assert "names a revision, and a push makes a new one" in told
 
 
 def test_a_run_without_a_best_model_or_scores(hub: StandIn, tmp_path: Path) -> None:

@@ -90,3 +90,21 @@ def test_an_unknown_name_is_told_the_nearest(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=f"{known}; did you mean 'digits-rbm'"):
         dvaepp.load_run("digits-rmb")
     assert main(["sample", "Digits-RBM", "-o", "x.png"]) == 2
+
+
+def test_a_folder_without_a_run_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "digits-rbm", "-o", "digits-rbm/x.png", "--rows", "1"]) == 0
+    assert located("digits-rbm") == PRETRAINED / "digits-rbm"
+    with pytest.raises(InputError, match=r"hf:/user/name is no run on the Hub, expected the text hf://user/name or"):
+        located(Path("hf://user/name"))
+    assert main(["train", "quick/rbm", "--size", "tiny", "--out", "hf://user/name"]) == 2
+
+
+def test_nothing_is_written_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    inside, before = PRETRAINED / "digits-rbm", contents(PRETRAINED / "digits-rbm")
+    assert main(["sample", "digits-rbm", "-o", str(inside / "x.png")]) == 2
+    assert main(["export", "digits-rbm", "-o", str(inside / "x.onnx")]) == 2
+    assert main(["evaluate", "digits-rbm", "--examples", "5", "--quick", "--results", str(inside)]) == 2
+    assert contents(inside) == before

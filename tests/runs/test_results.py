@@ -11,12 +11,19 @@ from dvaepp.errors import InputError
 from dvaepp.recipes import table_3
 from dvaepp.recipes.catalogue import find
 from dvaepp.recipes.recipe import override
-from dvaepp.runs.results import check_comparable, table
+from dvaepp.runs.results import check_comparable, results_of, table
 from dvaepp.storage import write_json
 
 
 def stored(
-    folder: Path, name: str, nll: float, *, seed: int = 0, settings: tuple[str, ...] = (), **scores: Any
+    folder: Path,
+    name: str,
+    nll: float,
+    *,
+    seed: int = 0,
+    steps: int = 13_000,
+    settings: tuple[str, ...] = (),
+    **scores: Any,
 ) -> None:
     """A result as `evaluate --results` keeps it, its recipe with settings changed."""
     names = ["nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size"]
@@ -25,7 +32,7 @@ def stored(
         "recipe": name,
         "settings": override(find(name, "small"), settings).model_dump(mode="json"),
         "seed": seed,
-        "steps": 13_000,
+        "steps": steps,
         "scores": {**found, "examples": 10_000.0, **dict.fromkeys(names, 1.0), **scores},
         "log_partition": {"method": "exact", "trusted": True},
         "split": "test",
@@ -54,14 +61,15 @@ def test_ours_stand_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    "less", [{"settings": ("training.steps=3000",)}, {"samples": 10.0}, {"examples": 1000.0}], ids=str
+    "less", [{"steps": 3000}, {"samples": 10.0}, {"examples": 1000.0}, {"examples": 10.0, "steps": 13_500}], ids=str
 )
 def test_seeds_of_less_effort_are_not_averaged_with_the_rest(less: dict[str, Any], tmp_path: Path) -> None:
     for seed, nll in ((0, 81.0), (1, 82.0)):
         stored(tmp_path, "table-3/mnist-static/rbm-normal", nll, seed=seed)
     stored(tmp_path, "table-3/mnist-static/rbm-normal", 99.0, seed=2, **less)
     (cells,) = rows(table(tmp_path, "3")).values()
-    assert (cells[0], cells[2]) == ("81.50 ± 0.71 (10,000 examples)", "0, 1")
+    assert (cells[0], cells[2]) == ("81.50 ± 0.71 (10,000 examples)", "0, 1, (2)")
+    assert [result.seed for result in results_of(tmp_path, "3").values()] == [0, 1]
 
 
 def test_cifar_is_in_bits_per_dimension(tmp_path: Path) -> None:

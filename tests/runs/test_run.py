@@ -145,6 +145,15 @@ def test_the_way_between_codes_flips_equally_many_bits_at_each_step(run: dvaepp.
         run.interpolate(first, second[:2], steps=4)
 
 
+@pytest.mark.parametrize("output", ["way.png", "way.npz"])
+def test_the_command_goes_from_file_to_file(output: str, run: dvaepp.Run, tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{name}.npy") for name in "ab"]
+    for file, x in zip(files, (BITS[:2], BITS[3:5]), strict=True):
+        np.save(file, x)
+    assert main(["interpolate", str(run.folder), *files, "-o", str(tmp_path / output)]) == 0
+    assert (tmp_path / output).exists()
+
+
 def test_missing_values_are_filled_in_and_others_stay(run: dvaepp.Run, tmp_path: Path) -> None:
     gaps = RANDOM.random_sample(BITS.shape) < 0.3
     x = np.where(gaps, np.nan, BITS)

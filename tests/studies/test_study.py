@@ -192,11 +192,11 @@ def test_shards_are_every_nth_point_and_together_all(tmp_path: Path) -> None:
 
 def test_groups_hold_seeds_and_schedules_of_one_cell() -> None:
     made = study(set={"training.l2": [0, 1], "model.smoothing": ["logistic", "power"], "training.batch": [10, 20]})
-    found = groups(made.points(), 3)
+    found = groups(made.points(), 3, "cpu")
     assert sorted(map(len, found)) == [1, 1, 1, 1, 3, 3, 3, 3]
     for group in found:
         assert len({(p.recipe.model.smoothing, p.recipe.training.batch) for p in group}) == 1
-    assert [point for group in groups(made.points(), 1) for point in group if len(group) > 1] == []
+    assert [point for group in groups(made.points(), 1, "cpu") for point in group if len(group) > 1] == []
 
 
 def test_a_folder_takes_more_of_the_same_study(tmp_path: Path) -> None:

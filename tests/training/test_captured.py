@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "directed bits": ("mnist-static/bernoulli-bernoulli", ("training.optimiser=adam",)),
     "chains": ("mnist-static/rbm-normal", CHAINS),
     "tempering": ("mnist-static/rbm-normal", TEMPERING),
+    "grey, chains": ("mnist-dynamic/rbm-normal", CHAINS),
 }
 
 
@@ -50,8 +51,11 @@ def trainer(case: str, folder: Path, seed: int = 0, device: str = "cpu") -> Trai
     """In float64 on a CPU, so that rounding does not hide what differs."""
     cell, changes = CASES[case]
     recipe = override(catalogue.find(f"table-3/{cell}", "tiny"), [*TRAINING, *changes])
-    x = torch.randint(0, 2, (12, 784), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
-    data = Dataset("random", (28, 28), x, x, x, False, "by hand")
+    grey = cell.startswith("mnist-dynamic")
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randint(0, 2, (12, 784), generator=generator).to(torch.uint8)
+    train = torch.randint(0, 256, x.shape, generator=generator).to(torch.uint8) if grey else x
+    data = Dataset("random", (28, 28), train, x, x, grey, "by hand")
     torch.manual_seed(seed)
     model, objective = recipe.build(DataSpec(data.shape, data.mean, data.sd))
     model.to(device, torch.float32 if device == "cuda" else torch.float64)
@@ -90,7 +94,7 @@ def test_a_step_in_place_is_the_trainers(case: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("case", ["exact machine", "chains", "tempering"])
+@pytest.mark.parametrize("case", ["exact machine", "chains", "tempering", "grey, chains"])
 def test_runs_side_by_side_or_resumed_are_those_alone_bit_for_bit(case: str, tmp_path: Path) -> None:
     Captured(lambda: trainer(case, tmp_path / "alone"), "eager").fit()
     side_by_side([Captured(lambda n=n: trainer(case, tmp_path / f"beside{n}", n), "eager") for n in range(2)])
@@ -126,6 +130,7 @@ class Outside(TorchDispatchMode):
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_reads_no_value_back(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dvaepp.boltzmann.machine.uniform_filler", lambda like: torch.Tensor.uniform_)  # a GPU's
+    monkeypatch.setattr("dvaepp.training.in_place.moves_within", lambda trainer: case == "chains")  # as on a GPU
     captured = Captured(lambda: trainer(case, tmp_path / "run"), "eager")
     captured.begin()
     stack = captured._stack
@@ -135,6 +140,28 @@ def test_a_step_reads_no_value_back(case: str, tmp_path: Path, monkeypatch: pyte
         with Outside() as outside:
             stack.step(stack.state, second)
     assert outside.found == []
+
+
+def test_batches_of_grey_are_drawn_afresh_whatever_comes_between(tmp_path: Path) -> None:
+    captured = Captured(lambda: trainer("grey, chains", tmp_path / "run"), "eager")
+    captured.begin()
+    seen = []
+    for _ in range(3):
+        seen.append(captured._given(1).x)
+        torch.rand(5)  # another run draws
+    plain = trainer("grey, chains", tmp_path / "plain")
+    plain.begin()
+    plain.model.prior.refresh()
+    assert torch.equal(seen[0][0, 0], plain.batches(1)[0])
+    assert len({x.sum().item() for x in seen}) == 3
+
+
+def test_a_parameter_that_the_loss_does_not_know_stays(tmp_path: Path) -> None:
+    made = trainer("normal", tmp_path / "run")
+    made.model.unused = torch.nn.Parameter(torch.ones(3, 3, dtype=torch.float64))
+    again = Trainer(made.model, made.objective, made.data, made.settings, tmp_path / "again")
+    Captured(lambda: again, "eager").fit()
+    assert torch.equal(made.model.unused, torch.ones_like(made.model.unused))
 
 
 def test_a_study_on_a_gpu_captures_convolutional_runs_one_by_one() -> None:

@@ -39,7 +39,7 @@ from dvaepp.report.report import write_report
 from dvaepp.runs import evaluation, results
 from dvaepp.runs.archive import file_away
 from dvaepp.runs.folder import RunFolder
-from dvaepp.runs.located import is_only_read, shipped
+from dvaepp.runs.located import check_own, is_only_read, shipped
 from dvaepp.runs.progress import console, progress, show_metrics
 from dvaepp.smoothings.base import Smoothing
 from dvaepp.storage import check_columns_name, check_target, locked
@@ -98,6 +98,8 @@ def train(arguments: Namespace) -> None:
     size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
     default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
     check_named("--out", arguments.out)
+    if (arguments.out or "").lower().startswith("hf:"):
+        raise InputError(f"--out {arguments.out} is no folder here: train into one, then `dvaepp push` it")
     plan = partial(
         RunFolder.plan,
         recipe,
@@ -146,6 +148,7 @@ def evaluate(arguments: Namespace) -> None:
         check_output(arguments.per_example, arguments.data_at)
     if arguments.results:
         results.check_comparable(run.recipe, f"{run.folder}, which --results is to keep,")
+        check_own(Path(arguments.results).absolute())
         check_target(Path(arguments.results) / run.recipe.name / f"seed{run.seed}.json")
     torch.set_num_threads(run.record.threads)
     with processes(arguments.device or run.record.device):

@@ -149,8 +149,8 @@ def interpolate(arguments: Namespace) -> None:
     check_output(arguments.output, arguments.first, arguments.second)
     run, path = used(arguments), Path(arguments.output)
     first, second = (_one(run, name) for name in (arguments.first, arguments.second))
-    _check_picture(path, len(first), arguments.steps, run.shape)
     means = run.interpolate(first, second, steps=arguments.steps, seed=arguments.seed)
+    _check_picture(path, len(means), arguments.steps, run.shape)
     if path.suffix == ".npz":
         save_arrays(path, means=means)
     else:

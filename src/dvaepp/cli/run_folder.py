@@ -57,6 +57,7 @@ def check_output(output: str, *inputs: str | None) -> None:
     path = Path(output)
     check_target(path)
     check_not_a_runs(path)
+    check_own(path.absolute().parent)
     for each in inputs:
         if each and path.exists() and Path(each).exists() and path.samefile(each):
             raise InputError(f"{output} is what the command reads, which would be lost: name another file")

@@ -25,19 +25,23 @@ def fetched(address: str) -> Path:
     repository holds a pickle, and where it is neither in the cache nor to be had.
     """
     with _hub(address) as hub:
-        name, _, revision = address.removeprefix(SCHEME).partition("@")
+        name, _, named = address.removeprefix(SCHEME).partition("@")
+        revision = named or None
         try:
-            listed = hub.HfApi().model_info(name, revision=revision or None).siblings or ()
+            found = hub.HfApi().model_info(name, revision=revision)
         except Exception as error:
             if not _is_out_of_reach(error):
                 raise
         else:
-            _check_files(address, [each.rfilename for each in listed])
-        return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=list(_TAKEN)))
+            _check_files(address, [each.rfilename for each in found.siblings or ()])
+            revision = found.sha or revision  # what was looked at is what is fetched
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(_TAKEN)))
 
 
 def check_login(address: str) -> None:
-    """InputError where nobody is logged in to the Hub, or the address is none."""
+    """InputError where nobody is logged in to the Hub, or nothing can be pushed to the address."""
+    if "@" in address:
+        raise InputError(f"{address} names a revision, and a push makes a new one: leave out @ and what follows")
     with _hub(address) as hub:
         if hub.get_token() is None:
             raise InputError(f"{address}: nobody is logged in to the Hub: `hf auth login` does it, or HF_TOKEN")
@@ -85,10 +89,12 @@ def _hub(address: str) -> Iterator[Any]:
         yield huggingface_hub
     except InputError:
         raise
-    except Exception as error:
-        if not (isinstance(error, errors.HFValidationError | OSError | RuntimeError) or _is_out_of_reach(error)):
-            raise
-        raise InputError(f"{address} {_told(error)}") from None
+    except Exception as error:  # whatever a library makes of what some server, or a proxy before it, answers
+        known = isinstance(error, errors.HFValidationError | OSError | RuntimeError) or _is_out_of_reach(error)
+        told = (
+            _told(error) if known else f"was not answered as the Hub answers ({type(error).__name__}): {_first(error)}"
+        )
+        raise InputError(f"{address} {told}") from None
 
 
 def _is_out_of_reach(error: Exception) -> bool:
@@ -120,4 +126,9 @@ def _told(error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return f"is not yours to write to, as the Hub says ({status}): `hf auth login` says who you are"
-    return f"could not be had or written: {' '.join(str(error).split())}"
+    return f"could not be had or written: {_first(error)}"
+
+
+def _first(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -22,15 +22,18 @@ def shipped() -> tuple[str, ...]:
 def located(run: AnyPath) -> Path:
     """The folder of a run: one that is there, else that of "hf://user/name" or "hf://user/name@revision", or shipped.
 
-    What is of the Hub is downloaded where it is not yet; nothing else asks the network. A path that leads nowhere is
-    given back. InputError for a name that is neither a folder here nor that of a shipped run, and as `hub.fetched`.
+    A folder without a run in it hides no shipped run. What is of the Hub is downloaded where it is not yet; nothing
+    else asks the network. A path that leads nowhere is given back. InputError for a name that is neither a folder here
+    nor that of a shipped run, and as `hub.fetched`.
     """
     name = os.fspath(run)
     path = Path(name)
-    if path.exists():
+    if path.exists() and not (name in shipped() and not (path / "run.json").exists()):
         return path
     if name.startswith(hub.SCHEME):
         return hub.fetched(name)
+    if name.lower().startswith("hf:"):
+        raise InputError(f"{name} is no run on the Hub, expected the text hf://user/name or hf://user/name@revision")
     if name in shipped():
         return PRETRAINED / name
     if path.name == name:

@@ -32,8 +32,9 @@ def table(folder: Path, name: str) -> str:
 
 
 def results_of(folder: Path, name: str) -> dict[Path, Result]:
-    """The results that a table is made of, by their files; InputError as for the table."""
-    return {path: result for _, results in _rows(folder, _named(name)) for path, result in results.items()}
+    """The results that a table's numbers are made of, by their files; InputError as for the table."""
+    rows = [(results, _alike(list(results.values()))) for _, results in _rows(folder, _named(name))]
+    return {path: result for results, alike in rows for path, result in results.items() if result in alike}
 
 
 def _named(name: str) -> Table:
@@ -47,17 +48,22 @@ def _rows(folder: Path, shown: Table) -> list[tuple[str, dict[Path, Result]]]:
     for cell in shown.cells():
         recipe = f"{shown.name}/{cell}"
         results = {path: _result(path, recipe) for path in chosen(folder / recipe, partial(_is_wanted, shown))}
-        most = max(map(_effort, results.values()), default=None)
-        results = {path: result for path, result in results.items() if _effort(result) == most}
         rows += [(cell, results)] if results else []
     if not rows:
         raise _nothing_to_show(folder, shown)
     return rows
 
 
-def _effort(result: Result) -> tuple[float, ...]:
-    """What seeds must have in common to be averaged, most first: planned steps, examples, samples."""
-    return result.settings["training"]["steps"], result.scores["examples"], result.scores["samples"]
+def _alike(results: list[Result]) -> list[Result]:
+    """Those that may be averaged: of nearly the longest trainings those on most examples, then with most samples."""
+    longest = max(result.length for result in results)
+    near = [result for result in results if result.length >= 0.9 * longest]
+    most = max(map(_evaluated, near))
+    return [result for result in near if _evaluated(result) == most]
+
+
+def _evaluated(result: Result) -> tuple[float, float]:
+    return result.scores["examples"], result.scores["samples"]
 
 
 def _nothing_to_show(folder: Path, shown: Table) -> InputError:
@@ -77,7 +83,7 @@ def _heading(shown: Table, folder: Path) -> str:
     text = (
         f"Made by `dvaepp table {name}` from the files under `{where}/`, which hold the commands that repeat them. "
         "With one seed, ± is the standard error over test examples; with more, the standard deviation over seeds. "
-        "Seeds with fewer steps, examples or samples than others of a recipe are left out. "
+        "Seeds in brackets are left out: less than nine tenths of the others' steps, fewer examples or fewer samples. "
         f"{shown.note}"
     )
     columns = ("recipe", "ours", "steps, samples", "seeds", "log Z ± error", shown.source)
@@ -136,7 +142,8 @@ def _but_effort(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"training": {"steps", "compile", "log_every", "validate_every"}})
 
 
-def _line(shown: Table, cell: str, results: list[Result]) -> str:
+def _line(shown: Table, cell: str, every: list[Result]) -> str:
+    results = _alike(every)
     scores, unit = [result.scores for result in results], shown.unit(cell)
     nlls = [score["nll"] for score in scores]
     spread = statistics.stdev(nlls) if len(nlls) > 1 else scores[0]["nll_standard_error"]
@@ -144,7 +151,7 @@ def _line(shown: Table, cell: str, results: list[Result]) -> str:
     nll = f"{statistics.mean(nlls) / unit.nats:.{unit.decimals}f}"
     error = plus_minus(spread / unit.nats, max(scores[0]["examples"], len(results)), unit.decimals)
     effort = {f"{result.length:,}, {result.scores['samples']:.0f}" for result in results}
-    seeds = ", ".join(str(result.seed) for result in results)
+    seeds = ", ".join(str(result.seed) if result in results else f"({result.seed})" for result in every)
     known = all(result.log_partition.method == NORMALISED.method for result in results)
     found = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
     comparable = all(is_comparable(result.data.name) for result in results)

@@ -78,7 +78,12 @@ class _Group:
                 makers = [run.trainer for run in self.runs.values()]
                 self._replicas = Replicas(makers, "graph" if on_gpu else "compiled")
             else:
-                self._replicas = Captured(first.trainer)
+                trainer = first.trainer()
+                if not trainer.is_captured:
+                    raise InputError(
+                        f"{first.folder}: its step cannot be a CUDA graph; training.compile=false leaves it out"
+                    )
+                self._replicas = Captured(lambda: trainer)
             self._replicas.begin()
         self._replicas.beside = others
         return self._replicas.advance(lambda trainer, line: report(self.runs[trainer.folder], line), stop)

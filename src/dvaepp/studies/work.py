@@ -85,7 +85,7 @@ class Task:
         return run
 
 
-def groups(points: Iterable[Point], most: int, device: str = "cpu") -> list[list[Point]]:
+def groups(points: Iterable[Point], most: int, device: str) -> list[list[Point]]:
     """Points that may be trained together, at most so many: one recipe but for seed and numbers of its schedules.
 
     Those that are captured on this device are each trained by itself.
@@ -125,10 +125,10 @@ def work(task: Task, points: Sequence[Point], tell: Tell, stop: Stop) -> None:
 def _turns(task: Task, waiting: Sequence[list[Point]]) -> list[list[list[Point]]]:
     """Groups that are done at once: on a GPU those that are compiled by eights, as far as each process has so many."""
     on_gpu = task.device.startswith("cuda")
-    stacked = [group for group in waiting if on_gpu and group[0].recipe.training.compile]
-    many = min(_ABREAST, -(-len(stacked) // task.processes))
-    turns = [stacked[first : first + many] for first in range(0, len(stacked), many or 1)]
-    return turns + [[group] for group in waiting if group not in stacked]
+    together = [group for group in waiting if on_gpu and group[0].recipe.training.compile]
+    many = min(_ABREAST, -(-len(together) // task.processes))
+    turns = [together[first : first + many] for first in range(0, len(together), many or 1)]
+    return turns + [[group] for group in waiting if group not in together]
 
 
 def _take(task: Task, turn: Sequence[Sequence[Point]], tell: Tell, stop: Stop) -> list[list[Point]]:

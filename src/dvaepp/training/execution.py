@@ -34,7 +34,7 @@ def executed(stack: Movable, given: Given, execution: Execution, most: int = 1) 
     devices = [given.x.device] if given.x.device.type == "cuda" else []
     with _kept(stack.state), torch.random.fork_rng(devices=devices):
         if execution in ("graph", "captured"):
-            return _Graph(stack, given, most, compiled=execution == "graph")
+            return _captured(stack, given, most, compiled=execution == "graph")
         step = stack.step if execution == "eager" else _compiled(stack.step, stack.state, given.each()[0])
         return lambda given: torch.stack([step(stack.state, each) for each in given.each()])
 
@@ -71,6 +71,15 @@ def _compiled(function: Callable[..., Tensor], *arguments: Any) -> Callable[...,
         return value
 
     return taken
+
+
+def _captured(stack: Movable, given: Given, most: int, compiled: bool) -> Steps:
+    """InputError where a step does what no graph can hold, as reading a value of it."""
+    try:
+        return _Graph(stack, given, most, compiled)
+    except RuntimeError as error:
+        why = str(error).strip().split("\n")[0]
+        raise InputError(f"the step cannot be a CUDA graph, which training.compile=false leaves out: {why}") from error
 
 
 class _Graph:

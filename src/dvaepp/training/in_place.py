@@ -30,14 +30,15 @@ class _Alike:
 class InPlace(Movable):
     """One trainer's model and what its optimisers keep, as `Stack` is for several of feed-forward models.
 
-    The step is `Trainer.train_step`'s: the same losses and random numbers, and the same movements up to rounding; what
-    changes from step to step it is given as tensors. Parameters of one shape are moved at once.
+    The step is `Trainer.train_step`'s: the same random numbers and gradients, and the same movements up to rounding;
+    the loss's value may be over an earlier estimate of log Z. What changes from step to step it is given as tensors.
+    Parameters of one shape are moved at once; those on which the loss does not depend stay.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer, self._rules = trainer, trainer.optimisation.rules
         model, averages = trainer.model, trainer.optimisation.averages
-        self._moves_chains = moves_within(model.prior)
+        self._moves_chains = moves_within(trainer)
         self._groups = [self._alike(kind, l2, parameters) for (kind, l2, _), parameters in self._by_shape().items()]
         self._means = ([], []) if averages is None else averages.pairs()
         self.state = State(
@@ -49,9 +50,10 @@ class InPlace(Movable):
 
     def _by_shape(self) -> dict[tuple[str, float, torch.Size], list[nn.Parameter]]:
         found: dict[tuple[str, float, torch.Size], list[nn.Parameter]] = defaultdict(list)
+        used = self._used()
         for kind, optimizer in self._trainer.optimisation.optimizers.items():
             for group in optimizer.param_groups:
-                for parameter in (p for p in group["params"] if p.requires_grad):
+                for parameter in (p for p in group["params"] if id(p) in used):
                     found[kind, group["weight_decay"], parameter.shape].append(parameter)
         return found
 
@@ -62,6 +64,20 @@ class InPlace(Movable):
             for key in rule.kept:
                 state.setdefault(key, torch.zeros_like(parameter))
         return _Alike(kind, l2, parameters, stack, {key: stacked_in(states, key, like=stack) for key in rule.kept})
+
+    def _used(self) -> set[int]:
+        """The parameters on which the loss depends, by their ids; random state and buffers are left as they are."""
+        trainer, device = self._trainer, self._trainer.device
+        parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+        buffers = [(buffer, buffer.clone()) for buffer in trainer.model.buffers()]
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+            loss = trainer.terms(trainer.batches(1)[0])[0].bound().mean()
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        return {
+            id(parameter) for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None
+        }
 
     def count(self, step: int) -> None:
         """Tell the optimisers how many steps have been taken."""
@@ -74,7 +90,7 @@ class InPlace(Movable):
         with torch.enable_grad():
             loss = self._loss(given)
             each = [parameter for group in self._groups for parameter in group.parameters]
-            gradients = iter(torch.autograd.grad(loss, each, materialize_grads=True))
+            gradients = iter(torch.autograd.grad(loss, each))
         for group in self._groups:
             gradient = torch.stack([next(gradients) for _ in group.parameters])
             if group.l2:

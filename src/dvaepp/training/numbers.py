@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvaepp.models.base import Trace, evaluation_mode, unchecked
-from dvaepp.priors.base import Prior
 from dvaepp.training.alike import objective_of
 from dvaepp.training.checkpoints import random_tensors, restore_random
 from dvaepp.training.trainer import Trainer
@@ -21,9 +20,12 @@ from dvaepp.training.trainer import Trainer
 _MOST_STEPS, _MOST_BYTES = 500, 2**27
 
 
-def moves_within(prior: Prior) -> bool:
-    """Whether chains move by uniform numbers alone, so that they can do so within a step on a GPU."""
-    return math.prod(prior.chain_noise or (0,)) > 0
+def moves_within(trainer: Trainer) -> bool:
+    """Whether chains move within a step: on a GPU, where uniform numbers are all that they take.
+
+    On a CPU they move between steps, in place, by numbers of their own, which is faster there.
+    """
+    return trainer.device.type == "cuda" and math.prod(trainer.model.prior.chain_noise or (0,)) > 0
 
 
 class Numbers:
@@ -66,11 +68,8 @@ class Numbers:
 
     @cached_property
     def moves_chains(self) -> bool:
-        """Whether chains move within a step, by numbers that it is given: on a GPU, where their sampler takes them.
-
-        On a CPU they move between steps, in place, by numbers of their own, which is faster there.
-        """
-        return self._trainer.device.type == "cuda" and moves_within(self._trainer.model.prior)
+        """Whether chains move within a step, by numbers that it is given."""
+        return moves_within(self._trainer)
 
     @cached_property
     def span(self) -> int:
@@ -162,11 +161,11 @@ class OwnNumbers:
         return 1
 
     def given(self, steps: int) -> tuple[Float[Tensor, "steps batch pixels"], Tensor, Tensor]:
-        """The batches of the next steps, no numbers, since steps draw them; chains that cannot move in one do now."""
-        if not moves_within(self._trainer.model.prior):
-            with self.own():
+        """The batches of the next steps, no numbers, since steps draw them; chains that do not move in one do now."""
+        with self.own():
+            if not moves_within(self._trainer):
                 self._trainer.model.prior.refresh()
-        x = self._trainer.batches(steps)
+            x = self._trainer.batches(steps)
         return x, x.new_zeros(steps, 0, x.shape[1], 0), x.new_zeros(steps, 0)
 
 

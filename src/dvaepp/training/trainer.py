@@ -107,7 +107,9 @@ class Trainer:
     def is_captured(self) -> bool:
         """Whether `compile` makes a CUDA graph of its steps as they are: on a GPU, of models that are not stacked."""
         alone = self.device.type == "cuda" and distributed.world() == 1 and not isinstance(self.model, FeedForwardVAE)
-        return self.settings.compile and alone and isinstance(self.objective, Objective)
+        return (
+            self.settings.compile and alone and isinstance(self.objective, Objective) and self.objective.learned is None
+        )
 
     def fit(self, report: Callable[[Metrics], None] = lambda metrics: None) -> None:
         """Train up to the last step from wherever the run stands; `report` is given every line of metrics.
