@@ -34,7 +34,6 @@ def fetched(address: str) -> Path:
                 raise
         else:
             _check_files(address, [each.rfilename for each in found.siblings or ()])
-            revision = found.sha or revision  # what was looked at is what is fetched
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(_TAKEN)))
 
 
