@@ -121,7 +121,7 @@ def test_training_begins_with_what_fits_of_another_run(project: Path, capsys: py
 def test_a_start_that_does_not_fit_leaves_nothing(project: Path, fails: Callable[..., str]) -> None:
     np.save("wide.npy", np.tile(BITS, 2))
     command = ["train", "quick/directed", "--data", "wide.npy", "--size", "tiny", "--out", "second", "--from"]
-    assert "nowhere/best.safetensors does not exist" in fails(*command, "nowhere")
+    assert "nowhere does not exist, and the runs that ship with dvaepp are" in fails(*command, "nowhere")
     assert not Path("second").exists()
 
 

@@ -34,7 +34,7 @@ from dvaepp.training.settings import TrainingSettings
 from dvaepp.training.settling import pending, settle
 from dvaepp.training.trainer import Trainer
 
-PIXELS, STEPS = 9, 40
+PIXELS, STEPS = 9, 20
 RATES = (1e-2, 5e-3, 2e-2)
 
 
@@ -147,7 +147,7 @@ def assert_same(one: Path, other: Path, tolerance: float = 1e-8) -> None:
     assert about_a["best"] == pytest.approx(about_b["best"], rel=max(1e-6, tolerance))
 
 
-@pytest.mark.parametrize(("name", "steps"), [*((name, STEPS) for name in CASES), ("joint", 200)])
+@pytest.mark.parametrize(("name", "steps"), [*((name, STEPS) for name in CASES), ("joint", 100)])
 def test_replicas_train_as_each_does_alone(name: str, steps: int, tmp_path: Path) -> None:
     case = CASES[name]
     together(case, tmp_path / "together", steps=steps).fit()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,16 +49,16 @@ def uniform_filler(like: Tensor) -> Callable[[Tensor], object]:
     """
     if like.device.type != "cpu" or torch.finfo(like.dtype).bits < 32:
         return lambda tensor: tensor.uniform_()
-    bits = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
+    return partial(_fill, np.random.SFC64(int(torch.randint(2**63 - 1, ()))))
 
-    def fill(tensor: Tensor) -> None:
-        count = tensor.numel()
-        words = bits.random_raw(count // 4 + 1)
-        high = torch.from_numpy(words[: -1 if count % 4 == 0 else None].view(np.int16)[:count]).view_as(tensor)
-        low = int(words[-1] >> np.uint64(56)) / 256
-        torch.add(high, 2**15 + low, out=tensor).mul_(2**-16)
 
-    return fill
+def _fill(bits: Any, tensor: Tensor) -> None:
+    """Fill a tensor with the next numbers of numpy's generator, as `uniform_filler` says."""
+    count = tensor.numel()
+    words = bits.random_raw(count // 4 + 1)
+    high = torch.from_numpy(words[: -1 if count % 4 == 0 else None].view(np.int16)[:count]).view_as(tensor)
+    low = int(words[-1] >> np.uint64(56)) / 256
+    torch.add(high, 2**15 + low, out=tensor).mul_(2**-16)
 
 
 def redrawing(
@@ -84,19 +86,29 @@ def redrawing(
     bits = states[:, block]
     kept = None if held is None else (held[:, block], bits.clone())
     uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
+    return partial(_redraw, field_given, later, after, rows, partial(fill_uniform, uniform), uniform, bits, kept)
 
-    def redraw() -> None:
-        field = field_given()
-        if later.shape[1]:
-            field.addmm_(later, after)
-        if rows is not None:
-            field.mul_(rows)
-        fill_uniform(uniform)
-        torch.lt(uniform, field.sigmoid_(), out=bits)
-        if kept is not None:
-            bits.copy_(torch.where(*kept, bits))
 
-    return redraw
+def _redraw(
+    field_given: Callable[[], Tensor],
+    later: Tensor,
+    after: Tensor,
+    rows: Tensor | None,
+    fill: Callable[[], object],
+    uniform: Tensor,
+    bits: Tensor,
+    kept: tuple[Tensor, Tensor] | None,
+) -> None:
+    """Redraw `bits` from uniform numbers that are made anew, as `redrawing` says."""
+    field = field_given()
+    if later.shape[1]:
+        field.addmm_(later, after)
+    if rows is not None:
+        field.mul_(rows)
+    fill()
+    torch.lt(uniform, field.sigmoid_(), out=bits)
+    if kept is not None:
+        bits.copy_(torch.where(*kept, bits))
 
 
 def redrawn(

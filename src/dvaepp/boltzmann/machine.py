@@ -273,8 +273,11 @@ def log_marginal_at(
 ) -> Float[Tensor, "*batch"]:
     """log p*_beta(r) = sum softplus(beta field) - beta E_rest, from `BoltzmannMachine.marginal_terms`."""
     beta = inverse_temperature
-    scaled = beta[..., None] * field if isinstance(beta, Tensor) else beta * field
-    return softplus(scaled).sum(-1) - beta * rest_energy
+    return _softplus_of(beta, field).sum(-1) - beta * rest_energy
+
+
+def _softplus_of(beta: float | Tensor, field: Tensor) -> Tensor:
+    return softplus(beta[..., None] * field if isinstance(beta, Tensor) else beta * field)
 
 
 def log_marginal_growth(
@@ -287,9 +290,5 @@ def log_marginal_growth(
 
     The difference is taken before the sum, where float32 still holds it.
     """
-
-    def summands(beta: float | Tensor) -> Tensor:
-        return softplus(beta[..., None] * field if isinstance(beta, Tensor) else beta * field)
-
-    growth = (summands(there) - summands(here)).sum(-1, dtype=torch.float64)
+    growth = (_softplus_of(there, field) - _softplus_of(here, field)).sum(-1, dtype=torch.float64)
     return growth - (there - here) * rest_energy
