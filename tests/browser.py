@@ -39,13 +39,13 @@ def opened(address: str, *flags: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def computed(page: Path, script: str, *flags: str, query: str = "") -> Any:
+def computed(page: Path, script: str, *flags: str) -> Any:
     """What a script in the page returns; fails where the page or the script raise anything, or something is missing."""
     copy = page.with_name(f"checked-{page.name}")
     text = page.read_text().replace("<head>", f"<head>{_BEGIN}", 1)
     copy.write_text(text.replace("</body>", _END.replace("SCRIPT", script) + "</body>"))
     try:
-        shown = opened(copy.as_uri() + query, *flags)
+        shown = opened(copy.as_uri(), *flags)
     finally:
         copy.unlink()
     found = re.search(r'<pre id="out">(.*?)</pre>', shown, re.DOTALL)
