@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+# Modules are compiled as they are first imported, and kept: half of what an installation takes is to compile all.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test docs docs-serve clean
 
@@ -31,7 +33,7 @@ docs-serve: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:

@@ -31,7 +31,7 @@ def test_convolutional_models_have_a_choice_of_precision_too() -> None:
 
 def test_each_choice_is_timed_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = override(catalogue.find("quick/rbm", "tiny"), ["model.groups=[5,5]", "model.hidden=[6]"])
+    recipe = override(catalogue.find("quick/rbm", "tiny"), ["model.groups=[10]", "model.hidden=[]"])
     several = [Choice((f"training.compile={each}",), 1) for each in ("false", "true")]
     found = speeds(recipe, several, seconds=0.02, rounds=2)
     assert [each.choice for each in found] == several

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -156,15 +157,16 @@ class RELAX(RelaxedControl):
 
     def control(self, f: Function, context: Float[Tensor, "batch features"] | None) -> Function:
         """eta f + r."""
+        return partial(self._control, f, context)
 
-        def control(s: Tensor) -> Tensor:
-            if s.shape[-1] != self.bits:
-                raise InputError(f"this RELAX was made for {self.bits} bits, and is given logits of {s.shape[-1]}")
-            beside = [] if self.baseline.network is None else [self.baseline.centred(context, s)]
-            free: Tensor = self.network(torch.cat([s, *beside], -1))
-            return self.eta * evaluate(f, s) + free[:, 0]
-
-        return control
+    def _control(
+        self, f: Function, context: Float[Tensor, "batch features"] | None, s: Float[Tensor, "batch bits"]
+    ) -> Float[Tensor, " batch"]:
+        if s.shape[-1] != self.bits:
+            raise InputError(f"this RELAX was made for {self.bits} bits, and is given logits of {s.shape[-1]}")
+        beside = [] if self.baseline.network is None else [self.baseline.centred(context, s)]
+        free: Tensor = self.network(torch.cat([s, *beside], -1))
+        return self.eta * evaluate(f, s) + free[:, 0]
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,9 @@ class MixedLikelihood(Likelihood):
         self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]
     ) -> Float[Tensor, "*batch sites values"]:
         """log p(x_c; parameters_c), nats a column."""
-
-        def of_block(law: Likelihood, columns: list[int], at: list[list[int]]) -> Tensor:
-            return law.log_prob(parameters[..., at], x[..., columns, None])[..., None]
-
-        return self._joined(of_block)
+        return self._joined(
+            lambda law, columns, at: law.log_prob(parameters[..., at], x[..., columns, None])[..., None]
+        )
 
     def log_prob(
         self, parameters: Float[Tensor, "*batch sites width"], x: Float[Tensor, "*batch sites values"]

@@ -71,11 +71,9 @@ class Encoder(nn.Module, ABC):
         """
         if noise is not None:
             check_noise(noise)
-
-        def draw(q: Any, group: slice) -> Tensor:
-            return self.draw(q, None if noise is None else noise[..., group])
-
-        posterior = self._pass(x, smoothing, draws, draw)
+        posterior = self._pass(
+            x, smoothing, draws, lambda q, group: self.draw(q, None if noise is None else noise[..., group])
+        )
         if noise is not None:
             check_noise(noise, (2, *posterior.zeta.shape), posterior.zeta.dtype)
         return posterior
@@ -85,16 +83,9 @@ class Encoder(nn.Module, ABC):
 
         zeta: as many rows as x has, or several for each x, x by x. Raises InputError where it does not fit.
         """
-        refusal = InputError(f"zeta must have as many variables as the levels give, not {zeta.shape[-1]}")
-
-        def chosen(_: Any, group: slice) -> Tensor:
-            if group.stop > zeta.shape[-1]:
-                raise refusal
-            return zeta[..., group]
-
-        posterior = self._pass(x, smoothing, draws_for_each(x, zeta), chosen)
+        posterior = self._pass(x, smoothing, draws_for_each(x, zeta), lambda _, group: _of_group(zeta, group))
         if sum(posterior.sizes) != zeta.shape[-1]:
-            raise refusal
+            raise _misfit(zeta)
         return posterior
 
     def code(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch bits"]:
@@ -206,6 +197,17 @@ def draws_for_each(x: Float[Tensor, "*batch pixels"], zeta: Float[Tensor, "*rows
             f"{tuple(x.shape)}"
         )
     return len(zeta) // len(x)
+
+
+def _of_group(zeta: Float[Tensor, "*rows bits"], group: slice) -> Float[Tensor, "*rows _"]:
+    """zeta_k; InputError where zeta ends before it does."""
+    if group.stop > zeta.shape[-1]:
+        raise _misfit(zeta)
+    return zeta[..., group]
+
+
+def _misfit(zeta: Float[Tensor, "*rows bits"]) -> InputError:
+    return InputError(f"zeta must have as many variables as the levels give, not {zeta.shape[-1]}")
 
 
 def check_kinds(encoder: Encoder, prior: Prior) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -170,8 +171,10 @@ def _kl_terms(model: FeedForwardVAE, drawn: Drawn) -> Float[Tensor, "rows terms"
 
 def mean_at_draws(estimator: Estimator) -> Estimate:
     """The mean of f at the estimator's draws, alone."""
+    return partial(_mean_at_draws, estimator)
 
-    def estimate(f: Function, logits: Tensor, context: Tensor, *, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return evaluate(f, estimator.sample(logits, noise)).mean(0), logits.new_zeros(())
 
-    return estimate
+def _mean_at_draws(
+    estimator: Estimator, f: Function, logits: Tensor, context: Tensor, *, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    return evaluate(f, estimator.sample(logits, noise)).mean(0), logits.new_zeros(())

@@ -29,11 +29,9 @@ def model(settings: ModelSettings, spec: DataSpec) -> Model:
 
 def prior(settings: ModelSettings) -> Prior:
     """The prior over all groups, its parameters drawn from torch's generator."""
-
-    def network(inputs: int, outputs: int) -> nn.Module:
-        return dense(inputs, outputs, settings.hidden, settings.batch_norm)
-
-    return settings.prior(settings.groups, network)
+    return settings.prior(
+        settings.groups, lambda inputs, outputs: dense(inputs, outputs, settings.hidden, settings.batch_norm)
+    )
 
 
 def _feed_forward(settings: ModelSettings, spec: DataSpec) -> FeedForwardVAE:

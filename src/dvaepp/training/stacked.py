@@ -174,19 +174,20 @@ class Stack(Movable):
 
     def _gradients(self, parameters: Tensors, buffers: Tensors, *given: Tensor) -> tuple[Tensor, Tensors]:
         """One model's loss, its gradient in the model's parameters, and what is learned's in its own."""
-
-        def loss_of(which: int, parameters: Tensors, others: Tensors, buffers: Tensors) -> Tensor:
-            tensors = {**parameters, **others, **buffers}
-            loss: Tensor = functional_call(self._skeleton, tensors, given)[which]
-            return loss
-
         learned = {name: parameter for name, parameter in parameters.items() if not name.startswith("model.")}
         own = {name: parameter for name, parameter in parameters.items() if name not in learned}
         copies = {name: buffer.clone() for name, buffer in buffers.items()} if learned else {}
-        gradients, loss = grad_and_value(partial(loss_of, 0))(own, learned, buffers)
+        gradients, loss = grad_and_value(partial(self._loss, given, 0))(own, learned, buffers)
         if learned:
-            gradients |= grad(partial(loss_of, 1))(learned, own, copies)
+            gradients |= grad(partial(self._loss, given, 1))(learned, own, copies)
         return loss, gradients
+
+    def _loss(
+        self, given: tuple[Tensor, ...], which: int, parameters: Tensors, others: Tensors, buffers: Tensors
+    ) -> Tensor:
+        tensors = {**parameters, **others, **buffers}
+        loss: Tensor = functional_call(self._skeleton, tensors, given)[which]
+        return loss
 
     def _move(self, name: str, gradient: Tensor, state: State, rate: Tensor) -> None:
         parameter, kept = state.parameters[name], state.kept[name]
