@@ -51,7 +51,9 @@ def test_a_finished_run_goes_on_to_more_steps(project: Path, capsys: pytest.Capt
     assert load_run("first").step in steps
     assert run.model(last=True).step == 40
     assert main(["evaluate", "first", "--last", "--samples", "2"]) == 0
-    assert json.loads(Path("first/scores.json").read_text())["steps"] == 40
+    scores = json.loads(Path("first/scores.json").read_text())
+    assert scores["steps"] == 40
+    assert scores["commands"][0].splitlines()[1:] == ["dvaepp resume first --steps 40  # after 20 steps"]
 
 
 def test_going_on_after_an_interruption_is_bit_for_bit_with_more_steps_too(project: Path) -> None:
@@ -63,9 +65,11 @@ def test_going_on_after_an_interruption_is_bit_for_bit_with_more_steps_too(proje
     for name in ("run.json", "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"):
         (project / "second" / name).write_bytes((project / "first" / name).read_bytes())
     for name in ("first", "second"):
-        run = RunFolder(name)
-        run.extend(60)
-        run.keep()
+        for _ in range(2):
+            run = RunFolder(name)
+            run.extend(60)
+            run.keep()
+        assert run.record.command.count("--steps 60") == 1
     RunFolder("first").trainer().fit()
     with pytest.raises(RuntimeError, match="stopped"):
         RunFolder("second").trainer().fit(stop_at_50)

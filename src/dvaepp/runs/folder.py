@@ -233,12 +233,18 @@ class RunFolder:
         return trainer
 
     def extend(self, steps: int) -> None:
-        """Let the training last so many steps, over which schedules stretch, once `keep` has written that."""
+        """Let the training last so many steps, over which schedules stretch, once `keep` has written that.
+
+        It is one of the commands that repeat the run from then on.
+        """
         taken = step_in(self.folder / CHECKPOINT)
         if steps <= taken:
             raise InputError(f"--steps is {steps:,}, and {self.folder} has taken {taken:,} steps: expected more")
+        if steps == self.recipe.training.steps:
+            return
         recipe = override(self.recipe, [f"training.steps={steps}"]).model_dump(mode="json")
-        record = self.record.model_copy(update={"recipe": recipe})
+        command = f"{self.record.command}\ndvaepp resume {self.folder} --steps {steps}  # after {taken:,} steps"
+        record = self.record.model_copy(update={"recipe": recipe, "command": command})
         self.__dict__.update(record=record, recipe=recipe_from(recipe, str(self.folder / RECORD)))
 
     def keep(self) -> None:
