@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dvaepp
+from dvaepp.cli import main
 from dvaepp.cli.commands import COMMANDS
 from dvaepp.runs.results import results_of, table
 
@@ -121,6 +122,13 @@ def test_the_results_page_is_what_the_command_makes_of_the_results() -> None:
     assert (ROOT / "docs/results-table-1.md").read_text() == table(ROOT / "results", "1")
     assert (ROOT / "docs/results.md").read_text() == table(ROOT / "results", "2")
     assert (ROOT / "docs/results-table-3.md").read_text() == table(ROOT / "results", "3")
+
+
+@pytest.mark.parametrize("folder", [path.name for path in sorted((ROOT / "results/varied").iterdir())])
+def test_the_page_of_what_was_varied_shows_what_the_command_makes_of_the_results(folder: str, tmp_path: Path) -> None:
+    made = tmp_path / "made.md"
+    assert main(["compare", str(ROOT / "results/varied" / folder), "--steps-may-differ", "-o", str(made)]) == 0
+    assert made.read_text().strip() in (ROOT / "docs/varied.md").read_text()
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3"])
