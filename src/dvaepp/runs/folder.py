@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -233,18 +234,15 @@ class RunFolder:
         return trainer
 
     def extend(self, steps: int) -> None:
-        """Let the training last so many steps, over which schedules stretch, once `keep` has written that.
-
-        It is one of the commands that repeat the run from then on.
-        """
+        """Let the training last so many steps, over which schedules stretch; `keep` writes that, and the command."""
         taken = step_in(self.folder / CHECKPOINT)
         if steps <= taken:
             raise InputError(f"--steps is {steps:,}, and {self.folder} has taken {taken:,} steps: expected more")
         if steps == self.recipe.training.steps:
             return
         recipe = override(self.recipe, [f"training.steps={steps}"]).model_dump(mode="json")
-        command = f"{self.record.command}\ndvaepp resume {self.folder} --steps {steps}  # after {taken:,} steps"
-        record = self.record.model_copy(update={"recipe": recipe, "command": command})
+        resumed = f"dvaepp resume {shlex.quote(str(self.folder))} --steps {steps}  # after {taken:,} steps"
+        record = self.record.model_copy(update={"recipe": recipe, "command": f"{self.record.command}\n{resumed}"})
         self.__dict__.update(record=record, recipe=recipe_from(recipe, str(self.folder / RECORD)))
 
     def keep(self) -> None:
