@@ -39,6 +39,13 @@ def test_a_larger_machine_is_found_in_three_ways_that_agree_with_the_exact_one()
     assert {"lowest_swap_rate", "mean_swap_rate", "r_hat", "reverse_log_z"} <= set(d)
 
 
+@pytest.mark.parametrize(("temperatures", "sweeps"), [(20, 1000), (1200, 1200)])
+def test_more_temperatures_are_more_sweeps_of_tempering_too(temperatures: int, sweeps: int) -> None:
+    found = estimate_log_partition(machine(21, 21).float(), temperatures=temperatures, chains=8, repeats=1)
+    assert f"{temperatures} temperatures" in found.method
+    assert f"24 temperatures x 64 ensembles x {sweeps} sweeps" in found.method
+
+
 def test_too_short_an_effort_says_so() -> None:
     found = estimate_log_partition(
         machine(21, 21, sd=3.0).float(), temperatures=2, chains=64, repeats=1, tempered=(2, 8, 16)

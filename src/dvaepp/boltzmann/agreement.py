@@ -26,21 +26,21 @@ def estimate_log_partition(
     temperatures: int = 1000,
     chains: int = 1024,
     repeats: int = 3,
-    tempered: tuple[int, int, int] = (24, 64, 1000),
+    tempered: tuple[int, int, int] | None = None,
 ) -> LogPartition:
     """log Z: exact where at most 20 bits have to be summed over jointly, else found in three ways that must agree.
 
     Annealed importance sampling (`temperatures`, `chains`, `repeats`) and parallel tempering (`tempered`: its
-    temperatures, ensembles and sweeps) are independent; the value is their mean, weighted by 1 / error^2. Reverse
-    annealing starts from the tempered states: a consistency check. The result is trusted where both estimates are and
-    no two of the three lie further apart than 3 combined errors, each of which counts rounding; else its standard error
-    is at least half of how far they do. `diagnosis` holds each value and error, swap rates, R-hat, and the largest
-    distance in combined errors.
+    temperatures, ensembles and sweeps; 24, 64 and as many as `temperatures`, at least 1000) are independent; the value
+    is their mean, weighted by 1 / error^2. Reverse annealing starts from the tempered states: a consistency check. The
+    result is trusted where both estimates are and no two of the three lie further apart than 3 combined errors, each of
+    which counts rounding; else its standard error is at least half of how far they do. `diagnosis` holds each value and
+    error, swap rates, R-hat, and the largest distance in combined errors.
     """
     if can_be_sampled_exactly(machine):
         return exact(machine)
     forward = annealed_importance_sampling(machine, temperatures=temperatures, chains=chains, repeats=repeats)
-    tempering, states = temper(machine, *tempered)
+    tempering, states = temper(machine, *(tempered or (24, 64, max(1000, temperatures))))
     reverse = reverse_annealed_importance_sampling(
         machine, samples=states, temperatures=temperatures, chains=chains, repeats=1
     )

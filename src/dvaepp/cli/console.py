@@ -71,7 +71,7 @@ def print_scores(scores: Scores) -> None:
     for name, text in lines.items():
         console.print(f"{name:26} {text}")
     if not log_z.trusted:
-        console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures or --chains", style="bold red")
+        console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures", style="bold red")
 
 
 @contextmanager

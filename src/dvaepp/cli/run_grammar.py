@@ -21,8 +21,10 @@ def add_uses(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--samples", type=positive, help="importance samples per example (default: the recipe's)")
     evaluate.add_argument("--examples", type=positive, help="a random subset of this size (default: the recipe's)")
     evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
-    evaluate.add_argument("--temperatures", type=positive, help="of annealed importance sampling of log Z")
-    evaluate.add_argument("--chains", type=positive, help="of annealed importance sampling of log Z")
+    evaluate.add_argument(
+        "--temperatures", type=positive, help="of annealing of log Z, and sweeps of its tempering (at least 1000)"
+    )
+    evaluate.add_argument("--chains", type=positive, help="of annealing of log Z")
     evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")
     evaluate.add_argument("--split", choices=["test", "valid"], default="test")
     evaluate.add_argument("--megabytes", type=positive, default=64, help="memory for one piece of work (default 64)")
