@@ -1,9 +1,11 @@
 """Parallel tempering against enumeration: what a sweep leaves as it is, Bennett's equation, and honest errors."""
 
+import gc
 import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from registry import (
 )
 from torch import Tensor
 
+from dvaepp.boltzmann import tempering
 from dvaepp.boltzmann.machine import BoltzmannMachine
 from dvaepp.boltzmann.tempering import _bennett, parallel_tempering, respaced, temper, tempered_sweep
 from dvaepp.errors import InputError
@@ -297,6 +300,21 @@ def test_halves_or_ensembles_that_disagree_are_not_trusted(
     assert found.trusted == trusted
     assert (found.diagnosis["halves_apart"] > 4) == (drift > 0)
     assert (found.diagnosis["r_hat"] > 1.05) == (apart > 0)
+
+
+def test_the_coldest_states_alone_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No views of them, which keep all: a thousand sweeps of 24 temperatures would take gigabytes."""
+    views: list[int] = []
+
+    def watched(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        coldest = [each for each in gc.get_objects() if type(each) is Tensor and each.shape == (7, 5)]
+        views.append(sum(each.untyped_storage().nbytes() > each.nbytes for each in coldest))
+        return tempered_sweep(*arguments)
+
+    monkeypatch.setattr(tempering, "tempered_sweep", watched)
+    parallel_tempering(machine(3, 2), temperatures=3, chains=7, sweeps=20)
+    assert len(views) >= 20
+    assert max(views) <= 1
 
 
 def test_a_machine_without_energy_has_n_log_2() -> None:

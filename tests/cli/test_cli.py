@@ -344,16 +344,26 @@ def test_a_run_from_before_a_setting_goes_on_and_is_evaluated(copied: Path) -> N
 LINEAR = "table-2/mnist-static/linear-1/rbm"
 
 
+SCORES = dict.fromkeys(
+    ["nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size"], 1.0
+) | {
+    "nll": 91.0,
+    "nll_standard_error": 0.5,
+    "log_z": 10.0,
+    "log_z_standard_error": 0.1,
+    "samples": 100.0,
+    "examples": 1000.0,
+}
+
+
 def stored(folder: Path, seed: int, nll: float, **changes: object) -> None:
     """A result of table-2/mnist-static/linear-1/rbm as `evaluate --results` keeps it, but for the changes."""
-    names = ["nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl", "effective_sample_size"]
-    scores = {"nll": nll, "nll_standard_error": 0.5, "log_z": 10.0, "log_z_standard_error": 0.1, "samples": 100.0}
     result = {
         "recipe": LINEAR,
         "settings": find(LINEAR, "small").model_dump(mode="json"),
         "seed": seed,
         "steps": 3000,
-        "scores": {**scores, "examples": 1000.0, **dict.fromkeys(names, 1.0)},
+        "scores": SCORES | {"nll": nll},
         "log_partition": {"method": "annealed importance sampling", "trusted": True},
         "split": "test",
         "evaluation_seed": 0,
@@ -390,6 +400,9 @@ def test_table_shows_results_beside_the_papers(tmp_path: Path, capsys: pytest.Ca
         ),
         ({"scores": None}, "does not hold the scores of a run: scores"),
         ({"scores": {"nll": 1.0}}, "scores lack distortion, effective_sample_size"),
+        ({"scores": {**SCORES, "samples": -4.5}}, "scores are of no samples or no examples"),
+        ({"scores": {**SCORES, "examples": 0.0}}, "scores are of no samples or no examples"),
+        ({"scores": {**SCORES, "nll_standard_error": -0.2}}, "nll_standard_error is below 0"),
         ({"steps": "many"}, "does not hold the scores of a run: steps"),
         ({"evaluation_seed": -5}, "does not hold the scores of a run: evaluation_seed"),
         ({"split": "all"}, "does not hold the scores of a run: split"),
@@ -546,6 +559,22 @@ def test_a_run_goes_on_where_there_is_no_gpu(fails: Callable[..., str], trained:
     assert main(["resume", str(folder), "--device", "cpu"]) == 0
     (one, _), (other, _) = (load_tensors(each / "checkpoint.safetensors") for each in (folder, trained))
     assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "resume", "explore"])
+def test_a_run_must_be_named(
+    command: str, copied: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied)  # an empty name is no name of the folder one is in
+    assert "the run must name something, and is empty" in fails(command, "")
+    assert "what is compared must name something, and is empty" in fails("compare", "")
+
+
+def test_all_examples_are_not_some_of_them(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(trained), "--examples", "5", "--all"])
+    assert stopped.value.code == 2
+    assert "--all: not allowed with argument --examples" in capsys.readouterr().err
 
 
 def test_metrics_that_are_gone_are_named_on_resume(fails: Callable[..., str], copied: Path) -> None:

@@ -123,7 +123,18 @@ def test_what_is_not_to_be_trusted_is_in_a_box(rbm: RunFolder, table: RunFolder)
         assert scores is not None
         assert scores["log_partition"]["trusted"] is (warnings == 0)
         report_of(run.folder)
-        assert (run.folder / "report.html").read_text().count('<div class="warning"') == warnings
+        page = (run.folder / "report.html").read_text()
+        assert page.count('<div class="warning"') == warnings
+        assert ("--temperatures" in page) == bool(warnings)
+
+
+def test_more_temperatures_are_advised_than_there_were(
+    rbm: RunFolder, copied: Callable[[RunFolder], RunFolder]
+) -> None:
+    run, scores = copied(rbm), rbm.scores() or {}
+    effort = {**scores["evaluation"], "temperatures": 7000}
+    write_json(run.folder / "scores.json", {**scores, "evaluation": effort})
+    assert "--temperatures 28000" in report_of(run.folder).text
 
 
 def test_a_run_without_scores_says_which_command_makes_them(directed: RunFolder) -> None:

@@ -72,6 +72,14 @@ def test_seeds_of_less_effort_are_not_averaged_with_the_rest(less: dict[str, Any
     assert [result.seed for result in results_of(tmp_path, "3").values()] == [0, 1]
 
 
+def test_a_log_z_that_is_not_trusted_says_so(tmp_path: Path) -> None:
+    stored(tmp_path, "table-3/mnist-static/rbm-normal", 81.5)
+    path = tmp_path / "table-3/mnist-static/rbm-normal/seed0.json"
+    assert "| 10.00 ± 0.10 |" in table(tmp_path, "3")
+    write_json(path, {**json.loads(path.read_text()), "log_partition": {"method": "annealed", "trusted": False}})
+    assert "| 10.00 ± 0.10 (not trusted) |" in table(tmp_path, "3")
+
+
 def test_cifar_is_in_bits_per_dimension(tmp_path: Path) -> None:
     stored(tmp_path, "table-3/cifar10/normal-normal", 7452.0, nll_standard_error=21.3)
     ours, *_, paper = rows(table(tmp_path, "3"))["table-3/cifar10/normal-normal"]

@@ -70,6 +70,15 @@ def test_rows_are_settings_that_differ_over_their_seeds(tmp_path: Path) -> None:
     assert "of one seed the standard error over examples" in caption(found)
 
 
+def test_a_row_with_a_log_z_that_is_not_trusted_says_so(tmp_path: Path) -> None:
+    doubtful = {"log_partition": {"method": "annealed", "trusted": False}}
+    kept(tmp_path / "a/seed0.json", 100.0, "model.smoothing=exponential")
+    kept(tmp_path / "b/seed0.json", 99.0, "model.smoothing=logistic")
+    kept(tmp_path / "b/seed1.json", 98.0, "model.smoothing=logistic", seed=1, **doubtful)
+    lines = {line[0]: line[1] for line in cells(compare([tmp_path]))[1]}
+    assert lines == {"exponential": "100.00 ± 0.50", "logistic": "98.50 ± 0.71 (log Z not trusted)"}
+
+
 def test_settings_of_one_component_alone_are_absent_from_others(tmp_path: Path) -> None:
     marginal: Any = {"recipe": "quick/directed"}
     kept(tmp_path / "seed0.json", 1.0, "objective=marginal", "model.smoothing=concrete", **marginal)

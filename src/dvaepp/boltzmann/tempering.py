@@ -127,7 +127,7 @@ def _run(
         states, up, down = tempered_sweep(machine, states, ladder, sweep % 2)
         ups.append(up)
         downs.append(down)
-        colds.append(states[-1])
+        colds.append(states[-1].clone())  # a view would keep the states of every temperature
     return states, torch.stack(ups), torch.stack(downs), torch.stack(colds)
 
 

@@ -29,6 +29,7 @@ def named_recipe(arguments: Namespace) -> Recipe:
 
 def opened(arguments: Namespace) -> RunFolder:
     """The run folder that the arguments name, its data and graph where they say that they lie now."""
+    check_named("the run", arguments.run)
     given = {name: getattr(arguments, name, None) for name in ("data_at", "data_dir", "graph")}
     for option, path in zip(("--data", "--data-dir", "--graph"), given.values(), strict=True):
         check_named(option, path)

@@ -19,8 +19,9 @@ def add_uses(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     model_choice(evaluate)
     seed(evaluate)
     evaluate.add_argument("--samples", type=positive, help="importance samples per example (default: the recipe's)")
-    evaluate.add_argument("--examples", type=positive, help="a random subset of this size (default: the recipe's)")
-    evaluate.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
+    many = evaluate.add_mutually_exclusive_group()
+    many.add_argument("--examples", type=positive, help="a random subset of this size (default: the recipe's)")
+    many.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
     evaluate.add_argument(
         "--temperatures", type=positive, help="of annealing of log Z, and sweeps of its tempering (at least 1000)"
     )

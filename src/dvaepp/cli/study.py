@@ -150,6 +150,8 @@ def compare(arguments: Namespace) -> None:
     path = None if arguments.output is None else Path(arguments.output)
     if path is not None and path.suffix not in (".md", ".csv", ".png", ".svg"):
         raise InputError(f"{path} must end in .md, .csv, .png or .svg")
+    for each in arguments.paths:
+        check_named("what is compared", each)
     compared = comparison.compare(arguments.paths, arguments.steps_may_differ)
     if path is None:
         _show(compared)

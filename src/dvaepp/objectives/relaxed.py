@@ -37,7 +37,9 @@ def mean_field_terms(
     """log p(x | zeta) and log q(zeta | x) - log p(zeta), log p(zeta) >= -log Z + `mean_field_log_partition`.
 
     The marginal bound (Eq. 5), or the importance-weighted one of several draws, from below: equal but for the mean
-    field's gap, which closes as smoothings sharpen. `noise`: 2 `draws` uniform numbers for each bit. Raises InputError
+    field's gap, which closes as smoothings sharpen. In float32 zeta ends 6e-8 below 1, so that power functions say at
+    most 16 nats for z = 1: where a bit's field in the prior is beyond -16 and q still says 1, the difference is too
+    small. `noise`: 2 `draws` uniform numbers for each bit. Raises InputError
     for a prior that is no Boltzmann machine, and for a smoothing that is no pair of densities.
     """
     trace = _trace(MeanFieldBound(draws, sweeps), model, x, noise)
@@ -77,7 +79,9 @@ def _trace(objective: _Weighted, model: Model, x: Tensor, noise: Tensor | None) 
     trace = model(x, draws=objective.draws, noise=given)
     objective.check_trace(trace, model)
     if trace.local:
-        raise InputError(f"the {objective.name} bound is for models without local variables: use joint_elbo")
+        raise InputError(
+            f"the {objective.name} bound is for models without local variables: use joint_elbo (the joint bound)"
+        )
     return trace
 
 
@@ -87,7 +91,7 @@ def _weighted(trace: Trace, x: Tensor, kl: Tensor, draws: int) -> BoundTerms:
 
 
 class _Weighted(Objective):
-    """A bound of `draws` importance weights for each example, of feed-forward models."""
+    """A loss of `draws` importance weights for each example, of feed-forward models."""
 
     convolutional: ClassVar[bool] = False
     draws: int
@@ -126,7 +130,10 @@ class MeanFieldBound(_Weighted):
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """The prior must be a Boltzmann machine, and the smoothing a pair of densities."""
         if not isinstance(prior, BoltzmannPrior):
-            return f"the mean-field bound is for a BoltzmannPrior, not a {type(prior).__name__}: use marginal_elbo"
+            return (
+                f"the mean-field bound is for a BoltzmannPrior, not a {type(prior).__name__}: use marginal_elbo (the "
+                "marginal bound)"
+            )
         if not isinstance(smoothing, Overlapping):
             return (
                 f"the mean-field bound needs densities r(zeta | z) that overlap, which {smoothing} has not: use "
@@ -158,7 +165,9 @@ class GumBolt(_Weighted):
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """The prior must be a Boltzmann machine, and its bits be relaxed by Concrete."""
         if not isinstance(prior, BoltzmannPrior):
-            return f"GumBolt is for a BoltzmannPrior, not a {type(prior).__name__}: use marginal_elbo"
+            return (
+                f"GumBolt is for a BoltzmannPrior, not a {type(prior).__name__}: use marginal_elbo (the marginal bound)"
+            )
         if not isinstance(smoothing, Concrete):
             return f"GumBolt is for the smoothing Concrete(1 / 7) (concrete), not {smoothing}"
         return None

@@ -79,7 +79,10 @@ class RolfeBound(Objective):
     def refusal(self, smoothing: Smoothing, prior: Prior, groups: int) -> str | None:
         """The prior must be a Boltzmann machine, and the smoothing have an atom at 0."""
         if not isinstance(prior, BoltzmannPrior):
-            return f"the rolfe bound is for a BoltzmannPrior, not a {type(prior).__name__}: use joint_elbo"
+            return (
+                f"the rolfe bound is for a BoltzmannPrior, not a {type(prior).__name__}: use joint_elbo (the joint "
+                "bound)"
+            )
         if not smoothing.has_atom:
             return f"the rolfe bound is for a smoothing with an atom, such as SpikeExponential, not {smoothing}"
         return None

@@ -140,7 +140,8 @@ def _untrusted(subject: Subject, result: dict[str, Any]) -> list[Markup]:
         "Neither log Z nor this likelihood is to be trusted: by the estimate's own diagnosis its error may be "
         "larger than stated. To evaluate again with more temperatures:"
     )
-    temperatures = max(1000, 10 * subject.run.recipe.evaluation.temperatures)
+    done = result.get("evaluation") or subject.run.recipe.evaluation.model_dump()
+    temperatures = max(1000, 4 * done["temperatures"])
     return [parts.warning(text, subject.command("evaluate", f" --temperatures {temperatures}"))]
 
 

@@ -53,7 +53,7 @@ def verdict(
     try:
         run = run_of(result, runs, str(source))
         if run is None:
-            return Verdict(None, "no run of this result is there")
+            return Verdict(None, "no run of this result is there, or it cannot be read")
         torch.set_num_threads(run.record.threads)
         found = again(run, result, device, progress)
     except InputError as error:

@@ -123,6 +123,10 @@ class Result(BaseModel):
     def _whole(cls, scores: dict[str, float]) -> dict[str, float]:
         if missing := _SCORES - set(scores):
             raise ValueError(f"scores lack {', '.join(sorted(missing))}")
+        if min(scores["samples"], scores["examples"]) < 1:
+            raise ValueError("scores are of no samples or no examples")
+        if bad := [name for name in scores if name.endswith("standard_error") and scores[name] < 0]:
+            raise ValueError(f"{bad[0]} is below 0")
         return scores
 
 

@@ -153,9 +153,14 @@ def _line(shown: Table, cell: str, every: list[Result]) -> str:
     effort = {f"{result.length:,}, {result.scores['samples']:.0f}" for result in results}
     seeds = ", ".join(str(result.seed) if result in results else f"({result.seed})" for result in every)
     known = all(result.log_partition.method == NORMALISED.method for result in results)
-    found = ", ".join(f"{score['log_z']:.2f} ± {score['log_z_standard_error']:.2f}" for score in scores)
+    found = ", ".join(_log_z(result) for result in results)
     comparable = all(is_comparable(result.data.name) for result in results)
     published = shown.published(cell) if comparable else "not comparable"
     ours = f"{nll}{error} ({examples} examples)"
     cells = (f"`{shown.name}/{cell}`", ours, "; ".join(sorted(effort)), seeds, "0" if known else found, published)
     return f"| {' | '.join(cells)} |"
+
+
+def _log_z(result: Result) -> str:
+    doubt = "" if result.log_partition.trusted else " (not trusted)"
+    return f"{result.scores['log_z']:.2f} ± {result.scores['log_z_standard_error']:.2f}{doubt}"

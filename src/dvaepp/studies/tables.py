@@ -24,9 +24,11 @@ def _line(row: Row) -> list[str]:
     loss, loss_spread = row.loss
     examples = row.members[0].result.scores["examples"]
     error = plus_minus(spread, max(examples, len(row.members)))
+    trusted = all(member.result.log_partition.trusted for member in row.members)
+    doubt = "" if trusted else " (log Z not trusted)"
     return [
         *row.settings,
-        f"{nll:.2f}{error}",
+        f"{nll:.2f}{error}{doubt}",
         str(len(row.members)),
         f"{loss:.2f}" if loss_spread is None else f"{loss:.2f} ± {loss_spread:.2f}",
         " or ".join(f"{steps:,}" for steps in row.steps),
