@@ -193,14 +193,16 @@ def test_a_run_that_another_process_holds_comes_last(undisturbed: Path, tmp_path
     plan, told = planned(study_of(undisturbed), tmp_path / "s", shard=(1, 2)), []
     held = plan.points[0].folder(plan.folder)
     held.mkdir(parents=True)
-    free = threading.Event()
+    holding, free = threading.Event(), threading.Event()
 
     def hold() -> None:
         with locked(held):
+            holding.set()
             free.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
+    assert holding.wait(60)
 
     def tell(event: Event) -> None:
         told.append((event.what, event.place))
