@@ -133,7 +133,7 @@ def read_json(path: Path, what: str) -> Any:
     """The JSON value in a file; InputError, naming `what` was expected, where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} does not exist; expected {what}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: {error}") from None

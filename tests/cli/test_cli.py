@@ -455,6 +455,8 @@ def test_damaged_runs_are_named(fails: Callable[..., str], copied: Path) -> None
     assert "best.safetensors is not a whole dvaepp checkpoint" in fails("evaluate", copied)
     best.unlink()
     assert "has no validated model yet" in fails("sample", copied, "-o", copied / "s.png")
+    inside = copied / "run.json" / "run.json"
+    assert f"{inside} does not exist; expected the record of a run" in fails("evaluate", copied / "run.json")
     (copied / "run.json").write_text("{")
     assert "run.json is not the record of a run" in fails("evaluate", copied)
     (copied / "run.json").write_text("{}")
@@ -555,19 +557,9 @@ def test_a_run_goes_on_where_there_is_no_gpu(fails: Callable[..., str], trained:
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "device": "cuda:77"}))
     assert "device 'cuda:77' cannot be used here" in fails("resume", folder)
-    assert "--device must name something" in fails("resume", folder, "--device", "")
     assert main(["resume", str(folder), "--device", "cpu"]) == 0
     (one, _), (other, _) = (load_tensors(each / "checkpoint.safetensors") for each in (folder, trained))
     assert all(torch.equal(one[name], other[name]) for name in other)
-
-
-@pytest.mark.parametrize("command", ["evaluate", "report", "resume", "explore"])
-def test_a_run_must_be_named(
-    command: str, copied: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(copied)  # an empty name is no name of the folder one is in
-    assert "the run must name something, and is empty" in fails(command, "")
-    assert "what is compared must name something, and is empty" in fails("compare", "")
 
 
 def test_all_examples_are_not_some_of_them(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

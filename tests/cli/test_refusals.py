@@ -1,5 +1,6 @@
 """What cannot be is refused in a sentence, or at least never trusted, wherever a user may hand it in."""
 
+import argparse
 import math
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import dvaepp
 from dvaepp.boltzmann.graphs import read_edges
 from dvaepp.boltzmann.log_partition import LogPartition
 from dvaepp.cli import main
+from dvaepp.cli.grammar import parser
 from dvaepp.errors import InputError
 from dvaepp.recipes import catalogue
 from dvaepp.recipes.recipe import override
@@ -208,6 +210,30 @@ def test_outputs_name_files_of_their_kind(tmp_path: Path, capsys: pytest.Capture
     assert main(["figure", "1", "-o", str(tmp_path)]) == 2
     assert ".png or .svg" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def words_that_name() -> list[tuple[str, ...]]:
+    """Each command with an empty word where it takes a name or a path."""
+    commands = next(each for each in parser()._actions if isinstance(each, argparse._SubParsersAction)).choices
+    found: list[tuple[str, ...]] = []
+    for command, grammar in commands.items():
+        before: tuple[str, ...] = ()
+        for action in grammar._actions:
+            if action.nargs != 0 and action.type is None and action.choices is None:
+                found.append((command, *(action.option_strings[-1:] or before), ""))
+            if not action.option_strings:
+                before = (*before, next(iter(action.choices or ["x"])))
+    return found
+
+
+@pytest.mark.parametrize("words", words_that_name(), ids=" ".join)
+def test_what_names_something_is_not_empty(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "must name something, and is empty" in error
+    assert words[-2] in error or not words[-2].startswith("-")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

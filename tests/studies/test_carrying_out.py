@@ -342,7 +342,6 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["quick/rbm", "--shard", "3/2"], "--shard takes"),
         (["quick/rbm", "--shard", "6/6"], "--shard 6/6 has nothing to do"),
         (["quick/rbm", "--budget", "x"], "--budget takes"),
-        (["quick/rbm", "--data", ""], "--data must name something"),
         (["quick/rbm", "--data", "nothing.npy"], "'nothing.npy' is not a name or an existing path"),
         (["quick/rbm", "--data-dir", "nowhere"], "--data-dir nowhere is not a folder"),
         (["quick/rbm", "--device", "gpu"], "device 'gpu' is not one of"),

@@ -19,7 +19,7 @@ from dvaepp.cli.gradients import gradients
 from dvaepp.cli.outputs import complete, decode, encode, figure, interpolate, known, sample, save_columns
 from dvaepp.cli.prior import prior
 from dvaepp.cli.probe import probe
-from dvaepp.cli.run_folder import check_folder, check_named, check_output, named_recipe, opened, page_of
+from dvaepp.cli.run_folder import check_folder, check_output, named_recipe, opened, page_of
 from dvaepp.cli.speed import speed
 from dvaepp.cli.study import compare, study
 from dvaepp.cli.table import table
@@ -97,7 +97,6 @@ def train(arguments: Namespace) -> None:
     recipe = named_recipe(arguments)
     size = f"-{arguments.size or 'small'}" if not arguments.recipe.endswith(".json") else ""
     default = f"runs/{recipe.name.replace('/', '_')}{size}-seed{arguments.seed}"
-    check_named("--out", arguments.out)
     if (arguments.out or "").lower().startswith("hf:"):
         raise InputError(f"--out {arguments.out} is no folder here: train into one, then `dvaepp push` it")
     plan = partial(
@@ -196,7 +195,6 @@ def report(arguments: Namespace) -> None:
 
 def data_(arguments: Namespace) -> None:
     """Fetch or check the files of a data set."""
-    check_named("--data-dir", arguments.data_dir)
     if arguments.action == "fetch":
         for path in data.fetch(arguments.name, arguments.data_dir):
             print(path)

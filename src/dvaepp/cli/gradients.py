@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from torch import Tensor
 
-from dvaepp.cli.run_folder import check_folder, check_named, named_recipe, opened
+from dvaepp.cli.run_folder import check_folder, named_recipe, opened
 from dvaepp.data import Dataset
 from dvaepp.errors import InputError
 from dvaepp.evaluation.gradients import FIT_STEPS, Cost, GradientComparison, gradient_costs, gradient_quality
@@ -123,7 +123,6 @@ def _of_recipe(arguments: Namespace) -> _Subject:
 
 def _of_run(arguments: Namespace) -> _Subject:
     """A run's model."""
-    check_named("--checkpoint", arguments.checkpoint)
     where = {"run": arguments.checkpoint, "data_at": arguments.data, "data_dir": arguments.data_dir}
     run = opened(Namespace(**where))
     name = run.recipe.name

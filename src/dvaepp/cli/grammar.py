@@ -6,7 +6,7 @@ import argparse
 
 from dvaepp.cli.options import data_now, model_choice, run_named, seed
 from dvaepp.cli.run_grammar import add_uses
-from dvaepp.cli.values import draws, jobs, positive, threads, whole
+from dvaepp.cli.values import draws, jobs, named, positive, threads, whole
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text)
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.register("type", None, named)
+        return parser
 
     command("list", "data sets, recipes, and what their settings name")
 

@@ -20,7 +20,6 @@ def named_recipe(arguments: Namespace) -> Recipe:
     steps = getattr(arguments, "steps", None)
     if arguments.recipe.endswith(".json") and arguments.size:
         raise InputError(f"--size chooses among named recipes; {arguments.recipe} has its own settings")
-    check_named("--data", arguments.data)
     recipe = catalogue.find(arguments.recipe, arguments.size or "small")
     if arguments.data is not None:
         recipe = recipe.on(arguments.data)
@@ -29,12 +28,8 @@ def named_recipe(arguments: Namespace) -> Recipe:
 
 def opened(arguments: Namespace) -> RunFolder:
     """The run folder that the arguments name, its data and graph where they say that they lie now."""
-    check_named("the run", arguments.run)
     given = {name: getattr(arguments, name, None) for name in ("data_at", "data_dir", "graph")}
-    for option, path in zip(("--data", "--data-dir", "--graph"), given.values(), strict=True):
-        check_named(option, path)
     check_folder("--data-dir", given["data_dir"])
-    check_named("--device", getattr(arguments, "device", None))
     return RunFolder(located(arguments.run), **given)
 
 
@@ -54,7 +49,6 @@ def page_of(run: RunFolder, output: str | None, name: str) -> Path:
 
 def check_output(output: str, *inputs: str | None) -> None:
     """InputError before any work where a file cannot be written, is one of those that make a run, or is read."""
-    check_named("-o", output)
     path = Path(output)
     check_target(path)
     check_not_a_runs(path)
@@ -66,12 +60,5 @@ def check_output(output: str, *inputs: str | None) -> None:
 
 def check_folder(option: str, path: str | None) -> None:
     """InputError where an option is given and names no folder that is there."""
-    check_named(option, path)
     if path is not None and not Path(path).is_dir():
         raise InputError(f"{option} {path} is not a folder")
-
-
-def check_named(option: str, path: str | None) -> None:
-    """InputError where an option is given and names nothing."""
-    if path == "":
-        raise InputError(f"{option} must name something, and is empty")

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dvaepp.cli.grid import grid
-from dvaepp.cli.run_folder import check_folder, check_named
+from dvaepp.cli.run_folder import check_folder
 from dvaepp.errors import InputError, RunsFailedError
 from dvaepp.report.subject import duration
 from dvaepp.runs.progress import console
@@ -36,8 +36,6 @@ _GRID = ("size", "steps", "data", "seeds")
 
 def study(arguments: Namespace) -> None:
     """Run what is missing of a grid, and show what came of it."""
-    for option in ("data", "out", "cells"):
-        check_named(f"--{option}", getattr(arguments, option))
     check_folder("--data-dir", arguments.data_dir)
     seconds = None if arguments.budget is None else grammar.budget(arguments.budget)
     shard = (1, 1) if arguments.shard is None else grammar.shard(arguments.shard)
@@ -150,8 +148,6 @@ def compare(arguments: Namespace) -> None:
     path = None if arguments.output is None else Path(arguments.output)
     if path is not None and path.suffix not in (".md", ".csv", ".png", ".svg"):
         raise InputError(f"{path} must end in .md, .csv, .png or .svg")
-    for each in arguments.paths:
-        check_named("what is compared", each)
     compared = comparison.compare(arguments.paths, arguments.steps_may_differ)
     if path is None:
         _show(compared)

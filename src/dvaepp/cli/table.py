@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
-from dvaepp.cli.run_folder import check_folder, check_named
+from dvaepp.cli.run_folder import check_folder
 from dvaepp.errors import InputError
 from dvaepp.runs import results
 from dvaepp.runs.checking import runs_under, verdict
@@ -35,7 +35,6 @@ def check(arguments: Namespace) -> None:
     if arguments.output:
         raise InputError("--check writes no table: leave out -o")
     check_folder("--check", arguments.check)
-    check_named("--device", arguments.device)
     found, runs = results.results_of(Path(arguments.results), arguments.name), runs_under(Path(arguments.check))
     verdicts = []
     for path, result in found.items():

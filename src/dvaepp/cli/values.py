@@ -1,7 +1,14 @@
-"""Numbers that options take; argparse shows what is wrong with others."""
+"""What arguments take; argparse shows what is wrong with others."""
 
 import argparse
 import os
+
+
+def named(text: str) -> str:
+    """A name or a path: what an argument takes that says nothing else."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name something, and is empty")
+    return text
 
 
 def whole(text: str) -> int:
