@@ -18,9 +18,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        parser = commands.add_parser(name, help=text, description=text)
-        parser.register("type", None, named)
-        return parser
+        added = commands.add_parser(name, help=text, description=text)
+        added.register("type", None, named)
+        return added
 
     command("list", "data sets, recipes, and what their settings name")
 
