@@ -153,6 +153,29 @@ def test_a_convolutional_model_has_no_bound_of_bits_alone() -> None:
         override(catalogue.find("table-3/mnist-static/rbm-normal", "tiny"), ["objective=elbo"])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("cell", ["quick/rbm", "table-3/mnist-static/rbm-normal"])
+def test_signed_is_the_plain_model_of_another_first_layer_after_zeta(cell: str) -> None:
+    """W (2 zeta - 1) + b = 2 W zeta + (b - W 1)."""
+    models = []
+    for signed in ("true", "false"):
+        torch.manual_seed(0)
+        recipe = override(catalogue.find(cell, "tiny"), [f"model.signed={signed}", "model.batch_norm=false"])
+        models.append(recipe.build(form((28, 28), torch.full((784,), 0.5)))[0].eval())
+    parts = [model.decoder if cell == "quick/rbm" else model.upsampler for model in models]
+    first, plain = (next(part for part in parts.modules() if isinstance(part, torch.nn.Linear)) for parts in parts)
+    zeta = torch.rand(5, first.in_features)
+    assert not torch.allclose(parts[0](zeta), parts[1](zeta), atol=0.01)
+    plain.bias.copy_(first.bias - first.weight.sum(1))
+    plain.weight.copy_(2 * first.weight)
+    torch.testing.assert_close(parts[0](zeta), parts[1](zeta))
+
+
+def test_signed_is_refused_where_there_are_no_bits() -> None:
+    with pytest.raises(InputError, match="signed is for bits, which the prior 'normal' is not over"):
+        override(catalogue.find("table-3/mnist-static/normal-normal", "tiny"), ["model.signed=true"])
+
+
 SMALL = ["model.groups=[4,4]", "model.hidden=[]", "model.batch_norm=false"]
 CHAINS = ["model.prior.sampler.num_chains=3", "model.prior.sampler.sweeps=1"]
 

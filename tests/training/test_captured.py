@@ -39,6 +39,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "normal": ("mnist-static/normal-normal", ()),
     "spikes": ("mnist-static/rolfe-normal", ()),
     "exact machine": ("mnist-static/rbm-normal", ()),
+    "marginal bound of signed bits": (
+        "mnist-static/groups-4",
+        ("objective=marginal", "model.signed=true", "model.hidden=[6,6]"),
+    ),
     "local bits": ("mnist-static/rbm-bernoulli", ()),
     "directed bits": ("mnist-static/bernoulli-bernoulli", ("training.optimiser=adam",)),
     "chains": ("mnist-static/rbm-normal", CHAINS),

@@ -116,7 +116,7 @@ def exact_log_partition_weighted(
     log_zero, log_one = log_zero.clamp(min=least), log_one.clamp(min=least)
     states, s = enumerated_states(machine), machine.slices[machine.summed]
     zeros = 1 - states
-    zeros[:, s] = 0
+    zeros[:, s].zero_()
     rest_energy, field = machine.marginal_terms(states)
     summed = torch.logaddexp(log_zero[..., None, s], field + log_one[..., None, s]).sum(-1)
     return torch.logsumexp(log_zero @ zeros.T + log_one @ states.T - rest_energy + summed, -1)

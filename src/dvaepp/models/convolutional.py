@@ -219,6 +219,7 @@ def convolutional_vae(
     smoothing: Smoothing,
     likelihood: Likelihood = bernoulli_likelihood,
     conditional: bool = False,
+    signed: bool = False,
     scale: float = 1.0,
     sizes: ConvolutionalSizes = ConvolutionalSizes(),
     precision: torch.dtype | None = None,
@@ -227,6 +228,7 @@ def convolutional_vae(
 
     `prior` is over all global variables; `global_groups` are their encoder's; with a NormalPrior they are normal.
     The encoder sees scale (x - mean). `conditional` takes the decoder that conditions on coarser pixels.
+    `signed` has all that follows from zeta see 2 zeta - 1, -1 and 1 for bits.
     Raises InputError where the sizes do not fit the images.
     """
     grid, top = Grid(shape, mean, scale), sizes.top
@@ -239,7 +241,7 @@ def convolutional_vae(
         Backbone(grid.values, grid.size, channels, **steps, stem=sizes.stem),
         _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
         prior,
-        Upsampler(sum(global_groups), channels, **steps),
+        Upsampler(sum(global_groups), channels, **steps, signed=signed),
         LocalHierarchy(
             sizes.groups,
             sizes.variables,

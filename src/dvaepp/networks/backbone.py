@@ -62,7 +62,7 @@ class Backbone(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """zeta to features at `top`, by a linear map, and up to `local` by cells."""
+    """zeta to features at `top`, by a linear map, and up to `local` by cells; `signed` maps 2 zeta - 1."""
 
     def __init__(
         self,
@@ -72,13 +72,15 @@ class Upsampler(nn.Module):
         local: int,
         top: int,
         cells: Cells = ONE_CELL,
+        signed: bool = False,
     ) -> None:
         super().__init__()
-        self.shape, self.size = (channels[top], top, top), local
+        self.shape, self.size, self.signed = (channels[top], top, top), local, signed
         self.enter = nn.Linear(bits, channels[top] * top**2)
         self.up = ResidualStages(channels, top, local, cells)
 
     def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
         """Features at the local scale."""
-        features: Tensor = self.up(self.enter(zeta).unflatten(1, self.shape))
+        entering = 2 * zeta - 1 if self.signed else zeta
+        features: Tensor = self.up(self.enter(entering).unflatten(1, self.shape))
         return features

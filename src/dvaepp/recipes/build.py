@@ -91,6 +91,7 @@ def _convolutional(settings: ModelSettings, c: ConvolutionalSettings, spec: Data
         smoothing=settings.smoothing,
         likelihood=likelihood,
         conditional=c.conditional,
+        signed=settings.signed,
         scale=likelihood.image_scale,
         sizes=sizes,
         precision=torch.bfloat16 if c.precision == "bfloat16" else None,

@@ -120,7 +120,7 @@ class ModelSettings(Settings):
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
     signed: bool = False
-    """The decoder sees 2 zeta - 1 in place of zeta, -1 and 1 for bits; a feed-forward model's."""
+    """What follows from zeta, all but later groups, sees 2 zeta - 1 in its place: -1 and 1 for bits."""
     prior: Annotated[PriorDesign, Named(PriorDesign)] = RestrictedBoltzmannDesign()
     smoothing: Annotated[Smoothing, Named(Smoothing)] = OverlappingExponential()
     """training.beta may anneal its beta."""
@@ -142,9 +142,9 @@ class ModelSettings(Settings):
             able = [name for name, design in components(PriorDesign).items() if getattr(design, kind)]
             needs = "needs model.convolutional" if self.convolutional is None else "is not for model.convolutional"
             raise ValueError(f"prior {self.prior.name!r} {needs}, expected one of {', '.join(able)}")
+        if self.signed and self.prior.normal:
+            raise ValueError(f"signed is for bits, which the prior {self.prior.name!r} is not over")
         if self.convolutional is not None:
-            if self.signed:
-                raise ValueError("signed is for feed-forward models, and not for model.convolutional")
             self.convolutional.local_variables.check(self.smoothing)
         return self
 
