@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -171,6 +172,20 @@ def test_compiled_replicas_train_as_each_does_alone(tmp_path: Path) -> None:
         case.trainer(tmp_path / f"seed{seed}", seed).fit()
         names = (f"together/seed{seed}", f"seed{seed}")
         assert_same(*(tmp_path / name / "checkpoint.safetensors" for name in names))
+
+
+def test_float32_stays_float32_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU torch's compiler advises tf32 where it meets float32 products, and warnings can be errors."""
+    advice = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled."
+
+    def compiled(function: Callable[..., Tensor], **_: Any) -> Callable[..., Tensor]:
+        return lambda *tensors: (warnings.warn(advice, stacklevel=1), function(*tensors))[1]
+
+    monkeypatch.setattr("torch.compile", compiled)
+    monkeypatch.setattr("dvaepp.training.execution.check_compiler", lambda *_: None)
+    replicas = together(CASES["joint"], tmp_path, "compiled", seeds=1)
+    replicas.fit()
+    assert replicas.step == STEPS
 
 
 class Products(TorchDispatchMode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from functools import cache
 
@@ -33,6 +34,7 @@ _MOST_SHAPES = 64
 @cache
 def _compiled() -> Callable[[ResidualCell, Tensor], Tensor]:
     """ResidualCell.forward compiled, for all cells; torch.compile takes seconds even before the first call."""
+    keep_float32()
     torch._dynamo.config.recompile_limit = max(_MOST_SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(ResidualCell.forward)
 
@@ -50,6 +52,11 @@ def compile_cells(model: nn.Module) -> None:
     for cell in model.modules():
         if type(cell) is ResidualCell:
             cell.__class__ = CompiledCell
+
+
+def keep_float32() -> None:
+    """Have torch's compiler not warn, from now on, that float32 products on a GPU could be tf32: they are not to be."""
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
 
 
 def can_compile(kind: str) -> bool:

@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from dvaepp.errors import InputError
-from dvaepp.networks.compiled import check_compiler
+from dvaepp.networks.compiled import check_compiler, keep_float32
 from dvaepp.training.stacked import Given, Movable, State
 
 Execution = Literal["eager", "compiled", "graph", "captured"]
@@ -59,6 +59,7 @@ def _compiled(function: Callable[..., Tensor], *arguments: Any) -> Callable[...,
     tensors = tree_leaves(arguments)
     check_compiler("compiled steps", tensors[0].device)
     traced = make_fx(of_tensors)(*map(torch.clone, tensors))  # tracing runs it
+    keep_float32()
     compiled = torch.compile(traced, fullgraph=True, dynamic=False)
     try:
         compiled(*tensors)
