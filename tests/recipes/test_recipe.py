@@ -171,6 +171,18 @@ def test_signed_is_the_plain_model_of_another_first_layer_after_zeta(cell: str) 
     torch.testing.assert_close(parts[0](zeta), parts[1](zeta))
 
 
+@pytest.mark.parametrize("cell", ["quick/rbm", "table-3/mnist-static/rbm-normal"])
+def test_weights_that_see_signs_are_not_those_that_see_bits(cell: str) -> None:
+    """By their names in a state dict, or one model would be loaded as the other."""
+    entrances = []
+    for signed in ("true", "false"):
+        recipe = override(catalogue.find(cell, "tiny"), [f"model.signed={signed}"])
+        state = recipe.build(form((28, 28), torch.rand(784)))[0].state_dict()
+        entrances.append({name for name in state if name.startswith(("decoder.0.0", "upsampler.enter"))})
+    assert entrances[1]
+    assert not entrances[0] & entrances[1]
+
+
 def test_signed_is_refused_where_there_are_no_bits() -> None:
     with pytest.raises(InputError, match="signed is for bits, which the prior 'normal' is not over"):
         override(catalogue.find("table-3/mnist-static/normal-normal", "tiny"), ["model.signed=true"])

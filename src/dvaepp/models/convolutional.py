@@ -133,7 +133,7 @@ class ConvolutionalVAE(Model):
     ) -> Distribution:
         """p(x | zeta, h), h being `local` and then drawn from p(h | zeta), local bits in the binary limit."""
         check_input(self, "zeta", zeta)
-        check_bits("this model", self.upsampler.enter.in_features, zeta)
+        check_bits("this model", self.upsampler.bits, zeta)
         with reduced(self.precision, zeta):
             state, _ = self.hierarchy(self.upsampler(zeta), hard, given=local)
             likelihood: Distribution = self.decoder(state)
@@ -229,8 +229,11 @@ def convolutional_vae(
     `prior` is over all global variables; `global_groups` are their encoder's; with a NormalPrior they are normal.
     The encoder sees scale (x - mean). `conditional` takes the decoder that conditions on coarser pixels.
     `signed` has all that follows from zeta see 2 zeta - 1, -1 and 1 for bits.
-    Raises InputError where the sizes do not fit the images.
+    Raises InputError where the sizes do not fit the images, and for `signed` without bits.
     """
+    normal = isinstance(prior, NormalPrior)
+    if signed and normal:
+        raise InputError("signed is for bits, which a NormalPrior is not over")
     grid, top = Grid(shape, mean, scale), sizes.top
     _check_fit(grid, likelihood, sizes)
     channels = sizes.channels_at(grid.size)
@@ -239,7 +242,7 @@ def convolutional_vae(
     return ConvolutionalVAE(
         grid,
         Backbone(grid.values, grid.size, channels, **steps, stem=sizes.stem),
-        _global_encoder(channels[top] * top**2, global_groups, isinstance(prior, NormalPrior), sizes),
+        _global_encoder(channels[top] * top**2, global_groups, normal, sizes),
         prior,
         Upsampler(sum(global_groups), channels, **steps, signed=signed),
         LocalHierarchy(

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.networks.dense import signs
 from dvaepp.networks.residual import ONE_CELL, Cells, normalised
 
 
@@ -62,7 +63,7 @@ class Backbone(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """zeta to features at `top`, by a linear map, and up to `local` by cells; `signed` maps 2 zeta - 1."""
+    """zeta to features at `top`, by a linear map, with `signed` of 2 zeta - 1, and up to `local` by cells."""
 
     def __init__(
         self,
@@ -75,12 +76,12 @@ class Upsampler(nn.Module):
         signed: bool = False,
     ) -> None:
         super().__init__()
-        self.shape, self.size, self.signed = (channels[top], top, top), local, signed
-        self.enter = nn.Linear(bits, channels[top] * top**2)
+        self.shape, self.size, self.bits = (channels[top], top, top), local, bits
+        linear = nn.Linear(bits, channels[top] * top**2)
+        self.enter = nn.Sequential(signs(bits), linear) if signed else linear
         self.up = ResidualStages(channels, top, local, cells)
 
     def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
         """Features at the local scale."""
-        entering = 2 * zeta - 1 if self.signed else zeta
-        features: Tensor = self.up(self.enter(entering).unflatten(1, self.shape))
+        features: Tensor = self.up(self.enter(zeta).unflatten(1, self.shape))
         return features

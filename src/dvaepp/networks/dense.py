@@ -102,6 +102,11 @@ def centring(mean: Float[Tensor, " pixels"], latents: int) -> Affine:
     return Affine(torch.cat([-mean, mean.new_zeros(latents)]))
 
 
+def signs(bits: int) -> Affine:
+    """zeta -> 2 zeta - 1: 0 and 1 become -1 and 1."""
+    return Affine(torch.full((bits,), -1.0), 2.0)
+
+
 def output_bias(mean: Float[Tensor, " pixels"]) -> Affine:
     """logits -> logits + logit(clip(mean, .001, .999)): an untrained decoder predicts the mean image."""
     return Affine(torch.logit(mean.clamp(0.001, 0.999)))

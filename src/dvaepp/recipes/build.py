@@ -15,7 +15,7 @@ from dvaepp.models.base import Model
 from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
 from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
-from dvaepp.networks.dense import Affine, OneHot, centring, dense
+from dvaepp.networks.dense import Affine, OneHot, centring, dense, signs
 from dvaepp.priors.base import Prior
 from dvaepp.recipes.settings import ConvolutionalSettings, ModelSettings
 
@@ -43,8 +43,8 @@ def _feed_forward(settings: ModelSettings, spec: DataSpec) -> FeedForwardVAE:
         levels.append(nn.Sequential(entrance, dense(inputs, size, settings.hidden, settings.batch_norm)))
     outputs = len(spec.mean) // likelihood.values * likelihood.width
     network = dense(starts[-1], outputs, settings.hidden, settings.batch_norm)
-    signs = [Affine(torch.full((starts[-1],), -1.0), 2.0)] if settings.signed else []
-    decoder = nn.Sequential(*signs, network, Affine(*placement))
+    signed = [signs(starts[-1])] if settings.signed else []
+    decoder = nn.Sequential(*signed, network, Affine(*placement))
     return FeedForwardVAE(HierarchicalEncoder(*levels), prior(settings), decoder, settings.smoothing, likelihood)
 
 
