@@ -10,6 +10,7 @@ import torch
 
 from dvaepp import load_run
 from dvaepp.cli import main
+from dvaepp.runs.bundle import bundle
 from dvaepp.runs.folder import RunFolder
 from dvaepp.storage import load_tensors
 from dvaepp.training.trainer import Trainer
@@ -53,7 +54,32 @@ def test_a_finished_run_goes_on_to_more_steps(project: Path, capsys: pytest.Capt
     assert main(["evaluate", "first", "--last", "--samples", "2"]) == 0
     scores = json.loads(Path("first/scores.json").read_text())
     assert scores["steps"] == 40
-    assert scores["commands"][0].splitlines()[1:] == ["dvaepp resume first --steps 40  # after 20 steps"]
+    trained, resumed, evaluated = scores["commands"]
+    assert trained.startswith("dvaepp train")
+    assert resumed == "dvaepp resume first --steps 40  # after 20 steps"
+    assert evaluated.startswith("dvaepp evaluate")
+    card = bundle(run, "hf://user/name")["README.md"]
+    assert isinstance(card, bytes)
+    assert f"    {trained}\n    {resumed}\n    {evaluated}\n" in card.decode()
+
+
+def test_scores_from_before_it_went_on_are_repeated_before_it(project: Path) -> None:
+    """Or the page would train twice, and the second time be refused."""
+    assert main(["evaluate", "first", "--samples", "2"]) == 0
+    run = RunFolder("first")
+    run.extend(40)
+    run.keep()
+    scores = json.loads(Path("first/scores.json").read_text())
+    assert [line.split()[1] for line in run.record.repeating(scores["commands"])] == ["train", "evaluate", "resume"]
+
+
+def test_a_damaged_checkpoint_is_told_before_anything_is_scored(
+    project: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Path("first/checkpoint.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    monkeypatch.setattr("dvaepp.runs.evaluation.score", lambda *_, **__: pytest.fail("it scores"))
+    assert "checkpoint.safetensors is not a whole dvaepp checkpoint" in fails("evaluate", "first", "--samples", 2)
 
 
 def test_going_on_after_an_interruption_is_bit_for_bit_with_more_steps_too(project: Path) -> None:
@@ -69,7 +95,7 @@ def test_going_on_after_an_interruption_is_bit_for_bit_with_more_steps_too(proje
             run = RunFolder(name)
             run.extend(60)
             run.keep()
-        assert run.record.command.count("--steps 60") == 1
+        assert [line.count("--steps 60") for line in run.record.commands] == [0, 1]
     RunFolder("first").trainer().fit()
     with pytest.raises(RuntimeError, match="stopped"):
         RunFolder("second").trainer().fit(stop_at_50)

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from dvaepp import distributed
+from dvaepp.boltzmann.annealing import LEAST_FAMILIES
 from dvaepp.data.download import watched
 from dvaepp.evaluation.scores import Scores, plus_minus
 from dvaepp.runs.folder import RunFolder
@@ -71,7 +72,8 @@ def print_scores(scores: Scores) -> None:
     for name, text in lines.items():
         console.print(f"{name:26} {text}")
     if not log_z.trusted:
-        console.print("log Z is not to be trusted, nor is this NLL: raise --temperatures", style="bold red")
+        advice = f"raise --temperatures, and --chains where they are fewer than {LEAST_FAMILIES} in all"
+        console.print(f"log Z is not to be trusted, nor is this NLL: {advice}", style="bold red")
 
 
 @contextmanager

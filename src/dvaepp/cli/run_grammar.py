@@ -23,7 +23,7 @@ def add_uses(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     many.add_argument("--examples", type=positive, help="a random subset of this size (default: the recipe's)")
     many.add_argument("--all", action="store_true", help="all examples, whatever the recipe says")
     evaluate.add_argument(
-        "--temperatures", type=positive, help="of annealing of log Z, and sweeps of its tempering (at least 1000)"
+        "--temperatures", type=positive, help="of annealing of log Z, and sweeps of its tempering, 1000 or more"
     )
     evaluate.add_argument("--chains", type=positive, help="of annealing of log Z")
     evaluate.add_argument("--quick", action="store_true", help="log Z by annealing alone, not checked in other ways")

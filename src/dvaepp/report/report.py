@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dvaepp.boltzmann.annealing import LEAST_FAMILIES
 from dvaepp.errors import InputError
 from dvaepp.evaluation.scores import plus_minus
 from dvaepp.recipes.recipe import Recipe
@@ -141,8 +142,10 @@ def _untrusted(subject: Subject, result: dict[str, Any]) -> list[Markup]:
         "larger than stated. To evaluate again with more temperatures:"
     )
     done = result.get("evaluation") or subject.run.recipe.evaluation.model_dump()
-    temperatures = max(1000, 4 * done["temperatures"])
-    return [parts.warning(text, subject.command("evaluate", f" --temperatures {temperatures}"))]
+    more = f" --temperatures {max(1000, 4 * done['temperatures'])}"
+    if done["chains"] * done["repeats"] < LEAST_FAMILIES:
+        more += f" --chains {LEAST_FAMILIES}"
+    return [parts.warning(text, subject.command("evaluate", more))]
 
 
 def _outdated(subject: Subject, result: dict[str, Any]) -> list[Markup]:
@@ -267,7 +270,7 @@ def _data(subject: Subject) -> list[Markup]:
 
 def _commands(subject: Subject) -> list[Markup]:
     record, scores = subject.run.record, subject.scores or {}
-    commands = "\n".join(dict.fromkeys([record.command, *scores.get("commands", [])]))
+    commands = "\n".join(record.repeating(scores.get("commands", [])))
     made = [f"{name} {version}" for name, version in record.versions.items()]
     where = ", ".join([*made, f"device {record.device}", f"CPU threads: {record.threads}"])
     recipe = json.dumps(record.recipe, indent=2, ensure_ascii=False)

@@ -104,7 +104,7 @@ print(samples.shape, codes.shape)
 
 
 def _repeat(run: RunFolder, scores: dict[str, Any] | None) -> str:
-    commands = dict.fromkeys([run.record.command, *(scores or {}).get("commands", [])])
+    commands = run.record.repeating((scores or {}).get("commands", []))
     made = ", ".join(f"{name} {version}" for name, version in run.record.versions.items())
     lines = "\n".join(f"    {line}" for line in commands)
     return f"{lines}\n\nMade with {made} on {run.record.device}, CPU threads: {run.record.threads}."

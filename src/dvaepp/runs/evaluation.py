@@ -66,11 +66,11 @@ def evaluate(
     measuring = _Measuring(run, settings, split, seed, last, device, megabytes)
     if is_only_read(run.folder):
         scores = measuring.scores(progress)
-        return Evaluation(scores, measuring.examples, measuring.result(scores, [run.record.command, command]))
+        return Evaluation(scores, measuring.examples, measuring.result(scores, [*run.record.commands, command]))
     check_target(latest(run.folder, split))
     kept = measuring.kept()
     scores = measuring.scores(progress, kept)
-    result = measuring.result(scores, [run.record.command, command])
+    result = measuring.result(scores, [*run.record.commands, command])
     distributed.on_first(lambda: keep_latest(run.folder, result))
     kept.clear()
     return Evaluation(scores, measuring.examples, result)
@@ -146,6 +146,10 @@ class _Measuring:
     megabytes: int | float
     others: Examples | None = None
     """In place of the run's own."""
+
+    def __post_init__(self) -> None:
+        if self.others is None:
+            step_in(self.run.folder / CHECKPOINT)  # a damaged one is told before all is scored
 
     @cached_property
     def trained(self) -> TrainedModel:

@@ -242,7 +242,7 @@ class RunFolder:
             return
         recipe = override(self.recipe, [f"training.steps={steps}"]).model_dump(mode="json")
         resumed = f"dvaepp resume {shlex.quote(str(self.folder))} --steps {steps}  # after {taken:,} steps"
-        record = self.record.model_copy(update={"recipe": recipe, "command": f"{self.record.command}\n{resumed}"})
+        record = self.record.model_copy(update={"recipe": recipe, "resumed": [*self.record.resumed, resumed]})
         self.__dict__.update(record=record, recipe=recipe_from(recipe, str(self.folder / RECORD)))
 
     def keep(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,9 @@ class Record(BaseModel):
     threads: int = Field(ge=1, le=1024)
     data_dir: str | None
     command: str
+    """That made the run."""
+    resumed: list[str] = []
+    """Those that let it go on for longer."""
     versions: dict[str, str]
     folder: str | None = None
     """Where the run folder was, an absolute path: what was moved together with it is found from there."""
@@ -40,6 +44,20 @@ class Record(BaseModel):
     """The folder of the run from whose weights this one began."""
     format: int = FORMAT
     """Of the folder; those from before it was kept have the first one."""
+
+    @property
+    def commands(self) -> list[str]:
+        """Those of the training, in their order."""
+        return [self.command, *self.resumed]
+
+    def repeating(self, scored: Iterable[str]) -> list[str]:
+        """Those of the training and `scored`, of an evaluation, in their order, which the training may have outlasted.
+
+        >>> record = dict(recipe={}, seed=0, device="cpu", threads=1, data_dir=None, versions={})
+        >>> Record(command="train", resumed=["resume"], **record).repeating(["train", "evaluate"])
+        ['train', 'evaluate', 'resume']
+        """
+        return list(dict.fromkeys([*scored, *self.commands]))
 
 
 _OWN = re.compile(r"run\.json|data\.npz|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
