@@ -2,7 +2,9 @@
 
 import copy
 import math
+from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from dvaepp.boltzmann.enumeration import exact_log_partition
 from dvaepp.boltzmann.graphs import machine_on_graph
 from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine
+from dvaepp.errors import InputError
 
 
 def test_small_machines_are_exact_by_enumeration_or_elimination() -> None:
@@ -44,6 +47,13 @@ def test_more_temperatures_are_more_sweeps_of_tempering_too(temperatures: int, s
     found = estimate_log_partition(machine(21, 21).float(), temperatures=temperatures, chains=8, repeats=1)
     assert f"{temperatures} temperatures" in found.method
     assert f"24 temperatures x 64 ensembles x {sweeps} sweeps" in found.method
+
+
+@pytest.mark.parametrize("tempered", [(), (1, 2)])
+def test_tempering_is_of_three_numbers(tempered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no such checks
+    with pytest.raises(InputError, match=r"tempered must be \(temperatures, ensembles, sweeps\), not \("):
+        estimate_log_partition(machine(2, 2), tempered=tempered)
 
 
 def test_too_short_an_effort_says_so() -> None:

@@ -228,11 +228,12 @@ def words_that_name() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", words_that_name(), ids=" ".join)
 def test_what_names_something_is_not_empty(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert "must name something, and is empty" in error
+    for nothing in ("", " "):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words[:-1], nothing])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert "must name something, and is empty" in error
     assert words[-2] in error or not words[-2].startswith("-")
 
 

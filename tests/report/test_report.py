@@ -135,6 +135,10 @@ def test_more_temperatures_are_advised_than_there_were(
     effort = {**scores["evaluation"], "temperatures": 7000}
     write_json(run.folder / "scores.json", {**scores, "evaluation": effort})
     assert "--temperatures 28000" in report_of(run.folder).text
+    assert "--chains" not in report_of(run.folder).text
+    few = {**effort, "chains": 20, "repeats": 3}  # of which no estimate is trusted, whatever the temperatures
+    write_json(run.folder / "scores.json", {**scores, "evaluation": few})
+    assert "--temperatures 28000 --chains 100" in report_of(run.folder).text
 
 
 def test_a_run_without_scores_says_which_command_makes_them(directed: RunFolder) -> None:

@@ -152,6 +152,11 @@ def test_a_start_that_does_not_fit_leaves_nothing(project: Path, fails: Callable
     np.save("wide.npy", np.tile(BITS, 2))
     command = ["train", "quick/directed", "--data", "wide.npy", "--size", "tiny", "--out", "second", "--from"]
     assert "nowhere does not exist, and the runs that ship with dvaepp are" in fails(*command, "nowhere")
+    assert "best.safetensors/run.json does not exist; expected the record of a run" in fails(
+        *command, "first/best.safetensors"
+    )
+    Path("first/run.json").write_text("{}")
+    assert "first/run.json is not the record of a run" in fails(*command, "first")
     assert not Path("second").exists()
 
 

@@ -69,7 +69,9 @@ def test_the_command_takes_its_name_and_writes_nothing_beside_it(
         assert main([command, "digits-rbm"]) == 2
         told = capsys.readouterr().err
         assert re.fullmatch(r"dvaepp: .*digits-rbm is only read: name another place with -o, or .*\n", told)
-    assert main(["resume", "digits-rbm"]) == 2
+    assert main(["resume", "digits-rbm", "--steps", "9000"]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"dvaepp: .* is only read, and does not go on: `dvaepp train \S+ --from digits-rbm` .*\n", told)
     assert main(["report", "digits-rbm", "-o", "x.html"]) == 0
     assert contents(PRETRAINED / "digits-rbm") == before
 

@@ -12,7 +12,8 @@ from dvaepp.boltzmann.annealing import annealed_importance_sampling, reverse_ann
 from dvaepp.boltzmann.enumeration import bits_to_sum, can_be_sampled_exactly, exact_log_partition
 from dvaepp.boltzmann.log_partition import LogPartition, rounding
 from dvaepp.boltzmann.machine import BoltzmannMachine
-from dvaepp.boltzmann.tempering import temper
+from dvaepp.boltzmann.tempering import ENSEMBLES, LEAST_SWEEPS, TEMPERATURES, temper
+from dvaepp.errors import InputError
 from dvaepp.numerics import check_precision
 
 MOST_ERRORS_APART = 3.0
@@ -35,12 +36,14 @@ def estimate_log_partition(
     is their mean, weighted by 1 / error^2. Reverse annealing starts from the tempered states: a consistency check. The
     result is trusted where both estimates are and no two of the three lie further apart than 3 combined errors, each of
     which counts rounding; else its standard error is at least half of how far they do. `diagnosis` holds each value and
-    error, swap rates, R-hat, and the largest distance in combined errors.
+    error, swap rates, R-hat, and the largest distance in combined errors. InputError for numbers that are too small.
     """
+    if tempered is not None and len(tempered) != 3:
+        raise InputError(f"tempered must be (temperatures, ensembles, sweeps), not {tempered!r}")
     if can_be_sampled_exactly(machine):
         return exact(machine)
     forward = annealed_importance_sampling(machine, temperatures=temperatures, chains=chains, repeats=repeats)
-    tempering, states = temper(machine, *(tempered or (24, 64, max(1000, temperatures))))
+    tempering, states = temper(machine, *(tempered or (TEMPERATURES, ENSEMBLES, max(LEAST_SWEEPS, temperatures))))
     reverse = reverse_annealed_importance_sampling(
         machine, samples=states, temperatures=temperatures, chains=chains, repeats=1
     )

@@ -17,6 +17,8 @@ from dvaepp.numerics import check_counts
 States = Float[Tensor, "temperatures chains bits"]
 Work = Float[Tensor, "rungs chains"]
 
+TEMPERATURES, ENSEMBLES, LEAST_SWEEPS = 24, 64, 1000
+"""What is taken where nothing is said; `estimate_log_partition` takes more sweeps where it takes more temperatures."""
 LEAST_SWAP_RATE = 0.1
 """Parallel tempering is trusted where neighbouring temperatures swap at least this often, ..."""
 MOST_R_HAT = 1.05
@@ -27,7 +29,7 @@ _MOMENTS = 32
 
 @torch.no_grad()
 def parallel_tempering(
-    machine: BoltzmannMachine, *, temperatures: int = 24, chains: int = 64, sweeps: int = 1000
+    machine: BoltzmannMachine, *, temperatures: int = TEMPERATURES, chains: int = ENSEMBLES, sweeps: int = LEAST_SWEEPS
 ) -> LogPartition:
     """log Z = n log 2 + sum_k D_k over neighbouring inverse temperatures, D_k by Bennett's acceptance ratio (1976).
 

@@ -124,6 +124,9 @@ def resume(arguments: Namespace) -> None:
     run = opened(arguments)
     if not run.folder.is_dir():
         raise InputError(f"{run.folder / 'run.json'} does not exist; expected a run folder")
+    if is_only_read(run.folder):
+        begin = f"`dvaepp train {run.recipe.name} --from {shlex.quote(arguments.run)}` begins with its weights"
+        raise InputError(f"{run.folder} is only read, and does not go on: {begin}")
     with processes(arguments.device or run.record.device), distributed.entered_by_first(locked(run.folder)):
         if arguments.steps is not None:
             run.extend(arguments.steps)

@@ -6,7 +6,7 @@ import os
 
 def named(text: str) -> str:
     """A name or a path: what an argument takes that says nothing else."""
-    if not text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("must name something, and is empty")
     return text
 

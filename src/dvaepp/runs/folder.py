@@ -28,7 +28,7 @@ from dvaepp.randomness import stream_seed
 from dvaepp.recipes.build import spec_of
 from dvaepp.recipes.recipe import Recipe, override, recipe_from, same_recipe
 from dvaepp.runs.devices import device_named
-from dvaepp.runs.located import located
+from dvaepp.runs.located import run_at
 from dvaepp.runs.records import DATA, RECORD, Number, Record, complaint, read_record, read_result
 from dvaepp.storage import AnyPath, check_target, load_tensors, read_lines, write_json
 from dvaepp.training.averages import AVERAGE, averaged
@@ -117,7 +117,7 @@ class RunFolder:
             command=command,
             versions={"dvaepp": dvaepp.__version__, "torch": torch.__version__},
             folder=str(folder.resolve()),
-            start=None if start is None else str(located(start).resolve()),
+            start=None if start is None else str(run_at(start)),
         )
         return RunFolder(folder, planned=record, held=held)
 
@@ -228,7 +228,8 @@ class RunFolder:
         if trainer.checkpoint.exists():
             trainer.restore()
         elif trainer.journal.path.exists() or (self.folder / "best.safetensors").exists():
-            raise InputError(f"{self.folder} holds results but no checkpoint.safetensors to go on from")
+            lost = f"{self.folder} holds results but no checkpoint.safetensors to go on from"
+            raise InputError(f"{lost}: `dvaepp train {self.recipe.name} --from` begins with its weights")
         elif self.record.start is not None:
             self.taken = take_over(model, Path(self.record.start) / "best.safetensors")
         return trainer

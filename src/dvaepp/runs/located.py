@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dvaepp.errors import InputError, nearest
 from dvaepp.runs import hub
+from dvaepp.runs.records import RECORD, read_record
 from dvaepp.storage import AnyPath
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -40,6 +41,13 @@ def located(run: AnyPath) -> Path:
         known = f"and the runs that ship with dvaepp are {' and '.join(shipped())}"
         raise InputError(f"{name} does not exist, {known}{nearest(name.lower(), shipped())}")
     return path
+
+
+def run_at(run: AnyPath) -> Path:
+    """The folder of a run, absolute; InputError where none is there (`located`), or none that this version can read."""
+    folder = located(run)
+    read_record(folder / RECORD)
+    return folder.resolve()
 
 
 def is_only_read(folder: Path) -> bool:

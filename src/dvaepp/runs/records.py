@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dvaepp.errors import InputError
 from dvaepp.storage import read_json
@@ -62,7 +63,15 @@ class Record(BaseModel):
 
 _OWN = re.compile(r"run\.json|data\.npz|metrics\.jsonl|(checkpoint|best)\.safetensors|scores(-\w+)*\.json")
 """Files of a run's folder."""
-Number = Annotated[int | float, Field(allow_inf_nan=False)]
+
+
+def _finite(value: float) -> float:
+    if not abs(value) <= sys.float_info.max:  # of a whole number too large for a float too
+        raise ValueError("expected a finite number")
+    return value
+
+
+Number = Annotated[int | float, AfterValidator(_finite)]
 _SCORES = {"nll", "nll_standard_error", "nll_at_low_log_z", "nll_at_high_log_z", "elbo", "distortion", "kl"} | {
     "effective_sample_size",
     "log_z",
@@ -141,8 +150,8 @@ class Result(BaseModel):
     def _whole(cls, scores: dict[str, float]) -> dict[str, float]:
         if missing := _SCORES - set(scores):
             raise ValueError(f"scores lack {', '.join(sorted(missing))}")
-        if min(scores["samples"], scores["examples"]) < 1:
-            raise ValueError("scores are of no samples or no examples")
+        if any(scores[name] < 1 or scores[name] % 1 for name in ("samples", "examples")):
+            raise ValueError("expected numbers of samples and of examples, at least 1 of each")
         if bad := [name for name in scores if name.endswith("standard_error") and scores[name] < 0]:
             raise ValueError(f"{bad[0]} is below 0")
         return scores
@@ -186,7 +195,7 @@ def complaint(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def check_not_a_runs(path: Path) -> None:
