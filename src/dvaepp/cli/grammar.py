@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.register("type", None, named)
+        added.register("type", None, named)  # the type of arguments that are given none
         return added
 
     command("list", "data sets, recipes, and what their settings name")
