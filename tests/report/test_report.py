@@ -132,13 +132,14 @@ def test_more_temperatures_are_advised_than_there_were(
     rbm: RunFolder, copied: Callable[[RunFolder], RunFolder]
 ) -> None:
     run, scores = copied(rbm), rbm.scores() or {}
-    effort = {**scores["evaluation"], "temperatures": 7000}
+    effort = {**scores["evaluation"], "temperatures": 7000, "chains": 50, "repeats": 2}
     write_json(run.folder / "scores.json", {**scores, "evaluation": effort})
-    assert "--temperatures 28000" in report_of(run.folder).text
-    assert "--chains" not in report_of(run.folder).text
-    few = {**effort, "chains": 20, "repeats": 3}  # of which no estimate is trusted, whatever the temperatures
+    page = report(RunFolder(run.folder)).text
+    assert "--temperatures 28000" in page
+    assert "--chains" not in page
+    few = {**effort, "chains": 49}  # of which no estimate is trusted, whatever the temperatures
     write_json(run.folder / "scores.json", {**scores, "evaluation": few})
-    assert "--temperatures 28000 --chains 100" in report_of(run.folder).text
+    assert "--temperatures 28000 --chains 100" in report(RunFolder(run.folder)).text
 
 
 def test_a_run_without_scores_says_which_command_makes_them(directed: RunFolder) -> None:
