@@ -9,8 +9,9 @@ from registry import all_states, gauss_legendre, log_prior
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
+from dvaepp.models.convolutional import ConvolutionalVAE, convolutional_vae
 from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
+from dvaepp.models.sizes import ConvolutionalSizes
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPrior
 from dvaepp.smoothings.base import Smoothing
@@ -74,7 +75,8 @@ def deep_model(
     model.prior.double()
     with torch.no_grad():  # local variables that matter, and importance weights of light tails
         for name, parameter in model.named_parameters():
-            parameter *= 3.0 if name.startswith("hierarchy.entries") else 0.25 if name.startswith("encoder") else 1.0
+            entries, encoder = name.startswith(("hierarchy.entries", "coarse.entries")), name.startswith("encoder")
+            parameter *= 3.0 if entries else 0.25 if encoder else 1.0
     return model
 
 
@@ -136,18 +138,21 @@ def global_states(prior: Prior, nodes: tuple[Tensor, Tensor]) -> tuple[Tensor, T
 @torch.no_grad()
 def exact_log_likelihoods(model: ConvolutionalVAE, x: Tensor, pieces: int = 8) -> Tensor:
     """log p(x) of the binary model for every x: global states, local bits enumerated, normal ones integrated over."""
-    hierarchy, nodes = model.hierarchy, gauss_legendre(-7.0, 7.0, pieces, nodes=5)
-    kind, groups, variables = hierarchy.kind, len(hierarchy.cells), hierarchy.variables
+    hierarchies, nodes = [hierarchy for hierarchy, _ in model.hierarchies], gauss_legendre(-7.0, 7.0, pieces, nodes=5)
+    kind, variables = model.hierarchy.kind, model.hierarchy.variables
+    groups = sum(len(hierarchy.cells) for hierarchy in hierarchies)
     z, log_p = global_states(model.prior, nodes)
     bits = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     h, log_h = grid_of(*(bits if isinstance(kind, BernoulliVariables) else nodes), groups * variables)
     given = h.repeat(len(z), 1).view(-1, groups, variables, 1, 1)
     prescribed = Prescribed(kind, iter(given.unbind(1)))
-    hierarchy.kind = prescribed
+    for hierarchy in hierarchies:
+        hierarchy.kind = prescribed
     try:
-        state, drawn = hierarchy(model.upsampler(z.repeat_interleave(len(h), 0)), hard)
+        state, drawn = model._descend(z.repeat_interleave(len(h), 0), hard, ())
     finally:
-        hierarchy.kind = kind
+        for hierarchy in hierarchies:
+            hierarchy.kind = kind
     log_local = torch.stack([*(g.p.log_prob(g.h).flatten(1).sum(1) for g in drawn), *prescribed.log_slopes]).sum(0)
     log_prior_mass = log_p.repeat_interleave(len(h)) + log_h.repeat(len(z)) + log_local
     assert abs(float(log_prior_mass.logsumexp(0))) < 1e-6, "p(z, h) does not sum to 1 on these nodes"

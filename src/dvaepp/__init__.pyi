@@ -49,7 +49,6 @@ from .likelihoods.standard import NormalLikelihood as NormalLikelihood
 from .likelihoods.standard import PoissonLikelihood as PoissonLikelihood
 from .models.base import Model as Model
 from .models.base import Trace as Trace
-from .models.convolutional import ConvolutionalSizes as ConvolutionalSizes
 from .models.convolutional import ConvolutionalVAE as ConvolutionalVAE
 from .models.convolutional import convolutional_vae as convolutional_vae
 from .models.encoders import HierarchicalEncoder as HierarchicalEncoder
@@ -57,6 +56,7 @@ from .models.encoders import NormalEncoder as NormalEncoder
 from .models.feedforward import FeedForwardVAE as FeedForwardVAE
 from .models.local import BernoulliVariables as BernoulliVariables
 from .models.local import NormalVariables as NormalVariables
+from .models.sizes import ConvolutionalSizes as ConvolutionalSizes
 from .networks.compiled import compile_cells as compile_cells
 from .networks.dense import dense as dense
 from .objectives.base import BoundTerms as BoundTerms

@@ -13,8 +13,9 @@ from dvaepp.errors import InputError
 from dvaepp.evaluation.likelihood import score
 from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 from dvaepp.likelihoods.standard import NormalLikelihood
-from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
+from dvaepp.models.convolutional import ConvolutionalVAE, convolutional_vae
 from dvaepp.models.local import BernoulliVariables, NormalVariables
+from dvaepp.models.sizes import ConvolutionalSizes
 from dvaepp.networks.residual import Cells
 from dvaepp.objectives.balancing import balancing_weights
 from dvaepp.objectives.bounds import joint_elbo, marginal_elbo
@@ -40,6 +41,7 @@ MODELS: dict[str, Any] = {
     "rbm-normal-conditional": lambda **k: deep_model(
         rbm(), (2, 2), NormalVariables(), groups=2, conditional=True, strength=0.5, **k
     ),
+    "rbm-normal-coarse": lambda **k: deep_model(rbm(), (2, 2), NormalVariables(), coarse=1, strength=0.5, seed=2, **k),
     "rbm-bernoulli": lambda **k: deep_model(rbm(), (1, 3), BernoulliVariables(), variables=2, stem=2, **k),
     "bernoulli-bernoulli-conditional": lambda **k: deep_model(
         bernoulli_prior(), (2, 2), BernoulliVariables(), groups=2, conditional=True, seed=4, **k
@@ -233,6 +235,22 @@ def test_q_of_local_groups_sees_x_and_p_does_not() -> None:
     first = detached[1][0]
     assert reaches(torch.autograd.grad(first.q.mean.sum(), x, retain_graph=True)[0])
     assert not first.p.mean.requires_grad or torch.autograd.grad(first.p.mean.sum(), x, allow_unused=True)[0] is None
+
+
+def test_coarse_groups_come_first_and_their_means_are_codes_too() -> None:
+    model = deep_model(rbm(), (2, 2), NormalVariables(), coarse=2, groups=1, variables=3, local=2, top=1, channels=8)
+    x, z = images(), torch.tensor([[0.0, 1, 1, 0], [1, 0, 0, 1]], dtype=torch.float64)
+    code = model.local_code(x, z)
+    assert [tuple(h.shape) for h in code] == [(2, 3, 1, 1), (2, 3, 1, 1), (2, 3, 2, 2)]
+    decoded, seen = model.decode(z, code), model.given(x, z, hard, code).likelihood
+    torch.testing.assert_close(decoded.log_prob(x), seen.log_prob(x))
+    for j in range(3):
+        moved = [h + 0.5 * (place == j) for place, h in enumerate(code)]
+        assert not torch.allclose(model.decode(z, moved).log_prob(x), decoded.log_prob(x), atol=1e-3)
+    with pytest.raises(InputError, match="4 groups of local variables are given, and there are 3"):
+        model.decode(z, (*code, code[0]))
+    with pytest.raises(InputError, match=r"h of group 3 has shape \(2, 3, 1, 1\), expected \(2, 3, 2, 2\)"):
+        model.decode(z, code[:2] + code[:1])
 
 
 def test_q_begins_as_p() -> None:

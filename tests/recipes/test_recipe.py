@@ -11,8 +11,8 @@ from dvaepp.components.registry import components
 from dvaepp.errors import InputError
 from dvaepp.likelihoods.base import DataSpec
 from dvaepp.likelihoods.standard import PoissonLikelihood
-from dvaepp.models.convolutional import ConvolutionalSizes
 from dvaepp.models.local import BernoulliVariables
+from dvaepp.models.sizes import ConvolutionalSizes
 from dvaepp.networks.residual import Cells
 from dvaepp.optimisers.adam import Adam
 from dvaepp.optimisers.muon import MuonAndAdam

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_a_row_shares_one_prior_sample_and_its_columns_differ(
     monkeypatch.setattr(pictures, "_PIECE", 5)
     model = deep_model(boltzmann_prior(2, 2), (2, 2), kind, variables=2, conditional=conditional)
     seen = []
-    model.upsampler.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.upsampler.enter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     state = torch.get_rng_state()
     means, draws = local_samples(model, 3, 4, seed=2)
     assert torch.equal(torch.get_rng_state(), state)
@@ -163,6 +164,14 @@ def test_bars_carry_their_values() -> None:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
+def test_coarse_groups_are_on_the_page_too(tmp_path: Path) -> None:
+    coarse = "model.convolutional.coarse_groups=1"
+    run = train(tmp_path / "run", "table-3/mnist-static/rbm-normal", "data.name=digits", coarse, *CELL)
+    text = report(run).text
+    assert "1 local groups of 2 normal variables at 4 x 4 locations · 2 local groups of 2 normal" in text
+    assert re.search(r"of the groups on test data: \d+ of 32, \d+ of 128, \d+ of 128\.", text)
+
+
 def test_a_page_shows_what_local_groups_cost(bits: RunFolder) -> None:
     read, result = report(bits), bits.scores()
     assert result is not None
@@ -174,7 +183,7 @@ def test_a_page_shows_what_local_groups_cost(bits: RunFolder) -> None:
     for name in ("kl", "kl_global", "kl_local_1", "kl_local_2"):
         assert f"{scores[name]:.2f}".replace("-", "−") in read.text, name
     active = [scores[f"active_local_{j}"] for j in (1, 2)]
-    assert f"of 128 in each group: {active[0]:.0f}, {active[1]:.0f}." in read.text
+    assert f"of the groups on test data: {active[0]:.0f} of 128, {active[1]:.0f} of 128." in read.text
     assert "KL of each local group on test data" in read.text
     assert "Groups 1, 2 have collapsed" in read.text
     assert "seen through 5 draws of the local variables" in read.text

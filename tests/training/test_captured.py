@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "mnist-static/groups-4",
         ("objective=marginal", "model.signed=true", "model.hidden=[6,6]"),
     ),
+    "coarse groups": ("mnist-static/rbm-normal", ("model.convolutional.coarse_groups=2",)),
     "local bits": ("mnist-static/rbm-bernoulli", ()),
     "directed bits": ("mnist-static/bernoulli-bernoulli", ("training.optimiser=adam",)),
     "chains": ("mnist-static/rbm-normal", CHAINS),

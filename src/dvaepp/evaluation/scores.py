@@ -42,7 +42,7 @@ class Scores:
     num_samples: int
     log_partition: LogPartition
     group_sizes: tuple[int, ...]
-    local_variances: tuple[Float[Tensor, " dimensions"], ...] = ()
+    local_variances: tuple[Float[Tensor, " _"], ...] = ()
     """For every local group, the variance over x of what x adds to each variable's mean, 0 where q is p."""
     values: int = 0
     """Numbers in an example, for bits per dimension."""

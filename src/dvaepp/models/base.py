@@ -135,7 +135,7 @@ class Model(nn.Module, ABC):
         x: Float[Tensor, "batch pixels"],
         zeta: Float[Tensor, "rows bits"],
         smoothing: Smoothing | None = None,
-        local: Sequence[Float[Tensor, "rows variables height width"]] = (),
+        local: Sequence[Float[Tensor, "rows variables _ _"]] = (),
     ) -> Trace:
         """The pass at a zeta that the caller chooses, in place of a draw: q(zeta | x) and p(x | zeta) there.
 

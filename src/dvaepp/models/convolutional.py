@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,13 +18,13 @@ from dvaepp.models.decoders import ConditionalDecoder, UpDecoder
 from dvaepp.models.encoders import Encoder, HierarchicalEncoder, NormalEncoder, check_kinds, draws_for_each
 from dvaepp.models.grid import Grid
 from dvaepp.models.hierarchy import LocalHierarchy
-from dvaepp.models.local import LocalVariables
+from dvaepp.models.local import LocalGroup, LocalVariables
 from dvaepp.models.pyramid import PixelPyramid
+from dvaepp.models.sizes import PAPER_SIZES, ConvolutionalSizes
 from dvaepp.networks.backbone import Backbone, Upsampler
 from dvaepp.networks.dense import dense, output_bias
 from dvaepp.networks.precision import full, reduced
-from dvaepp.networks.residual import Cells
-from dvaepp.numerics import check_counts, keep_plain, plain, whole
+from dvaepp.numerics import whole
 from dvaepp.priors.base import Prior, check_bits
 from dvaepp.priors.normal import NormalPosterior, NormalPrior
 from dvaepp.smoothings.base import Smoothing
@@ -37,10 +36,11 @@ class ConvolutionalVAE(Model):
     """p(z) r(zeta | z) prod_j p(h_j | zeta, h_<j) p(x | zeta, h), with q of the same form (Sec. 6.1, Fig. 3).
 
     `grid` makes images of x (batch, pixels); `backbone` maps them to features (for local variables, for global ones);
-    `encoder` the latter, flattened, to zeta; `upsampler` zeta to the state that `hierarchy` goes on from; `decoder` the
-    hierarchy's last state to p(x | zeta, h). `smoothing` may be replaced at any time, to anneal beta; local bits follow
-    it too. `convolutional_vae` puts all of this together. With `precision`, such as torch.bfloat16, networks compute in
-    it where autocast allows; distributions always take float32.
+    `encoder` the latter, flattened, to zeta; `upsampler` zeta to the state that `hierarchy` goes on from, where there
+    are `coarse` groups of local variables through those; `decoder` the hierarchy's last state to p(x | zeta, h).
+    `smoothing` may be replaced at any time, to anneal beta; local bits follow it too. `convolutional_vae` puts all of
+    this together. With `precision`, such as torch.bfloat16, networks compute in it where autocast allows; distributions
+    always take float32.
 
     >>> import dvaepp
     >>> model = convolutional_vae(
@@ -67,11 +67,13 @@ class ConvolutionalVAE(Model):
         decoder: UpDecoder | ConditionalDecoder,
         smoothing: Smoothing,
         precision: torch.dtype | None = None,
+        coarse: LocalHierarchy | None = None,
     ) -> None:
         super().__init__()
         check_kinds(encoder, prior)
         self.grid, self.backbone, self.encoder = grid, backbone, encoder
         self.prior, self.upsampler, self.hierarchy, self.decoder = prior, upsampler, hierarchy, decoder
+        self.coarse = coarse
         self.smoothing = smoothing
         self.precision = precision
 
@@ -96,7 +98,7 @@ class ConvolutionalVAE(Model):
         x: Float[Tensor, "batch pixels"],
         zeta: Float[Tensor, "rows bits"],
         smoothing: Smoothing | None = None,
-        local: Sequence[Float[Tensor, "rows variables height width"]] = (),
+        local: Sequence[Float[Tensor, "rows variables _ _"]] = (),
     ) -> Trace:
         """Encode x at this zeta, draw h where it is not given, decode both."""
         smoothing, draws = smoothing or self.smoothing, draws_for_each(x, zeta)
@@ -114,37 +116,61 @@ class ConvolutionalVAE(Model):
         frozen = not (self.encoder.reparameterised(smoothing) and self.hierarchy.kind.reparameterised(smoothing))
         with reduced(self.precision, x):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                local, top = self._features(x)
-                local, posterior = local.repeat_interleave(draws, 0), encoded(top)
-            state, groups = self.hierarchy(self.upsampler(posterior.zeta), smoothing, local, frozen, h)
+                features = self._features(x)
+                posterior = encoded(full(features[1].flatten(1)))
+                local, top = (each.repeat_interleave(draws, 0) for each in features)
+            state, groups = self._descend(posterior.zeta, smoothing, h, local, top, frozen)
             return Trace(posterior, self.decoder(state), groups)
+
+    def _descend(
+        self,
+        zeta: Tensor,
+        smoothing: Smoothing,
+        given: Sequence[Tensor],
+        local: Tensor | None = None,
+        top: Tensor | None = None,
+        frozen: bool = False,
+    ) -> tuple[Tensor, tuple[LocalGroup, ...]]:
+        """The state after all local groups, and the groups, coarse ones first; all as `LocalHierarchy` has it."""
+        self._check_given(given, len(zeta))
+        state, first, coarse = self.upsampler.start(zeta), (), 0
+        if self.coarse is not None:
+            coarse = len(self.coarse.cells)
+            state, first = self.coarse(state, smoothing, top, frozen, given[:coarse])
+        state, rest = self.hierarchy(self.upsampler.up(state), smoothing, local, frozen, given[coarse:])
+        return state, (*first, *rest)
+
+    @property
+    def hierarchies(self) -> tuple[tuple[LocalHierarchy, int], ...]:
+        """All that local groups are in, in their order, and the height of their locations."""
+        coarse = () if self.coarse is None else ((self.coarse, self.upsampler.shape[1]),)
+        return (*coarse, (self.hierarchy, self.upsampler.size))
 
     @property
     def numbers_per_draw(self) -> int:
         """What q and p of all local groups keep, parameters of pixels, and eight tensors of the finest features."""
-        hierarchy, grid = self.hierarchy, self.grid
-        enter, locations = self.backbone.enter, self.upsampler.size**2
-        kept = len(hierarchy.cells) * hierarchy.variables * (6 * hierarchy.kind.width + 1) * locations
+        grid, enter = self.grid, self.backbone.enter
+        kept = sum(len(h.cells) * h.variables * (6 * h.kind.width + 1) * size**2 for h, size in self.hierarchies)
         parameters = 6 * grid.size**2 * self.decoder.likelihood.width
         return kept + parameters + 8 * enter.out_channels * (grid.size // self.backbone.stem) ** 2
 
     def decode(
-        self, zeta: Float[Tensor, "batch bits"], local: Sequence[Float[Tensor, "batch variables height width"]] = ()
+        self, zeta: Float[Tensor, "batch bits"], local: Sequence[Float[Tensor, "batch variables _ _"]] = ()
     ) -> Distribution:
         """p(x | zeta, h), h being `local` and then drawn from p(h | zeta), local bits in the binary limit."""
         check_input(self, "zeta", zeta)
         check_bits("this model", self.upsampler.bits, zeta)
         with reduced(self.precision, zeta):
-            state, _ = self.hierarchy(self.upsampler(zeta), hard, given=local)
+            state, _ = self._descend(zeta, hard, local)
             likelihood: Distribution = self.decoder(state)
             return likelihood
 
     def local_code(
         self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch bits"]
-    ) -> tuple[Float[Tensor, "batch variables height width"], ...]:
+    ) -> tuple[Float[Tensor, "batch variables _ _"], ...]:
         """E[h_j | x, z, h_<j] of every local group, h_<j being those before; of local bits the likelier ones."""
         h: list[Tensor] = []
-        for j in range(len(self.hierarchy.cells)):
+        for j in range(sum(len(each.cells) for each, _ in self.hierarchies)):
             group = self.given(x, z, hard, h).local[j]
             mean = group.variables.mean(group.q)
             h.append(mean if group.q.has_rsample else mean.round())
@@ -153,60 +179,25 @@ class ConvolutionalVAE(Model):
     def code(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch bits"]:
         """Logits of every global group given x and the likelier bits of the groups before it; of normals the means."""
         self._check(x)
-        return full(self.encoder.code(self._features(x)[1]))
+        return full(self.encoder.code(full(self._features(x)[1].flatten(1))))
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         local, top = self.backbone(self.grid.standardised(self.grid.image(x)))
-        return local, full(top.flatten(1))
+        return local, top
+
+    def _check_given(self, given: Sequence[Tensor], rows: int) -> None:
+        shapes = [(rows, each.variables, size, size) for each, size in self.hierarchies for _ in each.cells]
+        if len(given) > len(shapes):
+            raise InputError(f"{len(given)} groups of local variables are given, and there are {len(shapes)}")
+        for j, (h, expected) in enumerate(zip(given, shapes, strict=False), 1):
+            if tuple(h.shape) != expected:
+                raise InputError(f"h of group {j} has shape {tuple(h.shape)}, expected {expected}")
 
     def _check(self, x: Tensor) -> None:
         check_input(self, "x", x)
         pixels = self.grid.height * self.grid.width * self.grid.values
         if x.shape[1] != pixels:
             raise InputError(f"x must be a {x.dtype} tensor (batch, {pixels}), not of shape {tuple(x.shape)}")
-
-
-@dataclass(frozen=True)
-class ConvolutionalSizes:
-    """Plain numbers that make DVAE++'s networks: scales are heights in cells, and so powers of two.
-
-    local, top: the scales of local variables and of what global ones are read from. channels: at the local scale;
-    twice as many at half the height. cells: residual cells at every scale, or how many. groups, variables: of local
-    variables, at every location. hidden: layers of the encoder of global variables. stem: pixels a side that share one
-    location at the finest scale.
-
-    The defaults are Table 3's sizes (Sec. 6.2), as far as the paper tells them.
-
-    >>> ConvolutionalSizes(local=8, channels=32).channels_at(32)
-    {1: 256, 2: 128, 4: 64, 8: 32, 16: 16, 32: 8}
-    """
-
-    local: int = 8
-    top: int = 4
-    channels: int = 64
-    cells: Cells | int = field(default_factory=Cells)
-    groups: int = 16
-    variables: int = 32
-    hidden: tuple[int, ...] = (256,)
-    stem: int = 1
-
-    def __post_init__(self) -> None:
-        keep_plain(self)
-        object.__setattr__(self, "hidden", tuple(map(plain, self.hidden)))
-        counts = {
-            name: value for name, value in vars(self).items() if name != "hidden" and value is not self.each_scale
-        }
-        check_counts("ConvolutionalSizes", **counts, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)})
-
-    @property
-    def each_scale(self) -> Cells:
-        """The cells that stand at every scale."""
-        return self.cells if isinstance(self.cells, Cells) else Cells(self.cells)
-
-    def channels_at(self, size: int) -> dict[int, int]:
-        """Channels at every scale of an image of this size."""
-        scales = [1 << i for i in range(size.bit_length())]
-        return {scale: max(1, self.channels * self.local // scale) for scale in scales}
 
 
 def convolutional_vae(
@@ -221,7 +212,7 @@ def convolutional_vae(
     conditional: bool = False,
     signed: bool = False,
     scale: float = 1.0,
-    sizes: ConvolutionalSizes = ConvolutionalSizes(),
+    sizes: ConvolutionalSizes = PAPER_SIZES,
     precision: torch.dtype | None = None,
 ) -> ConvolutionalVAE:
     """DVAE++ for images of this shape, (height, width) or (height, width, values), and mean (Sec. 6.2).
@@ -239,23 +230,22 @@ def convolutional_vae(
     channels = sizes.channels_at(grid.size)
     steps: Any = {"local": sizes.local, "top": top, "cells": sizes.each_scale}
     decoder = _decoder(grid, likelihood, mean, conditional, sizes, precision)
+
+    def hierarchy(groups: int, scale: int) -> LocalHierarchy:
+        of = channels[scale]
+        return LocalHierarchy(groups, sizes.variables, local, channels=of, features=of, cells=sizes.each_scale)
+
     return ConvolutionalVAE(
         grid,
         Backbone(grid.values, grid.size, channels, **steps, stem=sizes.stem),
         _global_encoder(channels[top] * top**2, global_groups, normal, sizes),
         prior,
         Upsampler(sum(global_groups), channels, **steps, signed=signed),
-        LocalHierarchy(
-            sizes.groups,
-            sizes.variables,
-            local,
-            channels=channels[sizes.local],
-            features=channels[sizes.local],
-            cells=sizes.each_scale,
-        ),
+        hierarchy(sizes.groups, sizes.local),
         decoder,
         smoothing,
         precision,
+        hierarchy(sizes.coarse, top) if sizes.coarse else None,
     )
 
 

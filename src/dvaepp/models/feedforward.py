@@ -72,7 +72,7 @@ class FeedForwardVAE(Model):
         x: Float[Tensor, "batch pixels"],
         zeta: Float[Tensor, "rows bits"],
         smoothing: Smoothing | None = None,
-        local: Sequence[Float[Tensor, "rows variables height width"]] = (),
+        local: Sequence[Float[Tensor, "rows variables _ _"]] = (),
     ) -> Trace:
         """Encode x at this zeta, decode it."""
         check_input(self, "x", x)

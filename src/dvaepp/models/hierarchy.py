@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvaepp.errors import InputError
 from dvaepp.models.local import LocalGroup, LocalVariables
 from dvaepp.networks.precision import full
 from dvaepp.networks.residual import ONE_CELL, Cells, output
@@ -55,9 +54,8 @@ class LocalHierarchy(nn.Module):
     ) -> tuple[Float[Tensor, "batch channels size size"], tuple[LocalGroup, ...]]:
         """The state after all groups, and the groups: `given`, then drawn from q where there are features, else from p.
 
-        `frozen` keeps gradients from q's parameters. InputError for more groups or other sizes than there are.
+        `frozen` keeps gradients from q's parameters.
         """
-        self._check_given(given, state)
         groups = []
         for j, cell in enumerate(self.cells):
             parameters = full(self.priors[j](state))
@@ -70,11 +68,3 @@ class LocalHierarchy(nn.Module):
             groups.append(LocalGroup(self.kind, q, p, h))
             state = cell(state + self.entries[j](h))
         return state, tuple(groups)
-
-    def _check_given(self, given: Sequence[Tensor], state: Tensor) -> None:
-        expected = (len(state), self.variables, *state.shape[2:])
-        if len(given) > len(self.cells):
-            raise InputError(f"{len(given)} groups of local variables are given, and there are {len(self.cells)}")
-        for j, h in enumerate(given, 1):
-            if tuple(h.shape) != expected:
-                raise InputError(f"h of group {j} has shape {tuple(h.shape)}, expected {expected}")

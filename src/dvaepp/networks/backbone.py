@@ -81,7 +81,12 @@ class Upsampler(nn.Module):
         self.enter = nn.Sequential(signs(bits), linear) if signed else linear
         self.up = ResidualStages(channels, top, local, cells)
 
+    def start(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ top top"]:
+        """Features at the top scale, from which `up` goes on."""
+        features: Tensor = self.enter(zeta).unflatten(1, self.shape)
+        return features
+
     def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
         """Features at the local scale."""
-        features: Tensor = self.up(self.enter(zeta).unflatten(1, self.shape))
+        features: Tensor = self.up(self.start(zeta))
         return features

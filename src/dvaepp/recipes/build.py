@@ -12,9 +12,10 @@ from dvaepp.data import Dataset
 from dvaepp.data.columns import kinds_of
 from dvaepp.likelihoods.base import DataSpec, Likelihood
 from dvaepp.models.base import Model
-from dvaepp.models.convolutional import ConvolutionalSizes, ConvolutionalVAE, convolutional_vae
+from dvaepp.models.convolutional import ConvolutionalVAE, convolutional_vae
 from dvaepp.models.encoders import HierarchicalEncoder
 from dvaepp.models.feedforward import FeedForwardVAE
+from dvaepp.models.sizes import ConvolutionalSizes
 from dvaepp.networks.dense import Affine, OneHot, centring, dense, signs
 from dvaepp.priors.base import Prior
 from dvaepp.recipes.settings import ConvolutionalSettings, ModelSettings
@@ -79,6 +80,7 @@ def _convolutional(settings: ModelSettings, c: ConvolutionalSettings, spec: Data
         cells=c.cells,
         groups=c.local_groups,
         variables=c.variables,
+        coarse=c.coarse_groups,
         hidden=settings.hidden,
         stem=c.stem,
     )

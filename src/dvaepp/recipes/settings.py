@@ -95,6 +95,8 @@ class ConvolutionalSettings(Settings):
     local_groups: Annotated[int, Field(ge=1, le=1000)] = 16
     variables: _Size = 32
     """Local variables of each group at every location."""
+    coarse_groups: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Groups of local variables at the scale `top`, before the others."""
     conditional: bool = False
     """Pixels at 4 x 4 first, then finer scales given coarser ones."""
     local: _Size = 8
@@ -109,6 +111,15 @@ class ConvolutionalSettings(Settings):
     """Pixels a side that share a location at the finest scale."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the networks; distributions always take float32."""
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Variables of every local group, all locations counted, coarse groups first."""
+        return tuple(
+            self.variables * scale**2
+            for groups, scale in ((self.coarse_groups, self.top), (self.local_groups, self.local))
+            for _ in range(groups)
+        )
 
 
 class ModelSettings(Settings):

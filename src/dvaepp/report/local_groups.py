@@ -17,7 +17,7 @@ def local_groups(subject: Subject) -> list[Markup]:
     if subject.local is None:
         return []
     blocks: list[Markup] = []
-    curves = [subject.curve(f"kl_local_{j}") for j in range(1, subject.local.local_groups + 1)]
+    curves = [subject.curve(f"kl_local_{j}") for j, _ in enumerate(subject.local.dimensions, 1)]
     if all(curve.values for curve in curves):
         drawn = plots.group_curves("KL by local group over training", curves, COLLAPSED)
         text = (
@@ -33,15 +33,10 @@ def local_groups(subject: Subject) -> list[Markup]:
 
 def _active(subject: Subject) -> list[Markup]:
     counts, where = _latest(subject, "active_local")
-    text = ", ".join(f"{count:,.0f}" for count in counts)
-    each = f"{dimensions(subject):,} in each group"
-    return [parts.text(f"Active variables on {where}, of {each}: {text}.")] if counts else []
-
-
-def dimensions(subject: Subject) -> int:
-    """Variables of a local group, all locations counted."""
-    assert subject.local is not None
-    return subject.local.variables * subject.local.local**2
+    if subject.local is None or not counts:
+        return []
+    text = ", ".join(f"{count:,.0f} of {of:,}" for count, of in zip(counts, subject.local.dimensions, strict=True))
+    return [parts.text(f"Active variables of the groups on {where}: {text}.")]
 
 
 def rows_by_group(subject: Subject, scores: dict[str, float]) -> list[tuple[str, str, str]]:
@@ -49,11 +44,10 @@ def rows_by_group(subject: Subject, scores: dict[str, float]) -> list[tuple[str,
     if subject.local is None or "kl_global" not in scores:
         return []
     lines = []
-    for j in range(1, subject.local.local_groups + 1):
+    for j, of in enumerate(subject.local.dimensions, 1):
         active = scores.get(f"active_local_{j}")
-        lines.append(number(scores[f"kl_local_{j}"]) + ("" if active is None else f" · {active:,.0f}"))
-    moved = f"how many of its {dimensions(subject):,} variables x moves"
-    meaning = f"KL(q(h_j | ...) ‖ p(h_j | ...)) of every group, and {moved}."
+        lines.append(number(scores[f"kl_local_{j}"]) + ("" if active is None else f" · {active:,.0f} of {of:,}"))
+    meaning = "KL(q(h_j | ...) ‖ p(h_j | ...)) of every group, and how many of its variables x moves."
     total = ("KL, global variables", number(scores["kl_global"]), "KL(q(z | x) ‖ p(z)), which is part of the KL.")
     return [total, ("KL and active variables, local groups", "\n".join(lines), meaning)]
 
@@ -61,7 +55,7 @@ def rows_by_group(subject: Subject, scores: dict[str, float]) -> list[tuple[str,
 def _latest(subject: Subject, quantity: str) -> tuple[list[float], str]:
     """A quantity of all groups as it was measured last, and on what data; nothing where it was not."""
     assert subject.local is not None
-    names = [f"{quantity}_{j}" for j in range(1, subject.local.local_groups + 1)]
+    names = [f"{quantity}_{j}" for j, _ in enumerate(subject.local.dimensions, 1)]
     result = subject.scores
     if result is not None and all(name in result["scores"] for name in names):
         return [result["scores"][name] for name in names], f"{result['split']} data"

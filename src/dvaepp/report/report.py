@@ -94,7 +94,9 @@ def _local(subject: Subject) -> list[str]:
         return []
     what = {"normal": "normal variables", "bernoulli": "bits"}[c.local_variables.name]
     decoder = "decoder conditional on coarser pixels" if c.conditional else "decoder factorial over pixels"
-    return [f"{c.local_groups} local groups of {c.variables} {what} at {c.local} x {c.local} locations", decoder]
+    scales = [(c.coarse_groups, c.top), (c.local_groups, c.local)]
+    groups = [f"{n} local groups of {c.variables} {what} at {size} x {size} locations" for n, size in scales if n]
+    return [*groups, decoder]
 
 
 def _headline(subject: Subject) -> list[Markup]:
