@@ -168,7 +168,7 @@ def test_coarse_groups_are_on_the_page_too(tmp_path: Path) -> None:
     coarse = "model.convolutional.coarse_groups=1"
     run = train(tmp_path / "run", "table-3/mnist-static/rbm-normal", "data.name=digits", coarse, *CELL)
     text = report(run).text
-    assert "1 local groups of 2 normal variables at 4 x 4 locations · 2 local groups of 2 normal" in text
+    assert "1 local group of 2 normal variables at 4 x 4 locations · 2 local groups of 2 normal" in text
     assert re.search(r"of the groups on test data: \d+ of 32, \d+ of 128, \d+ of 128\.", text)
 
 

@@ -36,7 +36,7 @@ def estimate_log_partition(
     is their mean, weighted by 1 / error^2. Reverse annealing starts from the tempered states: a consistency check. The
     result is trusted where both estimates are and no two of the three lie further apart than 3 combined errors, each of
     which counts rounding; else its standard error is at least half of how far they do. `diagnosis` holds each value and
-    error, swap rates, R-hat, and the largest distance in combined errors. InputError for numbers that are too small.
+    error, swap rates, R-hat, and the largest distance in combined errors. InputError for impossible numbers.
     """
     if tempered is not None and len(tempered) != 3:
         raise InputError(f"tempered must be (temperatures, ensembles, sweeps), not {tempered!r}")

@@ -24,7 +24,7 @@ LEAST_SWAP_RATE = 0.1
 MOST_R_HAT = 1.05
 """... and where the energies of its independent ensembles at beta 1 agree to this."""
 _MOMENTS = 32
-"""How often, at least, the coldest states are kept while it is measured."""
+"""How often, about, the coldest states are kept while it is measured."""
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def temper(
     diagnosis = {
         "lowest_swap_rate": float(swaps.min()),
         "mean_swap_rate": float(swaps.mean()),
-        "r_hat": r_hat(energies.T) if energies.max() - energies.min() > rounded else 1.0,  # or that of rounding
+        "r_hat": 1.0 if energies.max() - energies.min() <= rounded else r_hat(energies.T),  # not that of rounding
         "halves_apart": apart,
     }
     healthy = diagnosis["lowest_swap_rate"] >= LEAST_SWAP_RATE and diagnosis["r_hat"] <= MOST_R_HAT and apart <= 4

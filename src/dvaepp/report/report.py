@@ -95,7 +95,8 @@ def _local(subject: Subject) -> list[str]:
     what = {"normal": "normal variables", "bernoulli": "bits"}[c.local_variables.name]
     decoder = "decoder conditional on coarser pixels" if c.conditional else "decoder factorial over pixels"
     scales = [(c.coarse_groups, c.top), (c.local_groups, c.local)]
-    groups = [f"{n} local groups of {c.variables} {what} at {size} x {size} locations" for n, size in scales if n]
+    each = f"of {c.variables} {what} at"
+    groups = [f"{n} local group{'s' * (n > 1)} {each} {size} x {size} locations" for n, size in scales if n]
     return [*groups, decoder]
 
 

@@ -228,8 +228,7 @@ class RunFolder:
         if trainer.checkpoint.exists():
             trainer.restore()
         elif trainer.journal.path.exists() or (self.folder / "best.safetensors").exists():
-            lost = f"{self.folder} holds results but no checkpoint.safetensors to go on from"
-            raise InputError(f"{lost}: `dvaepp train {self.recipe.name} --from` begins with its weights")
+            raise InputError(f"{self.folder} holds results but no checkpoint.safetensors to go on from")
         elif self.record.start is not None:
             self.taken = take_over(model, Path(self.record.start) / "best.safetensors")
         return trainer
