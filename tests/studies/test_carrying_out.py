@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -108,6 +109,18 @@ def begun(arguments: list[str]) -> subprocess.Popen[str]:
         if "begins" in line or "goes on" in line:
             break
     return process
+
+
+def test_the_commands_that_a_result_names_make_it_again(undisturbed: Path, tmp_path: Path) -> None:
+    point = study_of(undisturbed).points()[0]
+    result, _ = point.result(undisturbed) or pytest.fail("no result")
+    for command in result.commands:
+        name, *arguments = shlex.split(command.replace(str(undisturbed), str(tmp_path / "a study")))
+        assert name == "dvaepp"
+        assert main(arguments) == 0
+    again, _ = point.result(tmp_path / "a study") or pytest.fail("no result")
+    assert again.scores == result.scores
+    assert point.is_filed(tmp_path / "a study")
 
 
 @pytest.mark.parametrize(

@@ -86,29 +86,19 @@ def redrawing(
     bits = states[:, block]
     kept = None if held is None else (held[:, block], bits.clone())
     uniform = torch.empty_like(bits, memory_format=torch.contiguous_format)
-    return partial(_redraw, field_given, later, after, rows, partial(fill_uniform, uniform), uniform, bits, kept)
 
+    def redraw() -> None:
+        field = field_given()
+        if later.shape[1]:
+            field.addmm_(later, after)
+        if rows is not None:
+            field.mul_(rows)
+        fill_uniform(uniform)
+        torch.lt(uniform, field.sigmoid_(), out=bits)
+        if kept is not None:
+            bits.copy_(torch.where(*kept, bits))
 
-def _redraw(
-    field_given: Callable[[], Tensor],
-    later: Tensor,
-    after: Tensor,
-    rows: Tensor | None,
-    fill: Callable[[], object],
-    uniform: Tensor,
-    bits: Tensor,
-    kept: tuple[Tensor, Tensor] | None,
-) -> None:
-    """Redraw `bits` from uniform numbers that are made anew, as `redrawing` says."""
-    field = field_given()
-    if later.shape[1]:
-        field.addmm_(later, after)
-    if rows is not None:
-        field.mul_(rows)
-    fill()
-    torch.lt(uniform, field.sigmoid_(), out=bits)
-    if kept is not None:
-        bits.copy_(torch.where(*kept, bits))
+    return redraw
 
 
 def redrawn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -79,7 +80,7 @@ class Task:
             device=self.device,
             threads=self.threads,
             data_dir=self.data_dir,
-            command=point.command or self.command,
+            command=f"{point.command} --out {shlex.quote(str(folder))}" if point.command else self.command,
         )
         run.write()
         return run
@@ -214,7 +215,7 @@ def _evaluate(task: Task, point: Point, run: RunFolder, tell: Tell, stop: Stop) 
             if stop():
                 raise StoppedError
             torch.set_num_threads(run.record.threads)
-            command = f"dvaepp evaluate {run.folder} --results {point.results(task.folder)}"
+            command = shlex.join(["dvaepp", "evaluate", str(run.folder), "--results", str(point.results(task.folder))])
             settings = run.recipe.evaluation
             evaluation.evaluate(run, settings, split="test", seed=0, last=False, command=command, progress=on)
         scores = file_result(task.folder, point)
