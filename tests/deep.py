@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from dvaepp.models.convolutional import ConvolutionalVAE, convolutional_vae
-from dvaepp.models.local import BernoulliVariables, LocalVariables, NormalVariables
+from dvaepp.models.local import BernoulliVariables, LocalGroup, LocalVariables, NormalVariables
 from dvaepp.models.sizes import ConvolutionalSizes
 from dvaepp.priors.base import Prior
 from dvaepp.priors.normal import NormalPrior
@@ -135,21 +135,31 @@ def global_states(prior: Prior, nodes: tuple[Tensor, Tensor]) -> tuple[Tensor, T
     return z, log_prior(prior, z, z).detach()
 
 
+def descended(
+    model: ConvolutionalVAE, zeta: Tensor, smoothing: Smoothing, features: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[LocalGroup, ...]]:
+    """The state after all local groups and the groups, of the model's parts and not of its own way through them."""
+    local, top = features or (None, None)
+    state, coarse = model.coarse(model.upsampler.enter(zeta).view(-1, *model.upsampler.shape), smoothing, top)
+    state, fine = model.hierarchy(model.upsampler.up(state), smoothing, local)
+    return state, coarse + fine
+
+
 @torch.no_grad()
 def exact_log_likelihoods(model: ConvolutionalVAE, x: Tensor, pieces: int = 8) -> Tensor:
     """log p(x) of the binary model for every x: global states, local bits enumerated, normal ones integrated over."""
     hierarchies, nodes = [hierarchy for hierarchy, _ in model.hierarchies], gauss_legendre(-7.0, 7.0, pieces, nodes=5)
     kind, variables = model.hierarchy.kind, model.hierarchy.variables
-    groups = sum(len(hierarchy.cells) for hierarchy in hierarchies)
+    shapes = [(variables, size, size) for hierarchy, size in model.hierarchies for _ in hierarchy.cells]
     z, log_p = global_states(model.prior, nodes)
     bits = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
-    h, log_h = grid_of(*(bits if isinstance(kind, BernoulliVariables) else nodes), groups * variables)
-    given = h.repeat(len(z), 1).view(-1, groups, variables, 1, 1)
-    prescribed = Prescribed(kind, iter(given.unbind(1)))
+    h, log_h = grid_of(*(bits if isinstance(kind, BernoulliVariables) else nodes), sum(map(math.prod, shapes)))
+    parts = h.repeat(len(z), 1).split([*map(math.prod, shapes)], 1)
+    prescribed = Prescribed(kind, iter([part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]))
     for hierarchy in hierarchies:
         hierarchy.kind = prescribed
     try:
-        state, drawn = model._descend(z.repeat_interleave(len(h), 0), hard, ())
+        state, drawn = descended(model, z.repeat_interleave(len(h), 0), hard)
     finally:
         for hierarchy in hierarchies:
             hierarchy.kind = kind

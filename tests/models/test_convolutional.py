@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from deep import deep_model, exact_log_likelihoods, shake
+from deep import deep_model, descended, exact_log_likelihoods, shake
 from registry import assert_mean, batch_gradients, boltzmann_prior, errors_off, forced_chains, gauss_legendre, randomise
 from torch import Tensor, nn
 
@@ -41,7 +41,13 @@ MODELS: dict[str, Any] = {
     "rbm-normal-conditional": lambda **k: deep_model(
         rbm(), (2, 2), NormalVariables(), groups=2, conditional=True, strength=0.5, **k
     ),
-    "rbm-normal-coarse": lambda **k: deep_model(rbm(), (2, 2), NormalVariables(), coarse=1, strength=0.5, seed=2, **k),
+    "rbm-normal-coarse": lambda **k: deep_model(rbm(), (2, 2), NormalVariables(), coarse=1, strength=0.8, seed=2, **k),
+    "bernoulli-bernoulli-coarse": lambda **k: deep_model(
+        bernoulli_prior(), (2, 2), BernoulliVariables(), coarse=2, local=2, strength=0.5, seed=4, **k
+    ),
+    "rbm-bernoulli-coarse-conditional": lambda **k: deep_model(
+        rbm(), (2, 2), BernoulliVariables(), coarse=2, local=2, conditional=True, strength=0.8, seed=4, **k
+    ),
     "rbm-bernoulli": lambda **k: deep_model(rbm(), (1, 3), BernoulliVariables(), variables=2, stem=2, **k),
     "bernoulli-bernoulli-conditional": lambda **k: deep_model(
         bernoulli_prior(), (2, 2), BernoulliVariables(), groups=2, conditional=True, seed=4, **k
@@ -132,7 +138,7 @@ def test_the_smoothed_model_has_the_likelihood_of_its_own_draws(name: str, smoot
     model, x = MODELS[name](), images()
     z = model.prior.sample(4 * DRAWS)
     zeta = smoothing(40 * (2 * z - 1)).sample()
-    state, _ = model.hierarchy(model.upsampler(zeta), smoothing)
+    state, _ = descended(model, zeta, smoothing)
     likelihood = model.decoder(state)
     plain = torch.stack([likelihood.log_prob(image.expand(len(z), -1)) for image in x], 1)
     weights = log_weight(model, x, smoothing, DRAWS).view(2, DRAWS).T
@@ -214,10 +220,10 @@ def test_the_code_is_the_logits_given_the_likelier_bits_before_them() -> None:
 
 @pytest.mark.parametrize("prior", [True, False], ids=["p", "q"])
 def test_a_local_group_depends_on_zeta_and_on_all_earlier_groups_only(prior: bool) -> None:
-    model, x = deep_model(rbm(), (2, 2), groups=3, variables=2, local=2, top=1), images()
+    model, x = deep_model(rbm(), (2, 2), coarse=2, groups=2, variables=2, local=2, top=1), images()
     zeta = torch.rand(2, 4, dtype=torch.float64).requires_grad_()
-    local, _ = model._features(x)
-    _, groups = model.hierarchy(model.upsampler(zeta), model.smoothing, local)
+    groups = model.given(x, zeta).local
+    assert [tuple(group.h.shape[2:]) for group in groups] == [(1, 1), (1, 1), (2, 2), (2, 2)]
     for j, group in enumerate(groups):
         law = group.p if prior else group.q
         for parameters in (law.mean, law.stddev):
@@ -229,12 +235,12 @@ def test_a_local_group_depends_on_zeta_and_on_all_earlier_groups_only(prior: boo
 
 
 def test_q_of_local_groups_sees_x_and_p_does_not() -> None:
-    model, x = MODELS["rbm-normal-conditional"](), images().requires_grad_()
-    trace = model(x)
-    detached = model.hierarchy(model.upsampler(trace.posterior.zeta.detach()), model.smoothing, model._features(x)[0])
-    first = detached[1][0]
-    assert reaches(torch.autograd.grad(first.q.mean.sum(), x, retain_graph=True)[0])
-    assert not first.p.mean.requires_grad or torch.autograd.grad(first.p.mean.sum(), x, allow_unused=True)[0] is None
+    model, x = deep_model(rbm(), (2, 2), coarse=2, groups=2, local=2, top=1), images().requires_grad_()
+    drawn = model(x)
+    h = [group.h.detach() for group in drawn.local]
+    for group in model.given(x, drawn.posterior.zeta.detach(), local=h).local:
+        assert reaches(torch.autograd.grad(group.q.mean.sum(), x, retain_graph=True)[0])
+        assert torch.autograd.grad(group.p.mean.sum(), x, retain_graph=True, allow_unused=True)[0] is None
 
 
 def test_coarse_groups_come_first_and_their_means_are_codes_too() -> None:
@@ -261,18 +267,23 @@ def test_q_begins_as_p() -> None:
         global_groups=(4,),
         local=NormalVariables(),
         smoothing=OverlappingExponential(5.0),
-        sizes=ConvolutionalSizes(local=2, top=1, channels=3, cells=1, groups=2, variables=2, hidden=()),
+        sizes=ConvolutionalSizes(local=2, top=1, channels=3, cells=1, groups=2, variables=2, hidden=(), coarse=2),
     )
     with torch.no_grad():
-        for output in plain.hierarchy.priors:
+        for output in (*plain.coarse.priors, *plain.hierarchy.priors):
             nn.init.normal_(output[-1].weight)
     assert float(plain(images().float()).local_kl_terms().detach().abs().max()) == 0
 
 
 # --- gradients through importance weights -----------------------------------------------------------------------------
 
-INFERENCE = ("backbone.", "encoder.", "hierarchy.meetings", "hierarchy.differences")
-GENERATION = ("upsampler.", "hierarchy.priors", "hierarchy.entries", "hierarchy.cells", "decoder.")
+HIERARCHIES = ("coarse", "hierarchy")
+INFERENCE = ("backbone.", "encoder.", *(f"{h}.{part}" for h in HIERARCHIES for part in ("meetings", "differences")))
+GENERATION = (
+    "upsampler.",
+    *(f"{h}.{part}" for h in HIERARCHIES for part in ("priors", "entries", "cells")),
+    "decoder.",
+)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -287,7 +298,7 @@ def test_no_gradient_reaches_the_inference_networks_through_hard_bits(name: str)
     assert all(map(reaches, flat(weights, *GENERATION)))
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if "conditional" in n])
+@pytest.mark.parametrize("name", [n for n in MODELS if "conditional" in n or "coarse" in n])
 def test_with_a_smoothing_the_gradient_of_importance_weights_is_whole(name: str) -> None:
     model = MODELS[name]()
     found = gradients(importance_weighted(model, images(), 3, OverlappingExponential(5.0)).sum(), model)
@@ -615,6 +626,17 @@ def test_several_draws_are_those_of_each_x_in_turn() -> None:
     assert torch.equal(first[:5], first[:1].expand(5, -1))
     torch.testing.assert_close(first[[0, 5]], model(x, hard).posterior.groups[0].logits)
     assert len(trace.local[0].h.flatten(1).unique(dim=0)) == 10
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_the_features_of_each_x_are_with_its_own_draws(name: str) -> None:
+    model, x = MODELS[name](), images()
+    several = model(x, hard, 4)
+    h = [group.h for group in several.local]
+    one_by_one = model.given(x.repeat_interleave(4, 0), several.posterior.zeta, hard, h)
+    torch.testing.assert_close(several.local_log_ratio(), one_by_one.local_log_ratio())
+    torch.testing.assert_close(several.posterior.log_prob(), one_by_one.posterior.log_prob())
 
 
 @torch.no_grad()

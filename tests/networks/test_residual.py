@@ -163,7 +163,9 @@ def test_every_pixel_reaches_the_features_at_both_scales() -> None:
 def test_an_upsampler_makes_features_of_zeta(local: int, top: int) -> None:
     upsampler = shake(Upsampler(5, CHANNELS, local=local, top=top, cells=Cells(2)))
     zeta = torch.rand(3, 5, dtype=torch.float64).requires_grad_()
-    out = upsampler(zeta)
+    start = upsampler.start(zeta)
+    assert start.shape == (3, CHANNELS[top], top, top)
+    out = upsampler.up(start)
     assert out.shape == (3, CHANNELS[local], local, local)
     (slope,) = torch.autograd.grad(out.sum(), zeta)
     assert bool((slope != 0).all())

@@ -79,8 +79,13 @@ def test_overrides_are_json_or_text() -> None:
     [
         ("training.stps=3", "unknown setting 'training.stps'; did you mean 'steps'"),
         (
-            "model.convolutional.chanels=3",
+            'model.convolutional={"chanels":3}',
             "unknown setting 'model.convolutional.chanels'; did you mean 'channels'",
+        ),
+        (
+            "model.convolutional.coarse_groups=1",
+            r"--set model.convolutional.coarse_groups is of model.convolutional, which is null; "
+            r"'model.convolutional=\{\}' before it sets that",
         ),
         ("model.hiden=[3]", "unknown setting 'model.hiden'; did you mean 'hidden'"),
         ("mdoel.hidden=[3]", "unknown setting 'mdoel.hidden'; did you mean 'model.hidden'"),
@@ -162,7 +167,7 @@ def test_signed_is_the_plain_model_of_another_first_layer_after_zeta(cell: str) 
         torch.manual_seed(0)
         recipe = override(catalogue.find(cell, "tiny"), [f"model.signed={signed}", "model.batch_norm=false"])
         models.append(recipe.build(form((28, 28), torch.full((784,), 0.5)))[0].eval())
-    parts = [model.decoder if cell == "quick/rbm" else model.upsampler for model in models]
+    parts = [model.decoder if cell == "quick/rbm" else model.upsampler.enter for model in models]
     first, plain = (next(part for part in parts.modules() if isinstance(part, torch.nn.Linear)) for parts in parts)
     zeta = torch.rand(5, first.in_features)
     assert not torch.allclose(parts[0](zeta), parts[1](zeta), atol=0.01)

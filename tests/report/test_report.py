@@ -284,7 +284,7 @@ def test_changed_settings_are_listed_with_both_values(
 
 def test_settings_that_only_one_of_two_recipes_has_are_changes() -> None:
     within = find("table-3/omniglot/rbm-normal", "tiny").model_dump()["model"]["convolutional"]
-    changes = origin(override(find("quick/rbm", "tiny"), ["model.convolutional.cells=1", "model.batch_norm=false"]))
+    changes = origin(override(find("quick/rbm", "tiny"), ['model.convolutional={"cells":1}', "model.batch_norm=false"]))
     assert changes is not None
     listed = {name: values for name, *values in changes.changes}
     assert listed.pop("model.convolutional") == ["null", "–"]

@@ -169,6 +169,7 @@ def test_coarse_groups_are_on_the_page_too(tmp_path: Path) -> None:
     run = train(tmp_path / "run", "table-3/mnist-static/rbm-normal", "data.name=digits", coarse, *CELL)
     text = report(run).text
     assert "1 local group of 2 normal variables at 4 x 4 locations · 2 local groups of 2 normal" in text
+    assert "KL of each local group on test data, nats: 1 at 4 x 4, 2 to 3 at 8 x 8" in text
     assert re.search(r"of the groups on test data: \d+ of 32, \d+ of 128, \d+ of 128\.", text)
 
 

@@ -148,6 +148,19 @@ def test_training_begins_with_what_fits_of_another_run(project: Path, capsys: py
     assert any(name.startswith("encoder.levels.0") for name in run.taken.weights)
 
 
+def test_what_of_another_run_has_no_place_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shallow = [*SMALL[:2], "--set", "model.hidden=[]"]
+    command = ["train", "quick/rbm", "--data", "x.npy", *shallow, "--steps", "20", "--from", "first", "--out", "second"]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    kept, own = (load_tensors(Path(f"{name}/best.safetensors"))[0] for name in ("first", "second"))
+    alone = {name.removeprefix("model.") for name in kept if name.startswith("model.") and name not in own}
+    assert alone
+    told = said.split("not taken: ")[1]
+    assert any(told.startswith(name) for name in alone)
+    assert (f" and {len(alone) - 6} more" in told) == (len(alone) > 6)
+
+
 def test_a_start_that_does_not_fit_leaves_nothing(project: Path, fails: Callable[..., str]) -> None:
     np.save("wide.npy", np.tile(BITS, 2))
     command = ["train", "quick/directed", "--data", "wide.npy", "--size", "tiny", "--out", "second", "--from"]

@@ -1,6 +1,7 @@
 """A run in a program: what goes in and comes out, and that the command's tools do the same."""
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -405,7 +406,9 @@ def test_columns_of_one_name_are_told_by_their_places(tmp_path: Path) -> None:
         run.encode(tmp_path / "other.csv")
 
 
-def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(tmp_path: Path) -> None:
+def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sizes = {f"model.convolutional.{name}": size for name, size in (("stem", 1), ("local", 4), ("top", 4))}
     bits = (RANDOM.random_sample((40, 8, 8)) < 0.4).astype(np.uint8)
     settings = {**sizes, "training.steps": 2}
@@ -428,6 +431,14 @@ def test_codes_of_a_convolutional_run_with_local_variables_are_a_reconstruction(
     assert main(["encode", str(run.folder), files[0], "--local", "-o", str(tmp_path / "codes.csv")]) == 2
     with pytest.raises(InputError, match="local holds groups of"):
         run.decode(codes[:5], local=local)
+    for h, complaint in (
+        (local[:1], "holds groups of local variables: 1, expected 2"),
+        ([*local, local[0]], "holds groups of local variables: 3, expected 2"),
+        ([local[0], local[1][:, :1]], r"examples of local_2 have shape \(1, 4, 4\), expected \(2, 4, 4\)"),
+    ):
+        np.savez(files[1], codes=codes, **{f"local_{j}": each for j, each in enumerate(h, 1)})
+        assert main(["decode", str(run.folder), files[1], "-o", files[2]]) == 2
+        assert re.search(f"codes.npz:? {complaint}", " ".join(capsys.readouterr().err.split()))
 
 
 def test_a_run_without_local_variables_has_no_local_codes(run: dvaepp.Run) -> None:

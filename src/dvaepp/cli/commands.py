@@ -218,8 +218,7 @@ def _fit(run: RunFolder, trainer: Trainer) -> None:
         finished = trainer.step == trainer.settings.steps
         console.print("is finished already" if finished else f"goes on after step {trainer.step}{_schedules(trainer)}")
     if run.taken is not None:
-        left = f"; new: {', '.join(run.taken.left)}" if run.taken.left else ""
-        console.print(f"begins with {len(run.taken.weights)} tensors of {run.record.start}{left}")
+        console.print(f"begins with weights of {run.record.start}: {run.taken}")
     with (
         progress(trainer.settings.steps, trainer.step) as advance,
         tensorboard(run, trainer.step) as board,

@@ -112,7 +112,8 @@ def decode(arguments: Namespace) -> None:
     path = Path(arguments.output)
     columns = columns_for(len(codes))
     _check_picture(path, math.ceil(len(codes) / columns), columns, run.shape)
-    means = torch.from_numpy(run.decode(codes, local=read_local(Path(arguments.codes)))).flatten(1)
+    local = read_local(Path(arguments.codes), run.recipe.model.convolutional)
+    means = torch.from_numpy(run.decode(codes, local=local)).flatten(1)
     if path.suffix == ".npz":
         save_arrays(path, means=means.reshape(-1, *run.shape).numpy())
     else:

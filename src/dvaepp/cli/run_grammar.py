@@ -53,7 +53,7 @@ def add_uses(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     model_choice(encode)
     seed(encode)
     output(encode, "codes.npz, .csv or .parquet")
-    local = "local means of a convolutional run too, with which decode gives reconstructions (.npz)"
+    local = "local means of a convolutional run too, coarse groups first; decode makes reconstructions of them (.npz)"
     encode.add_argument("--local", action="store_true", help=local)
     encode.add_argument("--hard", action="store_true", help="bits instead of probabilities")
 

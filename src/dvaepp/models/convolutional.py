@@ -35,12 +35,12 @@ from dvaepp.smoothings.posterior import Posterior
 class ConvolutionalVAE(Model):
     """p(z) r(zeta | z) prod_j p(h_j | zeta, h_<j) p(x | zeta, h), with q of the same form (Sec. 6.1, Fig. 3).
 
-    `grid` makes images of x (batch, pixels); `backbone` maps them to features (for local variables, for global ones);
-    `encoder` the latter, flattened, to zeta; `upsampler` zeta to the state that `hierarchy` goes on from, where there
-    are `coarse` groups of local variables through those; `decoder` the hierarchy's last state to p(x | zeta, h).
-    `smoothing` may be replaced at any time, to anneal beta; local bits follow it too. `convolutional_vae` puts all of
-    this together. With `precision`, such as torch.bfloat16, networks compute in it where autocast allows; distributions
-    always take float32.
+    `grid` makes images of x (batch, pixels); `backbone` maps them to features at the local and at the top scale;
+    `encoder` the latter, flattened, to zeta; `upsampler` zeta to the top scale, where `coarse` draws the first groups
+    h_j (this library's addition, none by default), and up to the local one, where `hierarchy` draws the others;
+    `decoder` its last state to p(x | zeta, h). `smoothing` may be replaced at any time, to anneal beta; local bits
+    follow it too. `convolutional_vae` puts all of this together. With `precision`, such as torch.bfloat16, networks
+    compute in it where autocast allows; distributions always take float32.
 
     >>> import dvaepp
     >>> model = convolutional_vae(
@@ -64,18 +64,16 @@ class ConvolutionalVAE(Model):
         prior: Prior,
         upsampler: Upsampler,
         hierarchy: LocalHierarchy,
+        coarse: LocalHierarchy,
         decoder: UpDecoder | ConditionalDecoder,
         smoothing: Smoothing,
         precision: torch.dtype | None = None,
-        coarse: LocalHierarchy | None = None,
     ) -> None:
         super().__init__()
         check_kinds(encoder, prior)
         self.grid, self.backbone, self.encoder = grid, backbone, encoder
         self.prior, self.upsampler, self.hierarchy, self.decoder = prior, upsampler, hierarchy, decoder
-        self.coarse = coarse
-        self.smoothing = smoothing
-        self.precision = precision
+        self.coarse, self.smoothing, self.precision = coarse, smoothing, precision
 
     def forward(
         self,
@@ -119,32 +117,29 @@ class ConvolutionalVAE(Model):
                 features = self._features(x)
                 posterior = encoded(full(features[1].flatten(1)))
                 local, top = (each.repeat_interleave(draws, 0) for each in features)
-            state, groups = self._descend(posterior.zeta, smoothing, h, local, top, frozen)
+            state, groups = self._descend(posterior.zeta, smoothing, h, (local, top), frozen)
             return Trace(posterior, self.decoder(state), groups)
 
     def _descend(
         self,
         zeta: Tensor,
         smoothing: Smoothing,
-        given: Sequence[Tensor],
-        local: Tensor | None = None,
-        top: Tensor | None = None,
+        h: Sequence[Tensor],
+        features: tuple[Tensor, Tensor] | None = None,
         frozen: bool = False,
     ) -> tuple[Tensor, tuple[LocalGroup, ...]]:
         """The state after all local groups, and the groups, coarse ones first; all as `LocalHierarchy` has it."""
-        self._check_given(given, len(zeta))
-        state, first, coarse = self.upsampler.start(zeta), (), 0
-        if self.coarse is not None:
-            coarse = len(self.coarse.cells)
-            state, first = self.coarse(state, smoothing, top, frozen, given[:coarse])
-        state, rest = self.hierarchy(self.upsampler.up(state), smoothing, local, frozen, given[coarse:])
-        return state, (*first, *rest)
+        self._check_local(h, len(zeta))
+        local, top = features or (None, None)
+        split = len(self.coarse.cells)
+        state, coarse = self.coarse(self.upsampler.start(zeta), smoothing, top, frozen, h[:split])
+        state, fine = self.hierarchy(self.upsampler.up(state), smoothing, local, frozen, h[split:])
+        return state, (*coarse, *fine)
 
     @property
     def hierarchies(self) -> tuple[tuple[LocalHierarchy, int], ...]:
         """All that local groups are in, in their order, and the height of their locations."""
-        coarse = () if self.coarse is None else ((self.coarse, self.upsampler.shape[1]),)
-        return (*coarse, (self.hierarchy, self.upsampler.size))
+        return (self.coarse, self.upsampler.shape[1]), (self.hierarchy, self.upsampler.size)
 
     @property
     def numbers_per_draw(self) -> int:
@@ -185,11 +180,11 @@ class ConvolutionalVAE(Model):
         local, top = self.backbone(self.grid.standardised(self.grid.image(x)))
         return local, top
 
-    def _check_given(self, given: Sequence[Tensor], rows: int) -> None:
+    def _check_local(self, local: Sequence[Tensor], rows: int) -> None:
         shapes = [(rows, each.variables, size, size) for each, size in self.hierarchies for _ in each.cells]
-        if len(given) > len(shapes):
-            raise InputError(f"{len(given)} groups of local variables are given, and there are {len(shapes)}")
-        for j, (h, expected) in enumerate(zip(given, shapes, strict=False), 1):
+        if len(local) > len(shapes):
+            raise InputError(f"{len(local)} groups of local variables are given, and there are {len(shapes)}")
+        for j, (h, expected) in enumerate(zip(local, shapes, strict=False), 1):
             if tuple(h.shape) != expected:
                 raise InputError(f"h of group {j} has shape {tuple(h.shape)}, expected {expected}")
 
@@ -219,7 +214,8 @@ def convolutional_vae(
 
     `prior` is over all global variables; `global_groups` are their encoder's; with a NormalPrior they are normal.
     The encoder sees scale (x - mean). `conditional` takes the decoder that conditions on coarser pixels.
-    `signed` has all that follows from zeta see 2 zeta - 1, -1 and 1 for bits.
+    `signed` has what is made of zeta for h and x see 2 zeta - 1, -1 and 1 for bits; later global groups see zeta, and
+    local bits stay 0 and 1.
     Raises InputError where the sizes do not fit the images, and for `signed` without bits.
     """
     normal = isinstance(prior, NormalPrior)
@@ -242,10 +238,10 @@ def convolutional_vae(
         prior,
         Upsampler(sum(global_groups), channels, **steps, signed=signed),
         hierarchy(sizes.groups, sizes.local),
+        hierarchy(sizes.coarse, top),
         decoder,
         smoothing,
         precision,
-        hierarchy(sizes.coarse, top) if sizes.coarse else None,
     )
 
 

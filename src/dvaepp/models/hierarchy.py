@@ -17,8 +17,9 @@ from dvaepp.smoothings.base import Smoothing
 class LocalHierarchy(nn.Module):
     """prod_j p(h_j | zeta, h_<j), and with features of x prod_j q(h_j | x, zeta, h_<j), all at one resolution.
 
-    A state s_j tells p all that it knows: s_1 of zeta, then s_j = cell_j(s_j-1 + W_j h_j-1). q sees s_j and x's
-    features; its parameters are p's plus what a residual network adds, so that q begins as p.
+    A state s_j tells p all that it knows: s_1, of zeta and of whatever was drawn before this hierarchy, then
+    s_j+1 = cell_j(s_j + W_j h_j). q sees s_j and x's features; its parameters are p's plus what a residual network
+    adds, so that q begins as p. Of no groups it is the identity.
     """
 
     def __init__(

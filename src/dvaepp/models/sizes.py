@@ -12,10 +12,10 @@ from dvaepp.numerics import check_counts, keep_plain, plain
 class ConvolutionalSizes:
     """Plain numbers that make DVAE++'s networks: scales are heights in cells, and so powers of two.
 
-    local, top: the scales of local variables and of what global ones are read from. channels: at the local scale;
-    twice as many at half the height. cells: residual cells at every scale, or how many. groups, variables: of local
-    variables, at every location. hidden: layers of the encoder of global variables. stem: pixels a side that share one
-    location at the finest scale. coarse: groups of local variables at the scale top, before the others.
+    local: the scale of `groups` groups of local variables, with `variables` at every location. top: the scale that
+    global variables are read from, and of `coarse` groups of local variables before those. channels: at the local
+    scale; twice as many at half the height. cells: residual cells at every scale, or how many. hidden: layers of the
+    encoder of global variables. stem: pixels a side that share one location at the finest scale.
 
     The defaults are Table 3's sizes (Sec. 6.2), as far as the paper tells them.
 
@@ -36,12 +36,11 @@ class ConvolutionalSizes:
     def __post_init__(self) -> None:
         keep_plain(self)
         object.__setattr__(self, "hidden", tuple(map(plain, self.hidden)))
-        others = ("hidden", "coarse")
-        counts = {
-            name: value for name, value in vars(self).items() if name not in others and value is not self.each_scale
-        }
+        names = ("local", "top", "channels", "groups", "variables", "stem")
+        counts = {name: getattr(self, name) for name in names} | {f"hidden[{i}]": n for i, n in enumerate(self.hidden)}
+        cells = {} if isinstance(self.cells, Cells) else {"cells": self.cells}
+        check_counts("ConvolutionalSizes", **counts, **cells)
         check_counts("ConvolutionalSizes", least=0, coarse=self.coarse)
-        check_counts("ConvolutionalSizes", **counts, **{f"hidden[{i}]": size for i, size in enumerate(self.hidden)})
 
     @property
     def each_scale(self) -> Cells:

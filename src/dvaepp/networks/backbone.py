@@ -63,7 +63,7 @@ class Backbone(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """zeta to features at `top`, by a linear map, with `signed` of 2 zeta - 1, and up to `local` by cells."""
+    """`start` makes features at `top` of zeta, linearly, of 2 zeta - 1 with `signed`; `up` takes some to `local`."""
 
     def __init__(
         self,
@@ -82,11 +82,6 @@ class Upsampler(nn.Module):
         self.up = ResidualStages(channels, top, local, cells)
 
     def start(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ top top"]:
-        """Features at the top scale, from which `up` goes on."""
+        """Features at the top scale."""
         features: Tensor = self.enter(zeta).unflatten(1, self.shape)
-        return features
-
-    def forward(self, zeta: Float[Tensor, "batch bits"]) -> Float[Tensor, "batch _ local local"]:
-        """Features at the local scale."""
-        features: Tensor = self.up(self.start(zeta))
         return features

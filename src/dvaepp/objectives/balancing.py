@@ -12,6 +12,7 @@ def balancing_weights(mean_kl: Float[Tensor, " groups"]) -> Float[Tensor, " grou
     A mean below 0, as estimates can have, counts as 0.
 
     Groups that say little pay less for it, and those that say much pay more, so that all of the N come to be used.
+    A group counts by its nats, however many variables it has.
     """
     size = mean_kl.detach().clamp(min=0) + 0.1
     return len(size) * size / size.sum()

@@ -207,7 +207,12 @@ def _has_estimator(objective: Any) -> bool:
 
 def _assign(values: dict[str, Any], path: list[str], value: Any, source: str) -> None:
     for depth, part in enumerate(path[:-1]):
-        inner = values.get(part) or {}
+        inner = values.get(part, {})
+        if inner is None:
+            whole = ".".join(path[: depth + 1])
+            raise InputError(
+                f"{source} {'.'.join(path)} is of {whole}, which is null; '{whole}={{}}' before it sets that"
+            )
         if isinstance(inner, str) and (depth or part == "objective"):  # a component by its name alone
             inner = {"name": inner}
         if not isinstance(inner, dict):

@@ -93,16 +93,17 @@ class ConvolutionalSettings(Settings):
 
     local_variables: Annotated[LocalVariables, Named(LocalVariables)] = NormalVariables()
     local_groups: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Groups of local variables at the scale `local`."""
     variables: _Size = 32
     """Local variables of each group at every location."""
     coarse_groups: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Groups of local variables at the scale `top`, before the others."""
+    """Groups of local variables at the scale `top`, before the others; not in the paper, as `signed` is not."""
     conditional: bool = False
     """Pixels at 4 x 4 first, then finer scales given coarser ones."""
     local: _Size = 8
-    """The scale of local variables."""
+    """The scale of `local_groups`."""
     top: _Size = 4
-    """The scale that global variables are read from."""
+    """The scale of `coarse_groups`, and that global variables are read from."""
     channels: _Size = 64
     """At the scale of local variables; half as many at twice the scale."""
     cells: Annotated[Cells, Nested(Cells)] = Cells()
@@ -113,13 +114,22 @@ class ConvolutionalSettings(Settings):
     """Of the networks; distributions always take float32."""
 
     @property
+    def scales(self) -> tuple[int, ...]:
+        """The height of every local group's locations, coarse groups first."""
+        return (self.top,) * self.coarse_groups + (self.local,) * self.local_groups
+
+    @property
+    def places(self) -> str:
+        """Which groups are where, in words, such as "1 at 4 x 4, 2 to 5 at 8 x 8"."""
+        ends = self.coarse_groups, len(self.scales)
+        spans = ((1, ends[0], self.top), (ends[0] + 1, ends[1], self.local))
+        told = ((f"{first} to {last}" if last > first else f"{first}", scale) for first, last, scale in spans if last)
+        return ", ".join(f"{groups} at {scale} x {scale}" for groups, scale in told)
+
+    @property
     def dimensions(self) -> tuple[int, ...]:
-        """Variables of every local group, all locations counted, coarse groups first."""
-        return tuple(
-            self.variables * scale**2
-            for groups, scale in ((self.coarse_groups, self.top), (self.local_groups, self.local))
-            for _ in range(groups)
-        )
+        """Variables of every local group, all locations counted."""
+        return tuple(self.variables * scale**2 for scale in self.scales)
 
 
 class ModelSettings(Settings):
@@ -131,7 +141,7 @@ class ModelSettings(Settings):
     """Hidden tanh layers of every network; none makes it linear."""
     batch_norm: bool = True
     signed: bool = False
-    """What follows from zeta, all but later groups, sees 2 zeta - 1 in its place: -1 and 1 for bits."""
+    """What is made of zeta, but for later groups, is made of 2 zeta - 1: of -1 and 1 for bits. Local bits stay bits."""
     prior: Annotated[PriorDesign, Named(PriorDesign)] = RestrictedBoltzmannDesign()
     smoothing: Annotated[Smoothing, Named(Smoothing)] = OverlappingExponential()
     """training.beta may anneal its beta."""

@@ -27,7 +27,8 @@ def local_groups(subject: Subject) -> list[Markup]:
     values, where = _latest(subject, "kl_local")
     if values:
         bars = plots.bars("KL by local group", values, COLLAPSED)
-        blocks += [parts.figure(bars, f"KL of each local group on {where}, nats"), parts.text(_verdict(values))]
+        text = f"KL of each local group on {where}, nats: {subject.local.places}"
+        blocks += [parts.figure(bars, text), parts.text(_verdict(values))]
     return [*blocks, *_active(subject)] if blocks else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,9 @@ def _local(subject: Subject) -> list[str]:
         return []
     what = {"normal": "normal variables", "bernoulli": "bits"}[c.local_variables.name]
     decoder = "decoder conditional on coarser pixels" if c.conditional else "decoder factorial over pixels"
-    scales = [(c.coarse_groups, c.top), (c.local_groups, c.local)]
     each = f"of {c.variables} {what} at"
-    groups = [f"{n} local group{'s' * (n > 1)} {each} {size} x {size} locations" for n, size in scales if n]
+    counts = Counter(c.scales).items()
+    groups = [f"{n} local group{'s' * (n > 1)} {each} {scale} x {scale} locations" for scale, n in counts]
     return [*groups, decoder]
 
 

@@ -51,7 +51,7 @@ def _facts(run: RunFolder, trained: TrainedModel, scores: dict[str, Any] | None)
         "Data": f"{Path(run.recipe.data.name).name}: {_protocol(run, scores)}",
         "One example": f"{' x '.join(map(str, trained.shape))}, {model.likelihood.name} likelihood",
         "Global variables": f"{' + '.join(map(str, model.groups))} {variables}, {model.prior.name} prior",
-        **({"Local variables": f"{len(local.dimensions)} groups, {local.local_variables.name}"} if local else {}),
+        **({"Local variables": f"{local.local_variables.name}, groups: {local.places}"} if local else {}),
         "Objective": f"{run.recipe.objective.name}, {model.smoothing.name} smoothing",
         "Training": f"step {trained.step:,} of {training.steps:,}, batches of {training.batch}, seed {run.seed}",
         "Parameters": f"{parameters:,}",

@@ -21,6 +21,7 @@ from dvaepp.errors import InputError
 from dvaepp.priors.base import Prior
 from dvaepp.priors.boltzmann import BoltzmannPrior
 from dvaepp.priors.normal import NormalPrior
+from dvaepp.recipes.settings import ConvolutionalSettings
 
 _CODES = re.compile(r"(codes|probabilities|means)_\d+")
 """Columns of the tables that `encode` writes."""
@@ -43,11 +44,22 @@ def read_codes(path: Path, prior: Prior, bits: int) -> Float[Tensor, "n bits"]:
     return torch.from_numpy(np.asarray(probabilities, dtype=np.float32)).round()
 
 
-def read_local(path: Path) -> list[Any]:
-    """The arrays local_1, local_2, .. of an .npz file, as `encode --local` writes them; none in other files."""
+def read_local(path: Path, settings: ConvolutionalSettings | None) -> list[Any]:
+    """The arrays local_1, local_2, .. of an .npz file, as `encode --local` writes them; none in other files.
+
+    InputError, for a model of these settings, where a group is missing or its variables are not the model's.
+    """
     found: list[Any] = []
     while path.suffix == ".npz" and (each := _array(path, f"local_{len(found) + 1}")) is not None:
         found.append(each)
+    if settings is None or not found:
+        return found
+    if len(found) != len(settings.scales):
+        raise InputError(f"{path} holds groups of local variables: {len(found)}, expected {len(settings.scales)}")
+    for j, (h, scale) in enumerate(zip(found, settings.scales, strict=True), 1):
+        expected = (settings.variables, scale, scale)
+        if h.shape[1:] != expected:
+            raise InputError(f"{path}: examples of local_{j} have shape {h.shape[1:]}, expected {expected}")
     return found
 
 

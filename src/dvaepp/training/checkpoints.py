@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,10 +126,19 @@ def load_model(
 
 
 class TakenOver(NamedTuple):
-    """Names of a model's weights that another's took the place of, and of those that none fitted."""
+    """Names of a model's weights that another's took the place of, of its others, and of those only the other has."""
 
     weights: tuple[str, ...]
+    new: tuple[str, ...]
     left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = {"new": self.new, "not taken": self.left}
+        return f"{len(self.weights)} tensors" + "".join(f"; {what}: {_some(n)}" for what, n in told.items() if n)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
 
 
 def take_over(model: Model, path: Path) -> TakenOver:
@@ -147,7 +156,8 @@ def take_over(model: Model, path: Path) -> TakenOver:
     with torch.no_grad():
         for name in taken:
             own[name].copy_(given[name])
-    return TakenOver(taken, tuple(name for name in own if name not in taken))
+    left = tuple(name for name in given if name not in model.state_dict() and not name.endswith(EXTRA_STATE))
+    return TakenOver(taken, tuple(name for name in own if name not in taken), left)
 
 
 def load_learned(learned: nn.Module, path: Path, tensors: dict[str, Tensor], prefix: str) -> None:
