@@ -12,7 +12,7 @@ from dvaepp import estimators
 from dvaepp.components.fields import Named, written_out
 from dvaepp.components.registry import component, components, settings_of
 from dvaepp.errors import InputError
-from dvaepp.estimators import Estimator, EstimatorDesign, LearnedEstimator, PlainEstimator
+from dvaepp.estimators import Estimator, EstimatorDesign, LearnedEstimator, PlainEstimator, REBARDesign
 
 DESIGNS = components(EstimatorDesign)
 designs = pytest.mark.parametrize("name", DESIGNS)
@@ -42,6 +42,14 @@ def test_a_design_builds_an_estimator_that_works(name: str) -> None:
     assert loss.requires_grad == isinstance(estimator, LearnedEstimator)
     if not isinstance(estimator, LearnedEstimator):
         assert estimator == component(EstimatorDesign, name)()
+
+
+@pytest.mark.parametrize(("learned", "muprop"), [(True, False), (False, True)])
+def test_rebars_settings_are_not_taken_for_each_other(learned: bool, muprop: bool) -> None:
+    built = REBARDesign(7, 0.2, learned, muprop).build(3, torch.zeros(4))
+    assert built.muprop == muprop
+    assert ("log_temperature" in dict(built.named_parameters())) == learned
+    assert float(built.log_temperature.detach().exp()) == pytest.approx(0.2)
 
 
 def test_every_estimator_has_a_design_and_a_line_in_the_tests_registry() -> None:

@@ -1,5 +1,6 @@
 """What relates one estimator to another: exactly where it can be, else paired and within five standard errors."""
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from dvaepp.estimators import (
     Reinforce,
     ReinMax,
     RelaxedBernoulli,
+    StraightThrough,
     StraightThroughGumbel,
 )
 from dvaepp.estimators.relaxed_control import RelaxedControl
@@ -51,10 +53,12 @@ def exact_gradient(f: Function, logits: Tensor = LOGITS) -> Tensor:
     return torch.autograd.grad((log_bernoulli(leaf, states).exp() * f(states)).sum(), leaf)[0]
 
 
-def gradient(estimator: Estimator, f: Function, noise: Tensor, logits: Tensor = LOGITS) -> Tensor:
+def gradient(
+    estimator: Estimator, f: Function, noise: Tensor, logits: Tensor = LOGITS, context: Tensor | None = None
+) -> Tensor:
     """The estimator's, for each row of the noise."""
     rows = logits.repeat(noise.shape[1], 1).requires_grad_()
-    return torch.autograd.grad(estimator(f, rows, noise=noise).sum(), rows)[0]
+    return torch.autograd.grad(estimator(f, rows, context, noise=noise).sum(), rows)[0]
 
 
 def noise(estimator: Estimator, rows: int = 500) -> Tensor:
@@ -144,6 +148,7 @@ def test_darn_is_reinmax_at_temperature_1_and_gregor_s_formula_draw_by_draw() ->
 def test_straight_through_estimators_are_their_smoothings() -> None:
     u = torch.rand(2, 500, 4, dtype=torch.float64)
     for estimator, smoothing in (
+        (StraightThrough(), binary.StraightThrough()),
         (ReinMax(1.4), binary.ReinMax(1.4)),
         (StraightThroughGumbel(0.3), binary.StraightThroughGumbel(0.3)),
     ):
@@ -152,6 +157,64 @@ def test_straight_through_estimators_are_their_smoothings() -> None:
         torch.testing.assert_close(
             gradient(estimator, curved, u[:1]), torch.autograd.grad(curved(zeta).sum(), logits)[0]
         )
+
+
+@pytest.mark.parametrize("t", [0.1, 0.7, 3.0])
+def test_tuckers_relaxation_is_that_of_his_paper(t: float) -> None:
+    """sigmoid(((T^2 + T + 1) / (T + 1) l + log v / (1 - v)) / T), v = 1 - u (Tucker et al. 2017)."""
+    u = noise(RelaxedBernoulli(t))
+    leaf = LOGITS.repeat(500, 1).requires_grad_()
+    v = 1 - u[0]
+    s = torch.sigmoid(((t * t + t + 1) / (t + 1) * leaf + (v / (1 - v)).log()) / t)
+    estimator = RelaxedBernoulli(t, muprop=True)
+    torch.testing.assert_close(estimator.sample(LOGITS.expand(500, -1), u)[0], s.detach())
+    expected = torch.autograd.grad(curved(s).sum(), leaf)[0]
+    torch.testing.assert_close(gradient(estimator, curved, u), expected)
+
+
+def test_tuckers_relaxation_is_the_mean_at_high_temperature() -> None:
+    u = noise(RelaxedBernoulli(1e6))
+    found = RelaxedBernoulli(1e6, muprop=True).sample(LOGITS.expand(500, -1), u)
+    torch.testing.assert_close(found[0], torch.sigmoid(LOGITS).expand(500, -1), rtol=0, atol=1e-4)
+
+
+def test_the_piecewise_linear_relaxation_in_numbers() -> None:
+    """beta 5: at q = .9 the slope is 1.25 / .1, at q = .5 it is 1.25 / .26."""
+    logits = torch.tensor([[math.log(9), 0.0]], dtype=torch.float64).requires_grad_()
+    u = torch.tensor([[[0.88, 0.45]]], dtype=torch.float64)
+    s = PiecewiseLinear(5.0).sample(logits, u)[0, 0]
+    torch.testing.assert_close(s, torch.tensor([0.75, 0.5 + 0.0625 / 0.26], dtype=torch.float64))
+    slope = torch.autograd.grad(s.sum(), logits)[0][0]
+    torch.testing.assert_close(slope, torch.tensor([12.5 * 0.09, 1.25 / 0.26 * 0.25], dtype=torch.float64))
+    far = torch.tensor([[[0.7, 0.9]]], dtype=torch.float64)
+    assert PiecewiseLinear(5.0).sample(logits, far)[0, 0].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [VIMCO(3), VIMCO(5), LeaveOneOut(3), ARM(), DisARM(), ARMS(3), DoubleControlVariates(samples=3)],
+    ids=repr,
+)
+def test_a_constant_added_to_f_changes_no_gradient(estimator: Estimator) -> None:
+    u = noise(estimator)
+    shifted = gradient(estimator, lambda b: curved(b) + 50, u)
+    torch.testing.assert_close(shifted, gradient(estimator, curved, u), rtol=1e-9, atol=1e-10)
+
+
+def test_the_normalised_nvil_divides_and_centres_by_what_it_met_before() -> None:
+    estimator, ones = NVIL(2, hidden=4, normalise=True).double(), torch.ones(500, 2, dtype=torch.float64)
+    u = noise(estimator)
+    estimator.centre.fill_(3.0)
+    estimator.variance.fill_(9.0)
+    moved = copy.deepcopy(estimator).train()
+    expected = gradient(estimator.eval(), curved, u, context=ones)
+    torch.testing.assert_close(gradient(moved, curved, u, context=ones), expected)  # used before they are moved
+    assert float(moved.centre) != 3
+    plain = NVIL(2, hidden=4).double()
+    plain.load_state_dict(estimator.state_dict())
+    torch.testing.assert_close(3 * expected, gradient(plain, lambda b: curved(b) - 3, u, context=ones))
+    estimator.variance.fill_(0.04)  # nothing is made longer
+    torch.testing.assert_close(gradient(estimator, curved, u, context=ones), 3 * expected)
 
 
 def test_local_expectations_are_exact_given_the_other_bits() -> None:

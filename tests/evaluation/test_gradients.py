@@ -41,8 +41,8 @@ from dvaepp.estimators import (
 from dvaepp.estimators.base import Estimator, Function, evaluate, score
 from dvaepp.evaluation import logit_gradients
 from dvaepp.evaluation.estimated import Estimated, squared_mean, total_variance
-from dvaepp.evaluation.gradients import GradientComparison, GradientQuality, gradient_costs, gradient_quality
-from dvaepp.evaluation.logit_gradients import GradientMethod, single_draws, true_gradient, with_logits
+from dvaepp.evaluation.gradients import Cost, GradientComparison, GradientQuality, gradient_costs, gradient_quality
+from dvaepp.evaluation.logit_gradients import TRUTH, GradientMethod, single_draws, true_gradient, with_logits
 from dvaepp.evaluation.methods import chosen, gradient_methods
 from dvaepp.gradients import add_gradient
 from dvaepp.models.encoders import NormalEncoder
@@ -373,3 +373,12 @@ def test_the_figure_names_every_method(found: GradientComparison, tmp_path: Path
     assert all(f"<!-- {row.method.label} -->" in drawn for row in found.rows)
     with pytest.raises(InputError, match=r"must end in \.png or \.svg"):
         plot(found, tmp_path / "plot.pdf")
+
+
+def test_what_follows_of_the_squares_that_were_estimated() -> None:
+    squares = Estimated(4.0, 0.4), Estimated(8.0, 0.1), Estimated(2.0, 0.01)
+    row = GradientQuality(TRUTH, *squares, 3.0, 16.0, Cost(1.0, 1.0))
+    assert row.relative_bias == pytest.approx((0.25, 0.025))
+    assert row.relative_variance == pytest.approx((0.5, 0.00625))
+    assert row.signal_to_noise == pytest.approx(0.25)
+    assert row.cosine == pytest.approx(3 / 32**0.5)

@@ -217,6 +217,13 @@ def test_a_frozen_decoder_stays_in_evaluation_mode(use: Callable[[Model], None])
     assert all(torch.equal(before[name], tensor) for name, tensor in vae.state_dict().items())
 
 
+def test_what_draws_of_earlier_groups_move_is_no_activity_of_x() -> None:
+    alike = torch.ones(4000, 2, dtype=torch.float64)
+    scores = score(Table((0.8, 0.9), (0.3, 0.2), (0.6, 0.35), (1, 1), coupled=True), alike, 1)
+    assert float(scores.examples.mu[:, 0, 1].var()) > 0.05
+    assert scores.numbers()["active_units_2"] == 0
+
+
 def test_noise_of_earlier_groups_is_no_activity() -> None:
     draws = torch.rand(20_000, 2, 2)
     signal = torch.rand(20_000, 1).repeat(1, 2)

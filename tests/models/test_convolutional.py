@@ -1,6 +1,7 @@
 """The convolutional DVAE++ against exact twins: bits enumerated, normal variables integrated over."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from registry import assert_mean, batch_gradients, boltzmann_prior, errors_off, 
 from torch import Tensor, nn
 
 from dvaepp.errors import InputError
+from dvaepp.evaluation.kept import KeptScores
 from dvaepp.evaluation.likelihood import score
 from dvaepp.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 from dvaepp.likelihoods.standard import NormalLikelihood
@@ -166,6 +168,27 @@ def test_a_score_of_many_samples_is_the_exact_nll_with_the_kl_of_all_groups() ->
 
 
 @torch.no_grad()
+def test_local_variances_are_those_of_the_means_that_x_alone_decides(tmp_path: Path) -> None:
+    """In pieces, and again from what was kept of them; over images that are all the same there is no variance."""
+    model = deep_model(rbm(), (2, 2), NormalVariables(), groups=2, variables=2, strength=0.8)
+    model.prior.estimate_log_partition()
+    x, n = images(), 1500
+    shift = torch.cat([group.mean_shift() for group in model(x, hard, 20_000).local], 1).view(2, 20_000, -1)
+    exact, errors, within = shift.mean(1).var(0, correction=0), shift.var(1) / 20_000, shift.var(1).mean(0)
+    assert bool((within > 0.05).any()), "or one draw for both would pass too"
+    small = 400 * 4 * max(8 * 16, model.numbers_per_draw) / 2**20
+    kept = KeptScores(tmp_path / "so-far.safetensors", {}, seconds=0.0)
+    whole = score(model, x.repeat(n, 1), 1, megabytes=small, kept=kept, seed=2)
+    again = score(model, x.repeat(n, 1), 1, megabytes=small, kept=kept, seed=2)
+    found = torch.cat(whole.local_variances)
+    torch.testing.assert_close(torch.cat(again.local_variances), found)
+    error = ((within**2 + 4 * exact * within) / (2 * n) + 2 * exact * errors.sum(0)).sqrt()
+    assert float(((found - exact).abs() / (error + 1e-9)).max()) < 5
+    same = torch.cat(score(model, x[:1].expand(2 * n, -1), 1, seed=1).local_variances)
+    assert bool((same.abs() < 5 * shift.var(1)[0] / (2 * n) ** 0.5 + 1e-9).all())
+
+
+@torch.no_grad()
 def test_generated_images_have_the_frequencies_of_the_exact_model() -> None:
     """2 x 2 images: 16 in all, so that p(x) is a table."""
     model = deep_model(rbm(), (2, 2), BernoulliVariables(), shape=(2, 2), conditional=True, variables=2)
@@ -257,6 +280,16 @@ def test_coarse_groups_come_first_and_their_means_are_codes_too() -> None:
         model.decode(z, (*code, code[0]))
     with pytest.raises(InputError, match=r"h of group 3 has shape \(2, 3, 1, 1\), expected \(2, 3, 2, 2\)"):
         model.decode(z, code[:2] + code[:1])
+
+
+@torch.no_grad()
+def test_codes_of_local_bits_are_the_likelier_ones_given_those_before() -> None:
+    model = deep_model(rbm(), (2, 2), BernoulliVariables(), groups=2, variables=3, local=2)
+    x, z = images(), torch.tensor([[0.0, 1, 1, 0], [1, 0, 0, 1]], dtype=torch.float64)
+    code = model.local_code(x, z)
+    assert all(set(h.unique().tolist()) == {0.0, 1.0} for h in code)
+    for h, group in zip(code, model.given(x, z, hard, code).local, strict=True):
+        assert torch.equal(h, (group.q.logits > 0).double())
 
 
 def test_q_begins_as_p() -> None:

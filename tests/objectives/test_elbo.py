@@ -27,7 +27,7 @@ from registry import (
     tiny_model,
 )
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Bernoulli, Distribution, kl_divergence
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dvaepp.errors import InputError
@@ -414,3 +414,17 @@ def test_any_likelihood_and_an_encoder_of_any_networks_will_do() -> None:
     (-terms.bound().mean()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert loss.requires_grad
+
+
+def test_a_baseline_is_fitted_to_the_f_of_every_group() -> None:
+    model, x, u = case_model("directed-2"), images(), torch.rand(1, 2, 6, dtype=torch.float64)
+    estimator = randomise(NVIL(PIXELS, hidden=5), 0.5, 3)
+    z, logits = x[:, :0], []
+    for k, level in enumerate(model.encoder.levels):
+        logits.append(level(torch.cat([x, z], 1)))
+        z = torch.cat([z, (u[0, :, 3 * k : 3 * k + 3] < torch.sigmoid(logits[-1])).double()], 1)
+    of_second = kl_divergence(Bernoulli(logits=logits[1]), Bernoulli(logits=model.prior.networks[0](z[:, :3]))).sum(1)
+    last = Bernoulli(logits=model.decoder(z)).log_prob(x).sum(1)
+    expected = sum((f.detach() - estimator.baseline(x, logits[0])).square().mean() for f in (last, last - of_second))
+    _, loss = elbo_with_loss(model, x, estimator, noise=u)
+    torch.testing.assert_close(loss, expected)

@@ -57,6 +57,13 @@ def uniforms(draws: int, rows: int = 2, bits: int = 4) -> Tensor:
     return torch.rand(2 * draws, rows, bits, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 
 
+def test_the_objective_takes_its_own_draws_and_sweeps() -> None:
+    vae, x, u = model(SMOOTHINGS["power"]), images(), uniforms(2)
+    one, five = (MeanFieldBound(2, sweeps)(vae, x, u).bound() for sweeps in (1, 5))
+    torch.testing.assert_close(one, mean_field_terms(vae, x, 2, 1, noise=u).bound())
+    assert bool((one < five - 1e-9).any())
+
+
 @smoothings
 @pytest.mark.parametrize("draws", [1, 3])
 def test_the_mean_field_bound_is_below_the_exact_one_draw_by_draw(smoothing: Smoothing, draws: int) -> None:
