@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dvaepp.boltzmann.log_partition import LogPartition
-from dvaepp.boltzmann.machine import check_state
+from dvaepp.boltzmann.machine import BoltzmannMachine, check_state
 from dvaepp.data import Dataset
 from dvaepp.data.columns import Column, kinds_of
 from dvaepp.errors import InputError
@@ -25,6 +25,7 @@ from dvaepp.storage import load_tensors
 from dvaepp.training.averages import AVERAGE, averaged
 from dvaepp.training.settings import TrainingSettings
 
+_MACHINE = "prior.machine."
 _RENAMED = {"tower": "backbone", "generator": "upsampler"}
 
 
@@ -112,7 +113,7 @@ def load_model(
     expected = model.state_dict()
     try:
         if isinstance(model.prior, BoltzmannPrior):
-            check_state(model.prior.machine, weights, "prior.machine.")
+            check_state(model.prior.machine, weights, _MACHINE)
         for name in sorted(name for name in expected.keys() | weights.keys() if not name.endswith(EXTRA_STATE)):
             here, there = (tuple(d[name].shape) if name in d else None for d in (expected, weights))
             if here != there:
@@ -144,20 +145,37 @@ def _some(names: Sequence[str], most: int = 6) -> str:
 def take_over(model: Model, path: Path) -> TakenOver:
     """Give a new model the weights, averaged where they were, of a checkpoint, by name, where they have its shapes.
 
-    Markov chains and log Z are left as they are. InputError where none fits.
+    A Boltzmann machine's, in the order of the bits there, only where blocks, labels and edges are the model's. Markov
+    chains and log Z are left as they are. InputError where none fits.
     """
     tensors, _ = load_tensors(path, lambda name: name.startswith(("model.", AVERAGE)))
     given = {_name_now(name): tensor for name, tensor in averaged(tensors).items() if name.startswith("model.")}
     chains = {f"prior.{name}" for name, _ in model.prior.named_buffers(recurse=False)}
     own = {n: t for n, t in model.state_dict().items() if n not in chains and not n.endswith(EXTRA_STATE)}
-    taken = tuple(name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape)
-    if not taken:
+    fitting = {name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
+    if isinstance(model.prior, BoltzmannPrior):
+        machine = {n.removeprefix(_MACHINE): t for n, t in given.items() if n.startswith(_MACHINE)}
+        if _is_of(model.prior.machine, machine):
+            model.prior.machine.load_state_dict(machine)
+        else:
+            fitting = {name for name in fitting if not name.startswith(_MACHINE)}
+    if not fitting:
         raise InputError(f"{path} holds no weights that fit the recipe's model")
     with torch.no_grad():
-        for name in taken:
+        for name in fitting:
             own[name].copy_(given[name])
-    left = tuple(name for name in given if name not in model.state_dict() and not name.endswith(EXTRA_STATE))
-    return TakenOver(taken, tuple(name for name in own if name not in taken), left)
+    taken, new = (tuple(n for n in own if (n in fitting) == fits) for fits in (True, False))
+    return TakenOver(taken, new, tuple(n for n in given if n not in model.state_dict() and not n.endswith(EXTRA_STATE)))
+
+
+def _is_of(machine: BoltzmannMachine, state: dict[str, Tensor]) -> bool:
+    """Whether a state dict is that of a machine of these blocks, labels and edges."""
+    here, there = ({n: t.shape for n, t in each.items() if n != EXTRA_STATE} for each in (machine.state_dict(), state))
+    try:
+        check_state(machine, state)
+    except InputError:
+        return False
+    return here == there
 
 
 def load_learned(learned: nn.Module, path: Path, tensors: dict[str, Tensor], prefix: str) -> None:
