@@ -8,11 +8,15 @@ import torch
 from registry import (
     PriorCase,
     all_states,
+    assert_distributed,
     assert_mean,
+    draw_states,
     every_prior,
     exponential,
     flat_gradient,
+    forced_chains,
     log_bernoulli,
+    log_boltzmann,
     log_prior,
     logistic,
     machine,
@@ -25,7 +29,7 @@ from torch import Tensor
 
 from dvaepp.boltzmann.enumeration import exact_log_partition
 from dvaepp.boltzmann.machine import BoltzmannMachine
-from dvaepp.boltzmann.samplers import PersistentChains
+from dvaepp.boltzmann.samplers import PersistentChains, Sampler, TemperedChains
 from dvaepp.errors import InputError
 from dvaepp.priors.boltzmann import BoltzmannPrior, expected_energy
 from dvaepp.priors.directed import BernoulliPrior, DirectedPrior
@@ -262,6 +266,21 @@ def test_the_divergence_of_any_bits_and_its_slopes_are_exact(dtype: torch.dtype)
     )
 
 
+@pytest.mark.parametrize("sampler", [PersistentChains(500, 1), TemperedChains(500, 1, 3)], ids=["gibbs", "tempering"])
+def test_the_gradient_of_the_kl_from_chains_at_equilibrium_is_the_enumerated_one(sampler: Sampler) -> None:
+    table = machine(3, 3, sd=1.0)
+    exact, prior = BoltzmannPrior(table), BoltzmannPrior(table, sampler, exact_bits=0).double()
+    prior.log_partition = exact.estimate_log_partition()
+    q, _ = Encoding((3, 3)).at(all_states(6))
+    betas = (1.0,) if isinstance(sampler, PersistentChains) else (0.0, 0.5, 1.0)
+    draws = [draw_states(log_boltzmann(table, beta), 50_000).split(500) for beta in betas]
+    parameters, gradients = list(table.parameters()), []
+    for states in zip(*draws, strict=True):
+        prior.states = torch.stack(states) if len(betas) > 1 else states[0]
+        gradients.append(flat_gradient(prior.kl(q).mean(), parameters))
+    assert_mean(torch.stack(gradients), flat_gradient(exact.kl(q).mean(), parameters))
+
+
 # --- draws ---
 
 
@@ -279,6 +298,12 @@ def test_samples_have_the_moments_of_the_table(case: PriorCase) -> None:
     assert_mean(sample, p @ z)
     pairs = torch.einsum("ni,nj->nij", sample, sample)
     assert_mean(pairs.flatten(1), torch.einsum("s,si,sj->ij", p, z, z).flatten())
+
+
+def test_samples_leave_the_chains_that_they_begin_at() -> None:
+    prior = forced_chains(3, 3)
+    prior.states.zero_()
+    assert_distributed(prior.sample(20_000), log_boltzmann(prior.machine))
 
 
 @pytest.mark.parametrize("blocks", [(3, 2), (2, 3), (1, 3, 2), (5,), (1, 1, 1)], ids=str)

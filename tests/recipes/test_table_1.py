@@ -168,7 +168,7 @@ def test_a_tiny_run_of_every_column_moves_and_goes_on(column: str, tmp_path: Pat
 
 
 def test_what_is_learned_goes_at_its_own_rate(tmp_path: Path) -> None:
-    of = override(recipe("linear", "nvil", "tiny"), ["training.estimator_rate=7"])
+    of = override(recipe("linear", "nvil", "tiny"), ["training.estimator_rate=7", "training.l2=0.1"])
     bits = torch.zeros(30, PIXELS, dtype=torch.uint8)
     data = Dataset("blank", (28, 28), bits, bits, bits, False, "by hand")
     model, objective = of.build(DataSpec(data.shape, data.mean, data.sd))
@@ -176,6 +176,9 @@ def test_what_is_learned_goes_at_its_own_rate(tmp_path: Path) -> None:
     trainer.train_step()
     rates = {kind: made.param_groups[0]["lr"] for kind, made in trainer.optimisation.optimizers.items()}
     assert rates == {"optimizer": 5e-4, "estimator.optimizer": pytest.approx(7 * 5e-4)}
+    decays = {k: {g["weight_decay"] for g in made.param_groups} for k, made in trainer.optimisation.optimizers.items()}
+    assert max(decays["optimizer"]) > 0
+    assert decays["estimator.optimizer"] == {0.0}
 
 
 def test_estimators_are_chosen_by_short_names() -> None:

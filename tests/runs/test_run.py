@@ -353,6 +353,18 @@ def test_compressed_files_that_cannot_be_read_are_refused(
     assert not Path(out).exists()
 
 
+def test_bits_that_are_given_are_those_that_are_decoded(run: dvaepp.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, decode = list[torch.Tensor](), run.model.decode
+    monkeypatch.setattr(run.model, "decode", lambda z: seen.append(z) or decode(z))
+    bits = np.full(9, np.nan)
+    bits[2], bits[5] = 1, 0
+    run.sample(50, clamp=bits)
+    z = torch.cat(seen)
+    assert bool((z[:, 2] == 1).all())
+    assert bool((z[:, 5] == 0).all())
+    assert set(z[:, 3].tolist()) == {0.0, 1.0}
+
+
 def test_samples_given_some_bits(run: dvaepp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bits = np.full(9, np.nan)
     bits[2] = 1

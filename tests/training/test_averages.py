@@ -1,5 +1,6 @@
 """Averages of weights against the sum that defines them, and what of a run that has them is validated and kept."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from dvaepp.boltzmann.enumeration import exact_log_partition
 from dvaepp.errors import InputError
 from dvaepp.evaluation.likelihood import score
 from dvaepp.models.base import measuring
@@ -105,3 +107,19 @@ def test_a_checkpoint_without_averages_is_refused(tmp_path: Path) -> None:
 def test_decays_beyond_0_and_1_are_refused(decay: str) -> None:
     with pytest.raises(InputError, match=r"training\.average"):
         override(catalogue.find("quick/rbm", "tiny"), [f"training.average={decay}"])
+
+
+def test_the_log_z_that_is_kept_is_that_of_the_averaged_machine(tmp_path: Path) -> None:
+    changes = ["model.groups=[20,20]", "training.average=0.9", "training.learning_rate=[[1.0,0.03]]"]
+    run = start(tmp_path / "run", *changes, "training.validation_chains=500", "training.validation_temperatures=100")
+    trainer = run.trainer()
+    trainer.fit()
+    assert not trainer.model.prior.exact
+    prior = run.model(last=True).model.prior
+    assert prior.log_partition_is_current
+    moved, averaged = (copy.deepcopy(each.machine).double() for each in (trainer.model.prior, prior))
+    with torch.no_grad():
+        exact, unaveraged = float(exact_log_partition(averaged)), float(exact_log_partition(moved))
+    found = prior.log_partition
+    assert abs(found.value - exact) < 5 * found.standard_error + 1e-3
+    assert abs(unaveraged - exact) > 10 * found.standard_error

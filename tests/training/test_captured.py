@@ -28,9 +28,9 @@ TRAINING = (
     "training.average=0.9",
     "training.optimiser=muon",
 )
-CHAINS = ("model.groups=[12,12]", "model.prior.sampler.num_chains=7")
+CHAINS = ("model.groups=[20,20]", "model.prior.sampler.num_chains=7")
 TEMPERING = (
-    "model.groups=[12,12]",
+    "model.groups=[20,20]",
     "model.prior.sampler=tempering",
     "model.prior.sampler.num_chains=5",
     "model.prior.sampler.temperatures=3",
@@ -97,6 +97,19 @@ def test_a_step_in_place_is_the_trainers(case: str, tmp_path: Path) -> None:
         assert {k: v for k, v in other.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in one.items() if k != "seconds"}, rel=1e-6, nan_ok=True
         )
+
+
+@pytest.mark.parametrize("case", ["chains", "tempering"])
+def test_chains_that_move_within_a_step_are_the_trainers(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = trainer(case, tmp_path / "plain")
+    assert not plain.model.prior.exact
+    plain.fit()
+    for module in ("in_place", "numbers"):
+        monkeypatch.setattr(f"dvaepp.training.{module}.moves_within", lambda trainer: True)
+    Captured(lambda: trainer(case, tmp_path / "within"), "eager").fit()
+    assert differ(plain.checkpoint, tmp_path / "within" / plain.checkpoint.name) < 1e-9
 
 
 @pytest.mark.parametrize("case", ["exact machine", "chains", "tempering", "grey, chains"])

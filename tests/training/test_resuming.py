@@ -339,6 +339,11 @@ def test_a_checkpoint_brings_back_the_smoothing_that_its_weights_were_made_with(
     assert (best.step, last.step) == (EVERY, STEPS)
     assert best.model.smoothing == used[EVERY]
     assert last.model.smoothing == used[STEPS]
+    for trained, loaded in ((best, dvaepp.load_run(run.folder)), (last, dvaepp.load_run(run.folder, last=True))):
+        assert loaded.model.smoothing == trained.model.smoothing
+        assert all(
+            torch.equal(p, q) for p, q in zip(loaded.model.parameters(), trained.model.parameters(), strict=True)
+        )
     assert RunFolder(run.folder).trainer().model.smoothing == used[STEPS]
 
 

@@ -198,8 +198,15 @@ def _fit(trainer: Trainer, look: Callable[[dict[str, Any]], None]) -> list[dict[
     return [json.loads(line) for line in trainer.journal.path.read_text().splitlines()]
 
 
-def test_log_z_is_estimated_afresh_at_every_line_of_metrics(tmp_path: Path) -> None:
+def test_log_z_is_estimated_afresh_at_every_line_of_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vae = model(dvaepp.PersistentChains(10, 1)).float()
+    efforts, estimate = set[tuple[int, int, int]](), vae.prior.estimate_log_partition
+
+    def watched(*, temperatures: int, chains: int, repeats: int) -> Any:
+        efforts.add((temperatures, chains, repeats))
+        return estimate(temperatures=temperatures, chains=chains, repeats=repeats)
+
+    monkeypatch.setattr(vae.prior, "estimate_log_partition", watched)
     settings = TrainingSettings(
         steps=12,
         batch=20,
@@ -241,6 +248,7 @@ def test_log_z_is_estimated_afresh_at_every_line_of_metrics(tmp_path: Path) -> N
     examples = data()
     trainer = Trainer(vae, lift, examples, settings, tmp_path / "run")
     _fit(trainer, look)
+    assert efforts == {(100, 100, 1), (50, 100, 3)}
     assert sorted(step for step, kind in exact if kind == "train") == [3, 6, 9, 12]
     assert sorted(step for step, kind in exact if kind == "valid") == [6, 12]
     # log Z rises by more than the tolerances from each line to the next: a value kept from before would show.
