@@ -302,6 +302,25 @@ def test_halves_or_ensembles_that_disagree_are_not_trusted(
     assert (found.diagnosis["r_hat"] > 1.05) == (apart > 0)
 
 
+def test_what_is_measured_begins_with_states_of_its_own_temperatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the temperatures have last moved, states are swept at them before any counts."""
+    begun, ladders, ended = [], [], []
+    run = tempering._run
+
+    def watched(m: BoltzmannMachine, states: Tensor, ladder: Tensor, sweeps: int) -> tuple[Tensor, ...]:
+        begun.append(states)
+        ladders.append(ladder)
+        after = run(m, states, ladder, sweeps)
+        ended.append(after[0])
+        return after
+
+    monkeypatch.setattr(tempering, "_run", watched)
+    parallel_tempering(machine(6, 6, sd=2.0), temperatures=4, chains=8, sweeps=64)
+    assert torch.equal(ladders[-1], ladders[-2])
+    assert not torch.equal(ladders[-2], ladders[-3])
+    assert begun[-1] is ended[-2]
+
+
 def test_a_few_of_the_coldest_states_alone_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """And no views of them, which keep all: a thousand sweeps of 24 temperatures would take gigabytes."""
     views, kept = [], []
