@@ -98,6 +98,17 @@ def test_recipes_stand_by_their_names(tmp_path: Path) -> None:
     assert compare([tmp_path]).settings == ("recipe", "training.l2")
 
 
+def test_what_one_of_several_recipes_was_given_is_shown(tmp_path: Path) -> None:
+    """And neither what recipes differ in themselves, nor what all were given."""
+    alike = "training.batch=40"
+    kept(tmp_path / "seed0.json", 1.0, alike, "training.kl_warmup=0.2")
+    kept(tmp_path / "seed1.json", 2.0, alike, recipe="quick/directed", seed=1)
+    found = compare([tmp_path])
+    assert found.settings == ("recipe", "training.kl_warmup")
+    own = json.dumps(find("quick/directed", "tiny").training.kl_warmup)
+    assert {row.settings for row in found.rows} == {("quick/rbm", "0.2"), ("quick/directed", own)}
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "split": ({"split": "valid"}, "the split differs, test and valid"),
     "data": ({"digest": "e"}, "the data differs"),

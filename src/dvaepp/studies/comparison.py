@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dvaepp.errors import InputError
-from dvaepp.recipes.recipe import recipe_from
-from dvaepp.report.changes import flat
+from dvaepp.recipes.recipe import Recipe, recipe_from
+from dvaepp.report.changes import flat, origin
 from dvaepp.report.subject import Subject
 from dvaepp.runs.archive import UNTOLD, identity
 from dvaepp.runs.folder import RunFolder
@@ -38,9 +38,18 @@ class Member:
     @cached_property
     def settings(self) -> dict[str, str]:
         """Every setting by its dotted name, but for those that make a result no other, and its length."""
-        recipe = recipe_from(self.result.settings, str(self.source))
-        settings = dict(flat(recipe.model_dump(mode="json", exclude=UNTOLD)))
-        return {name.removesuffix(".name"): text for name, text in settings.items() if name not in _UNSHOWN}
+        settings = dict(flat(self._recipe.model_dump(mode="json", exclude=UNTOLD)))
+        return {_short(name): text for name, text in settings.items() if name not in _UNSHOWN}
+
+    @cached_property
+    def changed(self) -> set[str]:
+        """The settings that the catalogue's recipe of that name has otherwise, or not; of no such recipe none."""
+        known = origin(self._recipe)
+        return {_short(name) for name, *_ in known.changes} if known else set()
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        return recipe_from(self.result.settings, str(self.source))
 
     @cached_property
     def subject(self) -> Subject | None:
@@ -52,7 +61,7 @@ class Member:
         """The length of the training: what the result says, else of a run at hand what it has reached, or the plan."""
         if self.result.trained is not None:
             return self.result.length
-        planned = int(recipe_from(self.result.settings, str(self.source)).training.steps)
+        planned = int(self._recipe.training.steps)
         metrics = self.subject.metrics if self.subject else []
         return max((int(line["step"]) for line in metrics), default=planned)
 
@@ -243,17 +252,25 @@ def _check_seeds(same: Sequence[Member]) -> None:
 
 
 def _differing(members: Sequence[Member], shown: Sequence[str]) -> list[str]:
-    """`recipe` where names differ, and the settings that differ among results of one name; at least one."""
+    """`recipe` where names differ, and the settings that differ otherwise than recipes do; at least one.
+
+    Those that differ among results of one name, and those that differ at all and one result has changed.
+    """
     by_name: dict[str, list[Member]] = {}
     for member in members:
         by_name.setdefault(member.result.recipe, []).append(member)
     every = dict.fromkeys(name for member in members for name in member.settings)
 
     def differs(name: str) -> bool:
-        return any(len({_text(member, name) for member in same}) > 1 for same in by_name.values())
+        groups = [members] if any(name in member.changed for member in members) else by_name.values()
+        return any(len({_text(member, name) for member in same}) > 1 for same in groups)
 
     differ = [name for name in every if name in shown or differs(name)]
     return [*(["recipe"] if len(by_name) > 1 or not differ else []), *differ]
+
+
+def _short(name: str) -> str:
+    return name.removesuffix(".name")
 
 
 def _text(member: Member, name: str) -> str:
