@@ -43,7 +43,7 @@ class Member:
 
     @cached_property
     def changed(self) -> set[str]:
-        """The settings that the catalogue's recipe of that name has otherwise, or not; of no such recipe none."""
+        """The settings that are not as in the catalogue's recipe of that name; none where it has no such recipe."""
         known = origin(self._recipe)
         return {_short(name) for name, *_ in known.changes} if known else set()
 
