@@ -394,6 +394,34 @@ def test_those_who_wait_for_one_who_does_not_come_end_in_a_sentence(
     assert not (tmp_path / "run").exists()
 
 
+def test_whoever_gives_up_takes_all_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVAEPP_JOIN_SECONDS", "2")
+    staggered = """
+import os, sys, time
+from pathlib import Path
+from dvaepp import distributed
+from dvaepp.errors import InputError
+rank, folder = os.environ["RANK"], Path(sys.argv[1])
+(folder / rank).touch()
+while len(list(folder.iterdir())) < 3:
+    time.sleep(0.01)
+time.sleep((0.0, 1.5, 2.6)[int(rank)])
+begin = time.monotonic()
+try:
+    with distributed.processes("cpu"):
+        print("met")
+except InputError as error:
+    print(round(time.monotonic() - begin, 1), error)
+"""
+    ends = finish(start(3, "-c", staggered, tmp_path))
+    assert [(code, errors) for code, _, errors in ends] == [(0, "")] * 3
+    for rank, (_, output, _) in enumerate(ends):
+        assert f"process {rank} of 3 at 127.0.0.1:" in output
+        assert "did not meet the others within 2 s (" in output
+    assert "process 2 has not come" in ends[0][1]
+    assert "process 2 has not come" in ends[1][1]
+
+
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_first_process_that_has_no_address_is_named(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": "0", "MASTER_PORT": "29500", "DVAEPP_JOIN_SECONDS": "1"}

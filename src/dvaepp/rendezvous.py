@@ -6,10 +6,14 @@ import os
 import socket
 import time
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
 from dvaepp.errors import InputError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 _MOST = 1_000_000
 _PATIENCE = timedelta(hours=6)
@@ -40,18 +44,17 @@ def join(backend: str, number: dict[str, int]) -> None:
     InputError where not all of them come within a minute, or the seconds of DVAEPP_JOIN_SECONDS.
     """
     seconds = _number("DVAEPP_JOIN_SECONDS", 1, _MOST, "60")
+    rank, size = number["RANK"], number["WORLD_SIZE"]
     address = (os.environ["MASTER_ADDR"], number["MASTER_PORT"])
+    until = time.monotonic() + seconds
     try:
-        from torch.distributed.rendezvous import rendezvous  # torch may be built without
-
-        _find_first(address, number["RANK"], time.monotonic() + seconds)
-        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))
-        store.set(f"dvaepp/{rank}", "here")
-        store.wait([f"dvaepp/{other}" for other in range(size)], timedelta(seconds=seconds))
+        _find_first(address, rank, until)
+        store = _store(address, rank, size, timedelta(seconds=seconds))
+        _meet(store, rank, size, until)
         store.set_timeout(_PATIENCE)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (ImportError, RuntimeError, ValueError, OSError) as error:
-        who = f"process {number['RANK']} of {number['WORLD_SIZE']} at {address[0]}:{address[1]}"
+        who = f"process {rank} of {size} at {address[0]}:{address[1]}"
         raise InputError(
             f"{who} did not meet the others within {seconds} s ({str(error).splitlines()[0].rstrip('.')}): start all "
             "with torchrun or accelerate launch, or unset WORLD_SIZE; DVAEPP_JOIN_SECONDS lets them wait longer"
@@ -69,6 +72,39 @@ def _find_first(address: tuple[str, int], rank: int, until: float) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
+
+
+def _store(address: tuple[str, int], rank: int, size: int, patience: timedelta) -> Store:
+    """The keys and values that all share: torchrun's own, where it keeps some, or else the first process's."""
+    from torch._C._distributed_c10d import TCPStore  # torch may be built without
+    from torch.distributed.rendezvous import rendezvous
+
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store: Store = next(rendezvous("env://", timeout=patience))[0]
+        return store
+    return TCPStore(*address, size, is_master=rank == 0, timeout=patience, wait_for_workers=False)
+
+
+def _meet(store: Store, rank: int, size: int, until: float) -> None:
+    """Wait until all are there, or raise TimeoutError in all as soon as one of them has waited long enough.
+
+    Whether they met is settled once, by whoever sees it first: else some would go on without those that gave up.
+    """
+    here, met = [f"dvaepp/{other}" for other in range(size)], "dvaepp/met"
+    store.set(here[rank], "")
+    while not store.check([met]):
+        if store.check(here):
+            store.compare_set(met, "", "yes")
+        elif time.monotonic() > until:
+            store.compare_set(met, "", "no")
+        else:
+            time.sleep(0.1)
+    if store.get(met) == b"yes":
+        return
+    absent = [other for other in range(size) if not store.check([here[other]])]
+    if rank == 0:
+        time.sleep(1)  # the store goes with it, and the others look ten times a second
+    raise TimeoutError(f"process {absent[0]} has not come" if absent else "the last came too late")
 
 
 def _number(name: str, least: int, most: int, default: str = "") -> int:
