@@ -5,6 +5,7 @@ Run as a program, this file is one of the processes of the first tests: see `wor
 
 import copy
 import json
+import math
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import dvaepp
-from dvaepp import distributed
+from dvaepp import distributed, rendezvous
 from dvaepp.cli import main
 from dvaepp.data.dataset import Dataset
 from dvaepp.errors import InputError, TrainingDivergedError
@@ -395,31 +396,38 @@ def test_those_who_wait_for_one_who_does_not_come_end_in_a_sentence(
 
 
 def test_whoever_gives_up_takes_all_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVAEPP_JOIN_SECONDS", "2")
+    monkeypatch.setenv("DVAEPP_JOIN_SECONDS", "3")
     staggered = """
 import os, sys, time
 from pathlib import Path
-from dvaepp import distributed
+from dvaepp import distributed, rendezvous
 from dvaepp.errors import InputError
-rank, folder = os.environ["RANK"], Path(sys.argv[1])
-(folder / rank).touch()
+rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
+(folder / str(rank)).touch()
 while len(list(folder.iterdir())) < 3:
     time.sleep(0.01)
-time.sleep((0.0, 1.5, 2.6)[int(rank)])
-begin = time.monotonic()
+time.sleep(2 * rank)
+if rank == 2:
+    sys.exit()
 try:
     with distributed.processes("cpu"):
-        print("met")
+        pass
 except InputError as error:
-    print(round(time.monotonic() - begin, 1), error)
+    print(error)
 """
     ends = finish(start(3, "-c", staggered, tmp_path))
     assert [(code, errors) for code, _, errors in ends] == [(0, "")] * 3
-    for rank, (_, output, _) in enumerate(ends):
-        assert f"process {rank} of 3 at 127.0.0.1:" in output
-        assert "did not meet the others within 2 s (" in output
-    assert "process 2 has not come" in ends[0][1]
-    assert "process 2 has not come" in ends[1][1]
+    for rank in (0, 1):
+        assert f"process {rank} of 3 at 127.0.0.1:" in ends[rank][1]
+        assert "did not meet the others within 3 s (process 2 has not come): start all" in ends[rank][1]
+
+
+def test_who_comes_after_one_has_given_up_does_not_go_on_without_it() -> None:
+    store = torch.distributed.HashStore()
+    with pytest.raises(TimeoutError, match="process 0 has not come"):
+        rendezvous._meet(store, 1, 2, until=0.0)
+    with pytest.raises(TimeoutError, match="the last came too late"):
+        rendezvous._meet(store, 0, 2, until=math.inf)
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -436,7 +444,7 @@ def test_those_who_have_met_may_wait_longer_for_each_other(monkeypatch: pytest.M
     monkeypatch.setenv("DVAEPP_JOIN_SECONDS", "8")
     slow = """
 import time
-from dvaepp import distributed
+from dvaepp import distributed, rendezvous
 with distributed.processes("cpu"):
     distributed.on_first(lambda: time.sleep(9))
 """

@@ -101,9 +101,14 @@ def _meet(store: Store, rank: int, size: int, until: float) -> None:
             time.sleep(0.1)
     if store.get(met) == b"yes":
         return
-    absent = [other for other in range(size) if not store.check([here[other]])]
-    if rank == 0:
-        time.sleep(1)  # the store goes with it, and the others look ten times a second
+    came = [other for other in range(size) if store.check([here[other]])]
+    store.set(f"dvaepp/knows/{rank}", "")
+    if rank == 0:  # the store goes with it
+        time.sleep(1)
+        last = time.monotonic() + 9
+        while not store.check([f"dvaepp/knows/{other}" for other in came]) and time.monotonic() < last:
+            time.sleep(0.1)
+    absent = sorted({*range(size)} - {*came})
     raise TimeoutError(f"process {absent[0]} has not come" if absent else "the last came too late")
 
 
