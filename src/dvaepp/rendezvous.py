@@ -49,15 +49,15 @@ def join(backend: str, number: dict[str, int]) -> None:
     until = time.monotonic() + seconds
     try:
         _find_first(address, rank, until)
-        store = _store(address, rank, size, timedelta(seconds=seconds))
+        store = _store(address, rank, size, until)
         _meet(store, rank, size, until)
         store.set_timeout(_PATIENCE)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (ImportError, RuntimeError, ValueError, OSError) as error:
-        who = f"process {rank} of {size} at {address[0]}:{address[1]}"
         raise InputError(
-            f"{who} did not meet the others within {seconds} s ({str(error).splitlines()[0].rstrip('.')}): start all "
-            "with torchrun or accelerate launch, or unset WORLD_SIZE; DVAEPP_JOIN_SECONDS lets them wait longer"
+            f"process {rank} of {size} at {address[0]}:{address[1]} did not meet the others "
+            f"({str(error).splitlines()[0].rstrip('.')}): start all with torchrun or accelerate launch, or unset "
+            f"WORLD_SIZE; DVAEPP_JOIN_SECONDS, which is {seconds}, lets them wait longer"
         ) from None
 
 
@@ -74,15 +74,20 @@ def _find_first(address: tuple[str, int], rank: int, until: float) -> None:
             time.sleep(0.1)
 
 
-def _store(address: tuple[str, int], rank: int, size: int, patience: timedelta) -> Store:
-    """The keys and values that all share: torchrun's own, where it keeps some, or else the first process's."""
-    from torch._C._distributed_c10d import TCPStore  # torch may be built without
-    from torch.distributed.rendezvous import rendezvous
+def _store(address: tuple[str, int], rank: int, size: int, until: float) -> Store:
+    """The keys and values that all share, kept by torchrun or else by the first process; each attempt has its own.
 
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        store: Store = next(rendezvous("env://", timeout=patience))[0]
-        return store
-    return TCPStore(*address, size, is_master=rank == 0, timeout=patience, wait_for_workers=False)
+    torch's rendezvous would let the first process wait for the others in it, and print a trace where they do not come.
+    """
+    from torch._C._distributed_c10d import PrefixStore, TCPStore  # torch may be built without
+
+    patience = timedelta(seconds=max(1.0, until - time.monotonic()))
+    store = TCPStore(*address, size, rank == 0 and not _kept_by_torchrun(), patience, wait_for_workers=False)
+    return PrefixStore(f"dvaepp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _kept_by_torchrun() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _meet(store: Store, rank: int, size: int, until: float) -> None:
@@ -90,26 +95,35 @@ def _meet(store: Store, rank: int, size: int, until: float) -> None:
 
     Whether they met is settled once, by whoever sees it first: else some would go on without those that gave up.
     """
-    here, met = [f"dvaepp/{other}" for other in range(size)], "dvaepp/met"
+    here = [f"here/{other}" for other in range(size)]
     store.set(here[rank], "")
-    while not store.check([met]):
-        if store.check(here):
-            store.compare_set(met, "", "yes")
+    while not store.check(["end"]):
+        absent = [other for other in range(size) if not store.check([here[other]])]
+        if not absent:
+            store.compare_set("end", "", "met")
         elif time.monotonic() > until:
-            store.compare_set(met, "", "no")
+            store.compare_set("end", "", f"process {absent[0]} has not come")
         else:
             time.sleep(0.1)
-    if store.get(met) == b"yes":
+    end = store.get("end").decode()
+    if end != "met":
+        _take_leave(store, rank, size)
+        raise TimeoutError(end)
+
+
+def _take_leave(store: Store, rank: int, size: int) -> None:
+    """The first process may take the store along: it stays until all that came know, from one second to ten.
+
+    To lose the store makes torch print a trace; the second is for whoever is just coming.
+    """
+    store.set(f"knows/{rank}", "")
+    if rank > 0 or _kept_by_torchrun():
         return
-    came = [other for other in range(size) if store.check([here[other]])]
-    store.set(f"dvaepp/knows/{rank}", "")
-    if rank == 0:  # the store goes with it
-        time.sleep(1)
-        last = time.monotonic() + 9
-        while not store.check([f"dvaepp/knows/{other}" for other in came]) and time.monotonic() < last:
-            time.sleep(0.1)
-    absent = sorted({*range(size)} - {*came})
-    raise TimeoutError(f"process {absent[0]} has not come" if absent else "the last came too late")
+    for tenth in range(100):
+        came = [other for other in range(size) if store.check([f"here/{other}"])]
+        if tenth >= 10 and store.check([f"knows/{other}" for other in came]):
+            return
+        time.sleep(0.1)
 
 
 def _number(name: str, least: int, most: int, default: str = "") -> int:
