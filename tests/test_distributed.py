@@ -392,6 +392,7 @@ def test_those_who_wait_for_one_who_does_not_come_end_in_a_sentence(
         assert len(said) == 1, errors
         assert f"dvaepp: process {rank} of 3 at 127.0.0.1:" in said[0]
         assert "did not meet the others (" in said[0]
+        assert "DVAEPP_JOIN_SECONDS, which is 2, lets" in said[0]
         assert "#" not in errors  # frames of torch's own trace
     assert not (tmp_path / "run").exists()
 
