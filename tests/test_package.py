@@ -13,6 +13,7 @@ import dvaepp
 from dvaepp.cli import main
 from dvaepp.cli.commands import COMMANDS
 from dvaepp.runs.results import results_of, table
+from dvaepp.storage import read_json
 
 ROOT = Path(__file__).parent.parent
 
@@ -141,3 +142,10 @@ def test_the_readme_shows_the_results(number: str) -> None:
     assert rows.keys() == {name.split("mnist-static/")[1] for name in found}
     for name, nlls in found.items():
         assert float(rows[name.split("mnist-static/")[1]]) == pytest.approx(sum(nlls) / len(nlls), abs=0.005001)
+
+
+def test_the_readme_shows_table_3_in_larger_batches() -> None:
+    shown = re.findall(r"^\| `([a-z-]+)` \| [\d.]+ \| ([\d.]+) \|", (ROOT / "README.md").read_text(), re.M)
+    results = [read_json(path, "a result") for path in (ROOT / "results/varied/batches-of-1600").rglob("*.json")]
+    assert dict(shown) == {result["recipe"].rpartition("/")[2]: f"{result['scores']['nll']:.2f}" for result in results}
+    assert {(result["steps"], result["settings"]["training"]["batch"]) for result in results} == {(4400, 1600)}
