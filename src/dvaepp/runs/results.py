@@ -102,7 +102,10 @@ def check_comparable(recipe: Recipe, source: str) -> None:
     if recipe.name not in names() or component(Table, table).starting_points:
         return
     if other := _other_part(recipe):
-        raise InputError(f"{source} is not a result of {recipe.name}: its {other} settings are others")
+        raise InputError(
+            f"{source} is not a result of {recipe.name}: its {other} settings are others "
+            "(`dvaepp compare` puts runs and results of any settings beside each other)"
+        )
 
 
 def _other_part(recipe: Recipe) -> str | None:
